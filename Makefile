@@ -1,0 +1,37 @@
+# Each target does all of its own set-up: Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+
+.PHONY: demo test test-real schema lint
+
+demo: .venv/.installed  ## The photo wall, with an S3 and a database of its own, on PORT
+	@exec scripts/demo $(PORT)
+
+test: .venv/.installed  ## The suite, on SQLite and moto
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=95
+
+test-real: .venv/.installed  ## All of it again, on Ceph, PostgreSQL and Chromium; installs them on Debian, as root
+	scripts/test-real
+
+schema: .venv/.installed  ## docs/openapi.yaml, as the code has it
+	DJANGO_SETTINGS_MODULE=tests.openapi_settings $(BIN)/python manage.py spectacular \
+		--file docs/openapi.yaml --validate --fail-on-warn
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; say which with PYTHON=…" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
+		--editable '.[dev,openapi]' --group dev
+	@touch $@

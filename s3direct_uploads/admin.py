@@ -1,0 +1,220 @@
+"""Uploads as support staff need them: found quickly, explained, never edited.
+
+Made for ten million rows: nothing counts them all, and every search can use an index.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+
+from . import conf, lifecycle
+from .destinations import format_size
+from .exceptions import BucketUnavailable, UploadError
+from .models import Upload
+
+if TYPE_CHECKING:  # Django's classes are generic only in their stubs
+    _Paginator = Paginator[Upload]
+    _ModelAdmin = admin.ModelAdmin[Upload]
+else:
+    _Paginator, _ModelAdmin = Paginator, admin.ModelAdmin
+
+MOST_COUNTED = 10_000  # rows; to page further is to search badly
+MOST_AT_ONCE = 50  # uploads of one action: S3 is waited for at each, and a request has its end
+LONGEST_TERM = 1024  # characters: a key's; SQLite refuses a LIKE of 50,000
+
+
+class BoundedPaginator(_Paginator):
+    @cached_property
+    def count(self) -> int:
+        assert isinstance(self.object_list, QuerySet)
+        return self.object_list.order_by()[:MOST_COUNTED].count()
+
+
+class DestinationFilter(admin.SimpleListFilter):
+    """From the settings: the values in the table would cost a scan of it."""
+
+    title = "destination"
+    parameter_name = "destination"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in conf.destinations()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Upload]) -> QuerySet[Upload]:
+        # Nothing else that a URL may say: PostgreSQL fails at a NUL.
+        known = self.value() in conf.destinations()
+        return queryset.filter(destination=self.value()) if known else queryset
+
+
+@admin.register(Upload)
+class UploadAdmin(_ModelAdmin):
+    list_display = ["status", "filename", "owner", "destination", "human_size", "age"]
+    list_display_links = ["filename"]
+    list_filter = ["status", DestinationFilter]
+    list_select_related = ["owner"]
+    list_per_page = 50
+    ordering = ["-id"]  # the primary key's index: newest first
+    sortable_by = ()
+    search_fields = ["filename"]  # shows the box; get_search_results has the meaning
+    search_help_text = "The whole id, key or username, or the beginning of a filename."
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # they count the whole table
+    paginator = BoundedPaginator
+    actions = ["confirm_again", "cancel"]
+    readonly_fields = ["preview", "human_size", "age"]
+    fieldsets = [
+        (None, {"fields": ["preview", "status", "reason", "owner", "age", "context"]}),
+        ("Declared", {"fields": ["filename", "content_type", "human_size", "size"]}),
+        ("Checksum", {"fields": ["checksum_algorithm", "checksum"], "classes": ["collapse"]}),
+        ("Where", {"fields": ["destination", "storage", "bucket", "key", "object_parameters"]}),
+        ("What S3 said", {"fields": ["etag", "version_id"]}),
+        (
+            "When",
+            {
+                "fields": [
+                    "created_at",
+                    "url_expires_at",
+                    "expires_at",
+                    "completed_at",
+                    "announced_at",
+                    "attached_at",
+                    "due_at",
+                    "object_deleted_at",
+                ]
+            },
+        ),
+    ]
+
+    @admin.display(description="size")
+    def human_size(self, upload: Upload) -> str:
+        return format_size(upload.size)
+
+    @admin.display(description="age")
+    def age(self, upload: Upload) -> str:
+        return timesince(upload.created_at, depth=1)
+
+    @admin.display(description="object")
+    def preview(self, upload: Upload) -> SafeString | str:
+        """Links to our own view: a presigned URL is made on the click, and stands on no page."""
+        if upload.status != Upload.Status.COMPLETED:
+            return "none"
+        url = reverse(f"{self.admin_site.name}:s3direct_uploads_upload_download", args=[upload.pk])
+        link = format_html('<a href="{}">Download</a>', url)
+        if upload.content_type.startswith("image/") and lifecycle.is_safe_inline(
+            upload.content_type
+        ):
+            return format_html(
+                '<img src="{}?inline" alt="" loading="lazy" '
+                'style="max-width: 20rem; max-height: 15rem; display: block"><p>{}</p>',
+                url,
+                link,
+            )
+        return link
+
+    def get_urls(self) -> list[URLPattern]:
+        download = path(
+            "<uuid:pk>/download/",
+            self.admin_site.admin_view(self.download),
+            name="s3direct_uploads_upload_download",
+        )
+        return [download, *super().get_urls()]
+
+    def download(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        upload = get_object_or_404(self.get_queryset(request), pk=pk)
+        inline = "inline" in request.GET and lifecycle.is_safe_inline(upload.content_type)
+        try:
+            presigned = lifecycle.presign_download(upload, inline=inline)
+        except UploadError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return HttpResponseRedirect(
+                reverse(f"{self.admin_site.name}:s3direct_uploads_upload_change", args=[pk])
+            )
+        return HttpResponseRedirect(presigned.url, headers={"Cache-Control": "no-store"})
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Upload], search_term: str
+    ) -> tuple[QuerySet[Upload], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if len(term) > LONGEST_TERM:
+            return queryset.none(), False
+        found = Q(filename__startswith=term) | Q(key=term)
+        user_model = get_user_model()
+        try:  # a username may be a number elsewhere
+            owners = user_model._default_manager.filter(**{user_model.USERNAME_FIELD: term})
+        except ValueError:
+            owners = user_model._default_manager.none()
+        # Fetched first: an OR over a subquery would use no index.
+        found |= Q(owner__in=list(owners.values_list("pk", flat=True)))
+        try:
+            found |= Q(pk=UUID(term))
+        except ValueError:
+            pass
+        return queryset.filter(found), False
+
+    # What may be done: look, and the two actions.
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Upload | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Upload | None = None) -> bool:
+        return False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return super().has_change_permission(request)
+
+    @lifecycle.never_atomic  # the actions wait for S3
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, extra_context)
+
+    @admin.action(description="Confirm again", permissions=["operate"])
+    def confirm_again(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
+        self._each(request, uploads, lifecycle.confirm, "confirmed")
+
+    @admin.action(description="Cancel, or delete what nothing uses", permissions=["operate"])
+    def cancel(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
+        self._each(request, uploads, lifecycle.cancel, "cancelled or deleted")
+
+    def _each(
+        self, request: HttpRequest, uploads: QuerySet[Upload], operation: Any, done: str
+    ) -> None:
+        count = 0
+        chosen = list(uploads[: MOST_AT_ONCE + 1])
+        if len(chosen) > MOST_AT_ONCE:
+            told = f"Only {MOST_AT_ONCE} uploads are tried at once: choose fewer."
+            self.message_user(request, told, messages.WARNING)
+        for upload in chosen[:MOST_AT_ONCE]:
+            before = upload.status
+            try:
+                operation(upload)
+                count += 1
+            except BucketUnavailable as error:
+                # The others would wait as long, one after the other.
+                told = f"{upload.filename}: {error} The uploads after it were not tried."
+                self.message_user(request, told, messages.WARNING)
+                break
+            except (UploadError, ImproperlyConfigured, Upload.DoesNotExist) as error:
+                self.message_user(request, f"{upload.filename}: {error}", messages.WARNING)
+            if upload.status != before:
+                self.log_change(request, upload, f"{before} → {upload.status}")
+        if count:
+            self.message_user(request, f"{count} {done}.", messages.SUCCESS)

@@ -1,0 +1,324 @@
+"""The one door to S3: all of boto3 that this package uses, and nothing of the database."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from botocore.client import Config
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.serialize import create_serializer
+from botocore.utils import parse_to_aware_datetime
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import storages
+from django.utils.http import content_disposition_header, http_date
+from storages.backends.s3 import S3StaticStorage, S3Storage
+
+from .exceptions import BucketUnavailable, ObjectMissing, StorageNotS3
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+logger = logging.getLogger("s3direct_uploads")
+
+# A worker that waits for S3 is a worker lost: two tries and a pause make 11 s at the very most.
+CONNECT_TIMEOUT = 2  # seconds
+READ_TIMEOUT = 3  # seconds; a HEAD takes milliseconds
+MAX_ATTEMPTS = 2
+PUT_READ_TIMEOUT = 60  # seconds; for scripts: after gigabytes S3 takes its time to answer
+
+CHECKSUMS = ("SHA256", "CRC32", "CRC64NVME")
+# A server may keep these when a client merely adds them to a PUT, signed or not: a decompression
+# bomb, a poisoned cache. Each with the member of a HEAD that has it. The first five all servers
+# keep; the others Ceph does, which takes x-goog-meta-* and the like for x-amz-meta-*.
+STORED_UNSIGNED = {
+    "CacheControl": "CacheControl",
+    "ContentDisposition": "ContentDisposition",
+    "ContentEncoding": "ContentEncoding",
+    "ContentLanguage": "ContentLanguage",
+    "Expires": "ExpiresString",
+    "Metadata": "Metadata",
+    "WebsiteRedirectLocation": "WebsiteRedirectLocation",
+}
+# Of the storage's object parameters, what the declaration or the destination has to say.
+NOT_THE_STORAGES = {"ACL", "ContentType", "ContentLength", "IfNoneMatch", "ChecksumAlgorithm"}
+
+
+@dataclass(frozen=True)
+class PresignedRequest:
+    """What a client is to send, exactly. Never stored, logged or shown in the admin."""
+
+    method: str
+    url: str = field(repr=False)
+    headers: dict[str, str]
+    expires_in: int  # seconds
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What a HEAD found."""
+
+    size: int  # bytes
+    content_type: str
+    etag: str
+    version_id: str  # "" where the bucket has no versions
+    checksums: dict[str, str]  # {"SHA256": base64}: those that S3 returned, of the whole object
+    parameters: dict[str, Any]  # {"CacheControl": "no-cache"}: those of STORED_UNSIGNED it has
+
+
+class Bucket:
+    """One S3 bucket, as one of STORAGES describes it.
+
+    Every method raises BucketUnavailable where S3 is down, slow, or refuses us.
+    """
+
+    def __init__(self, storage: S3Storage) -> None:
+        self.name: str = storage.bucket_name
+        self.endpoint_url: str | None = storage.endpoint_url
+        self.location: str = storage.location
+        self._storage = storage
+        self._client = _make_client(storage, storage.endpoint_url)
+        # The host that clients see is a part of what is signed. This client never sends.
+        public = getattr(storage, "public_endpoint_url", None)
+        self._signer = _make_client(storage, public) if public else self._client
+
+    @cached_property
+    def _sender(self) -> S3Client:
+        return _make_client(self._storage, self.endpoint_url, read_timeout=PUT_READ_TIMEOUT)
+
+    # What clients are handed.
+
+    def presign_put(
+        self, key: str, *, size: int, parameters: Mapping[str, Any], expires: timedelta
+    ) -> PresignedRequest:
+        """A PUT of ``size`` bytes that S3 refuses in any other form, and a second time.
+
+        ``parameters`` are boto3's, beside length and condition; ``expires`` is 7 days at most.
+        """
+        url = self._presign(
+            "put_object", key, {"ContentLength": size, "IfNoneMatch": "*", **parameters}, expires
+        )
+        headers = self._as_headers({"IfNoneMatch": "*", **parameters})
+        return PresignedRequest("PUT", url, headers, int(expires.total_seconds()))
+
+    def presign_get(
+        self, key: str, *, filename: str, inline: bool, version_id: str, expires: timedelta
+    ) -> PresignedRequest:
+        """A download under its human name, of this version where the bucket has versions."""
+        parameters = {
+            "ResponseContentDisposition": content_disposition_header(not inline, filename)
+        }
+        if version_id:
+            parameters["VersionId"] = version_id
+        url = self._presign("get_object", key, parameters, expires)
+        return PresignedRequest("GET", url, {}, int(expires.total_seconds()))
+
+    def object_parameters(self, key: str, acl: str | None) -> dict[str, Any]:
+        """What the storage, and the destination's ACL, add to a PUT: JSON, {"CacheControl": …}."""
+        parameters: dict[str, Any] = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in self._storage.get_object_parameters(key).items()
+            if name not in NOT_THE_STORAGES
+        }
+        if any(name.startswith("SSECustomer") for name in parameters):
+            raise ImproperlyConfigured("A browser must not be handed the key of SSE-C.")
+        if parameters.get("Expires"):  # as a HEAD returns it
+            expires = parse_to_aware_datetime(parameters["Expires"])
+            parameters["Expires"] = http_date(expires.timestamp())
+        if parameters.get("Metadata"):  # as a HEAD returns it
+            parameters["Metadata"] = {
+                key.lower(): str(value) for key, value in parameters["Metadata"].items()
+            }
+        return {**parameters, "ACL": acl} if acl else parameters
+
+    # What the server asks of S3 itself.
+
+    def head(self, key: str) -> StoredObject:
+        """Raises ObjectMissing if nothing is there."""
+        with _failures("HeadObject"):
+            found: Mapping[str, Any] = self._client.head_object(
+                Bucket=self.name, Key=key, ChecksumMode="ENABLED"
+            )
+        return StoredObject(
+            size=found["ContentLength"],
+            content_type=found.get("ContentType", ""),
+            etag=found.get("ETag", ""),
+            version_id=found.get("VersionId", ""),
+            checksums={
+                algorithm: found[f"Checksum{algorithm}"]
+                for algorithm in CHECKSUMS
+                # A composite one is a checksum of the parts' checksums.
+                if f"Checksum{algorithm}" in found and found.get("ChecksumType") != "COMPOSITE"
+            },
+            parameters={
+                name: found[member] for name, member in STORED_UNSIGNED.items() if found.get(member)
+            },
+        )
+
+    def put(self, key: str, body: BinaryIO, *, size: int, parameters: Mapping[str, Any]) -> None:
+        """What a client's PUT does, by the server itself; ``body`` must be seekable."""
+        request = {"Bucket": self.name, "Key": key, "ContentLength": size, "IfNoneMatch": "*"}
+        with _failures("PutObject"):
+            try:
+                self._sender.put_object(Body=body, **request, **parameters)  # type: ignore[arg-type]
+            except ClientError as error:
+                # 412: it is there. The first try arrived and its answer was lost.
+                if _status(error) != 412:
+                    raise
+
+    def delete(self, key: str) -> None:
+        """Delete every version at this very key. It is no error if nothing is there."""
+        with _failures("DeleteObject"):
+            answer = self._client.delete_object(Bucket=self.name, Key=key)
+            # Only a bucket with versions says either; another needs no leave to list them.
+            if not answer.get("DeleteMarker") and not answer.get("VersionId"):
+                return
+            versions = self._client.get_paginator("list_object_versions")
+            for page in versions.paginate(Bucket=self.name, Prefix=key):
+                for version in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
+                    if version["Key"] == key:
+                        self._client.delete_object(
+                            Bucket=self.name, Key=key, VersionId=version["VersionId"]
+                        )
+
+    def create(self, *, cors_rules: list[dict[str, Any]]) -> None:
+        """Make the bucket, with its CORS rules as S3 names their parts. It may exist already."""
+        region = self._client.meta.region_name
+        # us-east-1 is the one region that must not be named.
+        where = {} if region == "us-east-1" else {"LocationConstraint": region}
+        request: dict[str, Any] = {"CreateBucketConfiguration": where} if where else {}
+        with _failures("CreateBucket"):
+            try:
+                self._client.create_bucket(Bucket=self.name, **request)
+            except self._client.exceptions.BucketAlreadyOwnedByYou:
+                pass  # so do all regions but us-east-1 say it
+            self._client.put_bucket_cors(
+                Bucket=self.name,
+                CORSConfiguration={"CORSRules": cors_rules},  # type: ignore[typeddict-item]
+            )
+
+    def _presign(
+        self, operation: str, key: str, parameters: Mapping[str, Any], expires: timedelta
+    ) -> str:
+        with _failures(f"presigning {operation}"):
+            url: str = self._signer.generate_presigned_url(
+                operation,
+                Params={"Bucket": self.name, "Key": key, **parameters},
+                ExpiresIn=int(expires.total_seconds()),
+            )
+        return url
+
+    def _as_headers(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """boto3's parameters as it sends them itself."""
+        model = self._client.meta.service_model
+        serializer = create_serializer(model.resolved_protocol, include_validation=False)
+        request = {"Bucket": self.name, "Key": "-", **parameters}
+        sent = serializer.serialize_to_request(request, model.operation_model("PutObject"))
+        headers: dict[str, str] = {**sent["headers"]}
+        return headers
+
+
+_buckets: dict[str, Bucket] = {}
+# A client's connections must not be shared with the parent's.
+os.register_at_fork(after_in_child=_buckets.clear)
+
+
+def get_bucket(alias: str) -> Bucket:
+    """The bucket of a storage in STORAGES: one client in each process.
+
+    Raises StorageNotS3, ImproperlyConfigured.
+    """
+    try:
+        storage = storages[alias]
+    except Exception as error:  # whatever the import or the constructor of a storage raises
+        raise ImproperlyConfigured(f"The storage {alias!r} cannot be made: {error}") from error
+    if not isinstance(storage, S3Storage) or isinstance(storage, S3StaticStorage):
+        raise StorageNotS3(f"The storage {alias!r} is not on S3.")
+    bucket = _buckets.get(alias)
+    # override_settings makes new storages.
+    if bucket is None or bucket._storage is not storage:
+        if not storage.bucket_name:
+            raise ImproperlyConfigured(f"The storage {alias!r} has no bucket_name.")
+        bucket = _buckets[alias] = Bucket(storage)
+    return bucket
+
+
+def find_bucket(alias: str, name: str) -> Bucket:
+    """The bucket that a row remembers, by its alias or, where that was renamed, by its own name.
+
+    Raises BucketUnavailable if it is configured no more.
+    """
+    for candidate in (alias, *settings.STORAGES):
+        try:
+            bucket = get_bucket(candidate)
+        except (ImproperlyConfigured, StorageNotS3):
+            continue
+        if bucket.name == name:
+            return bucket
+    logger.error("No storage has the bucket %r any more (it was that of %r)", name, alias)
+    raise BucketUnavailable("The bucket of this upload is not configured.")
+
+
+def _make_client(
+    storage: S3Storage, endpoint_url: str | None, *, read_timeout: int = READ_TIMEOUT
+) -> S3Client:
+    addressing: dict[str, Any] = dict(storage.client_config.s3 or {})
+    # A host name of the bucket's own is what AWS wants; others' endpoints rarely have one.
+    default_style = "path" if endpoint_url else "virtual"
+    addressing["addressing_style"] = addressing.get("addressing_style") or default_style
+    config = storage.client_config.merge(
+        Config(
+            # botocore's default for presigned URLs, SigV2 in two regions, signs no length or type.
+            signature_version="s3v4",
+            s3=addressing,  # type: ignore[arg-type]
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=read_timeout,
+            retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+            max_pool_connections=50,  # threads of one process that wait for S3 at once
+            # Other servers than AWS's stumble over the trailers that boto3 adds by default.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+    )
+    try:
+        client: S3Client = storage._create_session().client(
+            "s3",
+            region_name=storage.region_name,
+            use_ssl=storage.use_ssl,
+            verify=storage.verify,
+            endpoint_url=endpoint_url or None,
+            config=config,
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise ImproperlyConfigured(f"No S3 client can be made: {error}") from error
+    return client
+
+
+@contextmanager
+def _failures(operation: str) -> Iterator[None]:
+    """404 of a HEAD is an answer, everything else is a failure."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"].get("Code", "")
+        if operation == "HeadObject" and _status(error) == 404:
+            raise ObjectMissing("Nothing has been uploaded yet.") from None
+        logger.error("S3 answered %s %s to %s", _status(error), code, operation)
+        raise BucketUnavailable("S3 does not answer as it should; try again later.") from error
+    except ParamValidationError as error:
+        raise ImproperlyConfigured(f"{operation} as the storage has it: {error}") from error
+    except BotoCoreError as error:
+        # The class says enough, and a message may quote a URL.
+        logger.error("S3 failed at %s: %s", operation, type(error).__name__)
+        raise BucketUnavailable("S3 cannot be reached; try again later.") from error
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]

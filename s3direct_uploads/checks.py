@@ -1,0 +1,159 @@
+"""What is wrong with the settings: a check id for each mistake, and what to write instead.
+
+None of these asks the network: they run at every start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.staticfiles.storage import ManifestFilesMixin, StaticFilesStorage
+from django.core.checks import CheckMessage, Error, Warning
+from django.core.files.storage import storages
+from django.db import connections, router
+from django.utils.module_loading import import_string
+from storages.backends.s3 import S3StaticStorage, S3Storage
+
+from . import conf, destinations
+
+STATIC = (S3StaticStorage, StaticFilesStorage, ManifestFilesMixin)
+
+
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    return list(_settings())
+
+
+def check_destinations(**kwargs: Any) -> list[CheckMessage]:
+    return [
+        Error(problem.message, hint=problem.hint, id=f"s3direct_uploads.{problem.id}")
+        for name, spec in conf.destinations().items()
+        for problem in destinations.problems(name, spec)
+    ]
+
+
+def check_storages(**kwargs: Any) -> list[CheckMessage]:
+    usable = {
+        name: destinations.get(name)
+        for name, spec in conf.destinations().items()
+        if not any(destinations.problems(name, spec))
+    }
+    return [
+        message
+        for alias in sorted({str(destination.storage) for destination in usable.values()})
+        for message in _storage(alias)
+    ]
+
+
+def check_database(**kwargs: Any) -> list[CheckMessage]:
+    database = connections[router.db_for_write(apps.get_model("s3direct_uploads.Upload"))]
+    if database.vendor in ("postgresql", "sqlite"):
+        return []
+    # MySQL and MariaDB drop the conditions of unique constraints without a word, and index no key
+    # of 1,024 characters; on neither, nor on Oracle, has any of the promises been tried.
+    return [
+        Error(
+            f"Uploads cannot be kept in {database.display_name}.",
+            hint="Use PostgreSQL (or SQLite), if need be for this app alone, by DATABASE_ROUTERS.",
+            id="s3direct_uploads.E025",
+        )
+    ]
+
+
+def _settings() -> Iterator[CheckMessage]:
+    value = getattr(settings, "S3DIRECT_UPLOADS", None)
+    if not conf.raw() and value != {}:
+        yield Error(
+            "S3DIRECT_UPLOADS must be a dict."
+            if value is not None
+            else "S3DIRECT_UPLOADS is missing.",
+            hint="Write S3DIRECT_UPLOADS = {'DESTINATIONS': {'photos': {'MAX_SIZE': 20 * 1024**2, "
+            "'CONTENT_TYPES': ['image/*']}}}.",
+            id="s3direct_uploads.E001",
+        )
+        return
+    unknown = sorted(str(key) for key in conf.raw() if key not in conf.KNOWN_KEYS)
+    if unknown:
+        yield Error(
+            f"S3DIRECT_UPLOADS has unknown keys: {', '.join(unknown)}.",
+            hint=f"Write one of {', '.join(sorted(conf.KNOWN_KEYS))}.",
+            id="s3direct_uploads.E002",
+        )
+    if not conf.destinations():
+        yield Error(
+            "S3DIRECT_UPLOADS['DESTINATIONS'] must be a dict with at least one destination.",
+            hint="Write {'photos': {'MAX_SIZE': 20 * 1024**2, 'CONTENT_TYPES': ['image/*']}}.",
+            id="s3direct_uploads.E003",
+        )
+    for key in conf.DURATIONS:
+        duration = conf.raw().get(key)
+        if duration is not None and conf.parse_duration(duration) is None:
+            yield Error(
+                f"S3DIRECT_UPLOADS[{key!r}] must be a timedelta or whole seconds, above zero; "
+                f"it is {duration!r}.",
+                hint="Write for example timedelta(hours=1), or 3600.",
+                id="s3direct_uploads.E016",
+            )
+    url_expires = conf.parse_duration(conf.raw().get("URL_EXPIRES"))
+    if url_expires and url_expires > conf.MAX_URL_EXPIRES:
+        yield Error(
+            f"S3 refuses presigned URLs that live longer than {conf.MAX_URL_EXPIRES.days} days.",
+            hint="Write a shorter URL_EXPIRES: clients renew their URLs as they need them.",
+            id="s3direct_uploads.E017",
+        )
+    length = conf.raw().get("MAX_NAME_LENGTH", conf.DEFAULT_MAX_NAME_LENGTH)
+    if length != conf.max_name_length():
+        yield Error(
+            f"S3DIRECT_UPLOADS['MAX_NAME_LENGTH'] must be a number from {conf.MIN_NAME_LENGTH} to "
+            f"{conf.MAX_NAME_LENGTH}; it is {length!r}.",
+            hint="Write the max_length of the FileFields that your uploads go to.",
+            id="s3direct_uploads.E018",
+        )
+
+
+def _storage(alias: str) -> Iterator[CheckMessage]:
+    if alias not in settings.STORAGES:
+        yield Error(
+            f"A destination's STORAGE is {alias!r}, which STORAGES does not have.",
+            hint=f"Write one of {', '.join(sorted(settings.STORAGES))}.",
+            id="s3direct_uploads.E019",
+        )
+        return
+    try:
+        backend = import_string(settings.STORAGES[alias]["BACKEND"])
+        # Never made, for S3ManifestStaticStorage asks S3 for its manifest.
+        is_static = isinstance(backend, type) and issubclass(backend, STATIC)
+        storage = None if is_static else storages[alias]
+    except Exception as error:  # whatever the import or the constructor of a storage raises
+        yield Error(
+            f"The storage {alias!r} of a destination cannot be made: {error}",
+            hint="Mend its BACKEND and OPTIONS in STORAGES.",
+            id="s3direct_uploads.E020",
+        )
+        return
+    if is_static:
+        yield Error(
+            f"The storage {alias!r} of a destination is for static files.",
+            hint="Add a storage for uploads to STORAGES, with storages.backends.s3.S3Storage.",
+            id="s3direct_uploads.E021",
+        )
+    elif not isinstance(storage, S3Storage):
+        yield Warning(
+            f"The storage {alias!r} of a destination is not on S3: begin will answer 503.",
+            hint="Use storages.backends.s3.S3Storage; 'manage.py run_s3' serves it locally.",
+            id="s3direct_uploads.W022",
+        )
+    elif not storage.bucket_name:
+        yield Error(
+            f"The storage {alias!r} of a destination has no bucket.",
+            hint="Write OPTIONS = {'bucket_name': …} in STORAGES.",
+            id="s3direct_uploads.E023",
+        )
+    elif storage.default_acl or storage.object_parameters.get("ACL"):
+        yield Warning(
+            f"The ACL of the storage {alias!r} does not apply to uploads.",
+            hint="Write 'ACL' in each destination that is to be public.",
+            id="s3direct_uploads.W024",
+        )

@@ -1,0 +1,72 @@
+"""The S3DIRECT_UPLOADS setting, typed, and read anew at each access: override_settings works.
+
+A wrong value never raises here: the system checks name it, and until then the default stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+
+# S3 refuses a presigned URL that claims to live longer.
+MAX_URL_EXPIRES = timedelta(days=7)
+
+MAX_DURATION = timedelta(days=3650)  # what is added to a date must remain one
+
+DURATIONS = {
+    "URL_EXPIRES": timedelta(hours=1),
+    "PENDING_EXPIRES": timedelta(days=1),
+    "SWEEP_GRACE": timedelta(hours=1),
+}
+DEFAULT_MAX_NAME_LENGTH = 100  # what a FileField holds by default
+MIN_NAME_LENGTH, MAX_NAME_LENGTH = 64, 512
+KNOWN_KEYS = {"DESTINATIONS", "MAX_NAME_LENGTH", *DURATIONS}
+
+
+def raw() -> Mapping[str, Any]:
+    value = getattr(settings, "S3DIRECT_UPLOADS", None)
+    return value if isinstance(value, Mapping) else {}
+
+
+def parse_duration(value: object) -> timedelta | None:
+    """A timedelta, or a whole number of seconds, above zero; None if it is neither."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = timedelta(seconds=value) if 0 < value < 10**9 else None
+    if isinstance(value, timedelta) and timedelta(0) < value <= MAX_DURATION:
+        return value
+    return None
+
+
+def _duration(key: str) -> timedelta:
+    return parse_duration(raw().get(key)) or DURATIONS[key]
+
+
+def destinations() -> Mapping[str, Any]:
+    value = raw().get("DESTINATIONS")
+    return value if isinstance(value, Mapping) else {}
+
+
+def url_expires() -> timedelta:
+    """How long a signature lives."""
+    return min(_duration("URL_EXPIRES"), MAX_URL_EXPIRES)
+
+
+def pending_expires() -> timedelta:
+    """How long after begin an upload may still be completed."""
+    return _duration("PENDING_EXPIRES")
+
+
+def sweep_grace() -> timedelta:
+    """How long after a URL's end a request that it allowed may still be under way."""
+    return _duration("SWEEP_GRACE")
+
+
+def max_name_length() -> int:
+    """The longest name, in characters, that the hosts' FileFields hold."""
+    value = raw().get("MAX_NAME_LENGTH")
+    if isinstance(value, int) and MIN_NAME_LENGTH <= value <= MAX_NAME_LENGTH:
+        return value
+    return DEFAULT_MAX_NAME_LENGTH

@@ -1,0 +1,393 @@
+"""A destination: the named rules that an upload must obey."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import mimetypes
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+
+from . import conf, keys
+
+if TYPE_CHECKING:
+    from .bucket import StoredObject
+    from .models import Upload
+
+MAX_PUT_SIZE = 5 * 1024**3  # the largest object that S3 takes in one PUT
+MAX_OBJECT_SIZE = 10_000 * MAX_PUT_SIZE  # 10,000 parts of 5 GiB: "48.8 TiB" in S3's documentation
+MAX_CONTEXT_BYTES = 1024
+MAX_FILENAME_LENGTH = 255  # what file systems hold
+MAX_CONTENT_TYPE_LENGTH = 255
+CHECKSUM_BYTES = {"SHA256": 32, "CRC32": 4, "CRC64NVME": 8}
+ACLS = ("private", "public-read", "authenticated-read", "bucket-owner-full-control")
+
+MIME_WORD = r"[a-z0-9!#$&^_.+-]+"  # RFC 6838, with the lower case that we normalise to
+ESSENCE = re.compile(rf"{MIME_WORD}/{MIME_WORD}")
+ALLOWED_TYPE = re.compile(rf"\*/\*|{MIME_WORD}/(\*|{MIME_WORD})")
+# Parameters matter: a browser's MediaRecorder declares "video/webm;codecs=vp8".
+PARAMETERS = re.compile(r'( *; *[\w.+-]+=([\w.,+-]+|"[\w.+, =-]*"))*', re.ASCII)
+# These turn the text after them around: "photo\u202egpj.exe" reads "photoexe.jpg".
+BIDI_OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+class Destination:
+    """What may be uploaded, by whom, and to where. Subclass it for a hook; else a dict will do.
+
+    A class's attributes are a dict's keys in lower case. ``request`` is None where a script calls.
+    """
+
+    max_size: int  # bytes
+    content_types: Sequence[str]  # "image/png", "image/*" (but never SVG), or "*/*"
+    storage: str = "default"  # an alias in STORAGES
+    prefix: str | None = None  # "<name>/" unless given
+    min_size: int = 0  # bytes
+    permission: str | None = None  # "app.codename"
+    require_checksum: bool = False
+    acl: str | None = None  # as S3 names them: "public-read"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    # The hooks.
+
+    def has_permission(self, upload: Upload, request: HttpRequest | None) -> bool:
+        """Whether this upload, cleaned but not saved yet, may begin. Falsy denies."""
+        return True
+
+    def get_prefix(self, upload: Upload, request: HttpRequest | None) -> str:
+        """The folder of the key. An unguessable segment and the filename's tail always follow."""
+        return f"{self.name}/" if self.prefix is None else self.prefix
+
+    def clean_context(self, context: dict[str, Any], request: HttpRequest | None) -> dict[str, Any]:
+        """The client's note as it is to be kept; raises ValidationError. By default none may be."""
+        if context:
+            raise ValidationError("This destination takes no context.", code="not_allowed")
+        return {}
+
+    def verify(self, upload: Upload, stored: StoredObject) -> None:
+        """A last look, while the upload is confirmed: raise ObjectMismatch to reject it."""
+
+    # What begin asks.
+
+    def clean(self, upload: Upload, request: HttpRequest | None) -> None:
+        """Hold what ``upload`` declares against the rules, and bring it into its final form.
+
+        Raises ValidationError, by field, or PermissionDenied.
+        """
+        errors: dict[str, ValidationError] = {}
+        for field, rule in (
+            ("filename", self._clean_filename),
+            ("content_type", self._clean_content_type),
+            ("size", self._clean_size),
+            ("checksum", self._clean_checksum),
+        ):
+            try:
+                rule(upload)
+            except ValidationError as error:
+                errors[field] = error
+        if errors:
+            raise ValidationError(errors)
+        # A script acts for itself; it has no request whose user could be asked.
+        if self.permission and request is not None and not request.user.has_perm(self.permission):
+            raise PermissionDenied
+        upload.context = self._clean_context(upload.context, request)
+        if not self.has_permission(upload, request):
+            raise PermissionDenied
+
+    def _clean_filename(self, upload: Upload) -> None:
+        filename = upload.filename
+        if len(filename) > MAX_FILENAME_LENGTH:
+            raise ValidationError(
+                f"At most {MAX_FILENAME_LENGTH} characters.",
+                code="max_length",
+                params={"max_length": MAX_FILENAME_LENGTH},
+            )
+        if not filename.strip():
+            raise ValidationError("A file needs a name.", code="blank")
+        if filename in (".", "..") or re.search(r"[/\\]", filename):
+            raise ValidationError("A file's name, not its path.", code="path")
+        # Cc are control characters, Cs lone surrogates, which no database stores.
+        if BIDI_OVERRIDES.search(filename) or any(
+            unicodedata.category(character) in ("Cc", "Cs") for character in filename
+        ):
+            raise ValidationError("This name has invisible characters.", code="characters")
+
+    def _clean_content_type(self, upload: Upload) -> None:
+        declared = upload.content_type or guess_content_type(upload.filename)
+        essence, semicolon, parameters = declared.partition(";")
+        essence = essence.strip().lower()
+        if (
+            len(declared) > MAX_CONTENT_TYPE_LENGTH
+            or not ESSENCE.fullmatch(essence)
+            or not PARAMETERS.fullmatch(semicolon + parameters)
+        ):
+            raise ValidationError("Not a content type.", code="malformed")
+        if not any(_matches(essence, allowed) for allowed in self.content_types):
+            raise ValidationError(
+                f"Not {essence}; allowed: {', '.join(self.content_types)}.",
+                code="not_allowed",
+                params={"content_types": list(self.content_types)},
+            )
+        upload.content_type = essence + semicolon + parameters
+
+    def _clean_size(self, upload: Upload) -> None:
+        if upload.size > self.max_size:
+            raise ValidationError(
+                f"At most {format_size(self.max_size)}.",
+                code="too_large",
+                params={"max_size": self.max_size},
+            )
+        if upload.size < self.min_size:
+            raise ValidationError(
+                f"At least {format_size(self.min_size)}.",
+                code="too_small",
+                params={"min_size": self.min_size},
+            )
+        if upload.size > MAX_PUT_SIZE:
+            raise ValidationError(
+                f"More than {format_size(MAX_PUT_SIZE)} takes a multipart upload.",
+                code="multipart_required",
+                params={"max_size": MAX_PUT_SIZE},
+            )
+
+    def _clean_checksum(self, upload: Upload) -> None:
+        if not upload.checksum_algorithm:
+            if self.require_checksum:
+                raise ValidationError("A checksum is required.", code="required")
+            return
+        if upload.checksum_algorithm not in CHECKSUM_BYTES:
+            raise ValidationError(
+                f"One of {', '.join(CHECKSUM_BYTES)}.",
+                code="unknown_algorithm",
+                params={"algorithms": list(CHECKSUM_BYTES)},
+            )
+        length = CHECKSUM_BYTES[upload.checksum_algorithm]
+        try:
+            raw = base64.b64decode(upload.checksum, validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        # Encoded anew, for a value with stray bits at its end would never equal what S3 answers.
+        if len(raw) != length or base64.b64encode(raw).decode() != upload.checksum:
+            raise ValidationError(
+                f"{upload.checksum_algorithm} is {length} bytes in base64.", code="malformed"
+            )
+
+    def _clean_context(
+        self, context: dict[str, Any], request: HttpRequest | None
+    ) -> dict[str, Any]:
+        try:
+            if not is_storable(context):
+                raise ValidationError("Plain JSON, please.", code="invalid")
+            if len(json.dumps(context).encode()) > MAX_CONTEXT_BYTES:
+                raise ValidationError(
+                    f"At most {MAX_CONTEXT_BYTES} bytes as JSON.",
+                    code="too_large",
+                    params={"max_bytes": MAX_CONTEXT_BYTES},
+                )
+            # As the database will return it: a begin that is repeated compares them.
+            cleaned: dict[str, Any] = json.loads(
+                json.dumps(self.clean_context(context, request) or {})
+            )
+            return cleaned
+        except ValidationError as error:
+            if hasattr(error, "error_dict"):
+                raise
+            raise ValidationError({"context": error}) from None
+
+
+def get(name: str) -> Destination:
+    """The destination of this name.
+
+    Raises ValidationError if there is none, ImproperlyConfigured if the settings are wrong.
+    """
+    try:
+        spec = conf.destinations()[name]
+    except KeyError:
+        raise ValidationError(
+            {"destination": ValidationError("No such destination.", code="unknown")}
+        ) from None
+    for problem in problems(name, spec):
+        raise ImproperlyConfigured(problem.message)
+    return _build(name, spec)
+
+
+def find(name: str) -> Destination | None:
+    """As ``get``, but None if there is none: a row may outlive its destination."""
+    return get(name) if name in conf.destinations() else None
+
+
+def _build(name: str, spec: Any) -> Destination:
+    if isinstance(spec, Mapping):
+        destination = Destination(name)
+        for key, value in spec.items():
+            setattr(destination, key.lower(), value)
+        return destination
+    destination_class: type[Destination] = import_string(spec) if isinstance(spec, str) else spec
+    return destination_class(name)
+
+
+def _matches(essence: str, allowed: str) -> bool:
+    if allowed in ("*/*", essence):
+        return True
+    # An SVG carries scripts: who wants it says so.
+    return (
+        allowed.endswith("/*") and essence.startswith(allowed[:-1]) and essence != "image/svg+xml"
+    )
+
+
+def guess_content_type(filename: str) -> str:
+    # strict=False also knows what browsers and phones send but IANA does not list.
+    guess, encoding = mimetypes.guess_type(f"/{filename}", strict=False)
+    return guess if guess and not encoding else "application/octet-stream"
+
+
+def format_size(size: int) -> str:
+    """Exact where it can be: "20 MiB", "1.5 KiB", "1 byte"."""
+    value, units = float(size), iter(("bytes", "KiB", "MiB", "GiB", "TiB"))
+    unit = next(units)
+    while value >= 1024 and unit != "TiB":
+        value, unit = value / 1024, next(units)
+    return "1 byte" if size == 1 else f"{value:.4g} {unit}"
+
+
+def is_storable(value: object) -> bool:
+    """Whether every database keeps this JSON: PostgreSQL takes no NUL, surrogate or infinity."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return "\\u0000" not in text
+
+
+# What can be wrong with a destination's settings: the checks show it, begin answers 503.
+
+KEYS = {attribute.upper() for attribute in Destination.__annotations__}
+
+
+class Problem(NamedTuple):
+    id: str
+    message: str
+    hint: str
+
+
+def _is_bytes(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_OBJECT_SIZE
+
+
+def problems(name: str, spec: object) -> Iterator[Problem]:
+    """What is wrong with a destination as it stands in the settings, the gravest first."""
+    where = f"S3DIRECT_UPLOADS['DESTINATIONS'][{name!r}]"
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_-]{1,63}", name):
+        yield Problem(
+            "E004",
+            f"{where}: {name!r} is no destination's name.",
+            "Write up to 63 of a-z, 0-9, '-' and '_': clients say it, and keys begin with it.",
+        )
+        return
+    if isinstance(spec, Mapping):
+        unknown = sorted(str(key) for key in spec if key not in KEYS)
+        if unknown:
+            yield Problem(
+                "E007",
+                f"{where} has unknown keys: {', '.join(unknown)}.",
+                f"Write one of {', '.join(sorted(KEYS))}. A hook takes a class instead of a dict.",
+            )
+            return
+    else:
+        try:
+            found: Any = import_string(spec) if isinstance(spec, str) else spec
+            is_destination = isinstance(found, type) and issubclass(found, Destination)
+            if is_destination:
+                found(name)
+        except Exception as error:
+            yield Problem(
+                "E005",
+                f"{where}: {spec!r} cannot be imported and made: {error}.",
+                "Write the dotted path of a Destination subclass, such as 'photos.uploads.Photos'.",
+            )
+            return
+        if not is_destination:
+            yield Problem(
+                "E006",
+                f"{where} is neither a dict nor a Destination.",
+                "Write a dict, or the dotted path of a subclass of "
+                "s3direct_uploads.destinations.Destination.",
+            )
+            return
+    yield from _value_problems(where, _build(name, spec))
+
+
+def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
+    max_size, types = getattr(it, "max_size", None), getattr(it, "content_types", None)
+    if not _is_bytes(max_size):
+        yield Problem(
+            "E008",
+            f"{where}: MAX_SIZE must be bytes, up to S3's 48.8 TiB; it is {max_size!r}.",
+            "Write for example 'MAX_SIZE': 20 * 1024**2 for 20 MiB.",
+        )
+        return
+    if (
+        not isinstance(types, Sequence)
+        or isinstance(types, str)
+        or not types
+        or not all(isinstance(each, str) and ALLOWED_TYPE.fullmatch(each) for each in types)
+    ):
+        yield Problem(
+            "E009",
+            f"{where}: CONTENT_TYPES must be a list of types in lower case; it is {types!r}.",
+            "Write for example ['image/jpeg', 'image/png'] or ['image/*']; ['*/*'] for any at all.",
+        )
+    if not _is_bytes(it.min_size) or it.min_size > it.max_size:
+        yield Problem(
+            "E010",
+            f"{where}: MIN_SIZE must be a number of bytes up to MAX_SIZE; it is {it.min_size!r}.",
+            "Write 1 to refuse empty files, or leave it out.",
+        )
+    if it.prefix is not None and not (
+        isinstance(it.prefix, str) and keys.PREFIX.fullmatch(it.prefix)
+    ):
+        yield Problem(
+            "E011",
+            f"{where}: PREFIX must be folders of A-Za-z0-9._-; it is {it.prefix!r}.",
+            "Write for example 'photos/', with a slash at its end and none at its beginning.",
+        )
+    room = conf.max_name_length() - keys.RESERVED_LENGTH
+    hooked = type(it).get_prefix is not Destination.get_prefix
+    prefix = f"{it.name}/" if it.prefix is None else it.prefix
+    if not hooked and isinstance(prefix, str) and len(prefix) > room:
+        yield Problem(
+            "E012",
+            f"{where}: the prefix leaves no room for a file's name in "
+            f"{conf.max_name_length()} characters.",
+            f"Write a PREFIX of at most {room} characters, or raise MAX_NAME_LENGTH and the "
+            "max_length of your FileFields.",
+        )
+    if it.permission is not None and not (
+        isinstance(it.permission, str) and re.fullmatch(r"\w+\.\w+", it.permission)
+    ):
+        yield Problem(
+            "E013",
+            f"{where}: PERMISSION must be a permission's name; it is {it.permission!r}.",
+            "Write for example 'photos.add_photo'.",
+        )
+    if not isinstance(it.require_checksum, bool):
+        yield Problem(
+            "E014",
+            f"{where}: REQUIRE_CHECKSUM must be True or False; it is {it.require_checksum!r}.",
+            "Write True to refuse an upload that declares no checksum.",
+        )
+    if it.acl is not None and it.acl not in ACLS:
+        yield Problem(
+            "E015",
+            f"{where}: ACL must be one of S3's canned ACLs; it is {it.acl!r}.",
+            f"Write one of {', '.join(ACLS)}, or leave it out for private objects.",
+        )

@@ -1,0 +1,70 @@
+"""What can go wrong with an upload. Each has one stable ``code``, which clients may rely on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .models import Upload
+
+
+class UploadError(Exception):
+    """Something about an upload that its client, or the host, must know.
+
+    ``upload`` is the row as it stands after the error, where there is one.
+    """
+
+    code = "upload_error"
+
+    def __init__(self, detail: str, *, upload: Upload | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.upload = upload
+
+
+class ObjectMissing(UploadError):
+    """S3 has no object at the key: nothing was sent yet. The upload is still pending."""
+
+    code = "object_missing"
+
+
+class ObjectMismatch(UploadError):
+    """S3 holds something else than was declared, or ``verify`` refused it: rejected, for good."""
+
+    code = "object_mismatch"
+
+
+class NotPending(UploadError):
+    """The upload was settled already: expired, cancelled or deleted, or nothing is left to send."""
+
+    code = "not_pending"
+
+
+class NotCompleted(UploadError):
+    """Only a completed upload can be read or attached."""
+
+    code = "not_completed"
+
+
+class AlreadyAttached(UploadError):
+    """The upload has become a file of some model, which owns it from then on."""
+
+    code = "already_attached"
+
+
+class IdempotencyKeyReused(UploadError):
+    """The Idempotency-Key was used before, by the same owner, for another declaration."""
+
+    code = "idempotency_key_reused"
+
+
+class BucketUnavailable(UploadError):
+    """S3 is down, slow or refuses us. Says nothing about the object, so the row is untouched."""
+
+    code = "bucket_unavailable"
+
+
+class StorageNotS3(BucketUnavailable):
+    """The destination's storage is not on S3 (a FileSystemStorage in development, say)."""
+
+    code = "storage_not_s3"

@@ -1,0 +1,92 @@
+"""Where an object lies: made by us, unguessable, and provably ours.
+
+<location>/<prefix>/<random><mac>/<tail>
+ storage    rules     22     11    the filename, in [A-Za-z0-9._-]
+           └───────────── name ─────────────┘   what a FileField stores
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+import unicodedata
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import Storage
+from django.utils.crypto import constant_time_compare, salted_hmac
+from storages.backends.s3 import S3Storage
+
+RANDOM_LENGTH = 22  # 128 bits in base64url
+MAC_LENGTH = 11  # 66 bits in base64url: to forge one takes 2^65 PUTs
+MAX_EXTENSION_LENGTH = 10
+MIN_TAIL_LENGTH = len("file.") + MAX_EXTENSION_LENGTH
+# The longest prefix is what this leaves of a name's length.
+RESERVED_LENGTH = RANDOM_LENGTH + MAC_LENGTH + len("/") + MIN_TAIL_LENGTH
+
+EXTENSION = re.compile(rf"[A-Za-z0-9]{{1,{MAX_EXTENSION_LENGTH}}}")
+PREFIX = re.compile(r"([A-Za-z0-9_-][A-Za-z0-9._-]*/)*")
+KEY = re.compile(
+    rf"(.*/|)([A-Za-z0-9_-]{{{RANDOM_LENGTH}}})([A-Za-z0-9_-]{{{MAC_LENGTH}}})/([A-Za-z0-9._-]+)"
+)
+
+
+def new_name(bucket: str, location: str, prefix: str, filename: str, max_length: int) -> str:
+    """A fresh name of at most ``max_length`` characters; ``join(location, name)`` is its key.
+
+    Raises ImproperlyConfigured for a prefix that is malformed or leaves no room.
+    """
+    if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
+        raise ImproperlyConfigured(f"An upload's prefix must look like 'some/folder/': {prefix!r}")
+    if len(prefix) > max_length - RESERVED_LENGTH:
+        raise ImproperlyConfigured(
+            f"The prefix {prefix!r} leaves no room in names of {max_length} characters."
+        )
+    random = secrets.token_urlsafe(16)
+    tail = _tail(filename, max_length - len(prefix) - RESERVED_LENGTH + MIN_TAIL_LENGTH)
+    mac = _mac(settings.SECRET_KEY, bucket, join(location, f"{prefix}{random}/{tail}"))
+    return f"{prefix}{random}{mac}/{tail}"
+
+
+def join(location: str, name: str) -> str:
+    """The key of ``name`` in a storage with this location."""
+    location = location.strip("/")
+    return f"{location}/{name}" if location else name
+
+
+def location_of(storage: Storage) -> str:
+    """The folder of the bucket in which this storage keeps everything, "" if it is not on S3."""
+    return storage.location if isinstance(storage, S3Storage) else ""
+
+
+def is_ours(bucket: str, key: str) -> bool:
+    """Whether we made this key for this bucket: else its object is not ours to delete."""
+    match = KEY.fullmatch(key)
+    if match is None:
+        return False
+    before, random, mac, tail = match.groups()
+    return any(
+        constant_time_compare(mac, _mac(secret, bucket, f"{before}{random}/{tail}"))
+        for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    )
+
+
+def _mac(secret: str | bytes, bucket: str, unsigned_key: str) -> str:
+    # The bucket is in it, so that a copy in a backup bucket is not proven ours.
+    mac = salted_hmac(
+        "s3direct_uploads.key", f"{bucket}/{unsigned_key}", secret=secret, algorithm="sha256"
+    )
+    return base64.urlsafe_b64encode(mac.digest())[:MAC_LENGTH].decode()
+
+
+def _tail(filename: str, room: int) -> str:
+    """What is legible of the filename: the stem is cut, never the extension."""
+    stem, dot, extension = filename.rpartition(".")
+    if not dot or not EXTENSION.fullmatch(extension):
+        stem, extension = filename, ""
+    suffix = f".{extension}" if extension else ""
+    legible = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    legible = re.sub(r"[^A-Za-z0-9._-]+", "-", legible)
+    # No dot at either end: whoever normalises URLs would resolve a tail of ".." away.
+    return (legible.strip("-.")[: room - len(suffix)].rstrip("-.") or "file") + suffix

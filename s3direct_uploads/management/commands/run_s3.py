@@ -1,0 +1,97 @@
+"""An S3 of one's own, for development."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from s3direct_uploads.bucket import Bucket, get_bucket
+from s3direct_uploads.exceptions import StorageNotS3
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOCAL_ORIGINS = ["http://localhost:*", "http://127.0.0.1:*"]
+CORS_RULE = {
+    "AllowedMethods": ["GET", "HEAD", "PUT", "POST"],
+    "AllowedHeaders": ["*"],
+    "ExposeHeaders": ["ETag"],
+    "MaxAgeSeconds": 3600,
+}
+
+
+class Command(BaseCommand):
+    help = (
+        "Serve a throw-away S3 (moto) on this machine, at the endpoint_url of the storages in "
+        "STORAGES that have one on loopback, with their buckets and CORS rules. It keeps all in "
+        "memory, and checks no signature, length or type: a real S3 does."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--origin",
+            action="append",
+            default=[],
+            help="An origin to allow beside those on loopback, such as http://192.168.1.20:8000.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        buckets = list(_local_buckets())
+        ports = {urlsplit(bucket.endpoint_url or "").port or 80 for bucket in buckets}
+        if len(ports) != 1:
+            raise CommandError(
+                "Set 'endpoint_url': 'http://127.0.0.1:9000' in the OPTIONS of the S3 storages in "
+                "STORAGES that are to be served here, the same for all of them."
+            )
+        server = _start(ports.pop())
+        rule = {**CORS_RULE, "AllowedOrigins": [*LOCAL_ORIGINS, *options["origin"]]}
+        for bucket in buckets:
+            bucket.create(cors_rules=[rule])
+        names = ", ".join(sorted({bucket.name for bucket in buckets}))
+        self.stdout.write(f"S3 at {buckets[0].endpoint_url}, with {names}. Ctrl-C stops it.")
+        _wait_for_signal()
+        server.stop()
+
+
+def _local_buckets() -> Iterator[Bucket]:
+    for alias in settings.STORAGES:
+        try:
+            bucket = get_bucket(alias)
+        except (StorageNotS3, ImproperlyConfigured):
+            continue
+        if urlsplit(bucket.endpoint_url or "").hostname in LOOPBACK:
+            yield bucket
+
+
+def _start(port: int) -> Any:
+    try:
+        # moto would allow every origin; its buckets' own CORS rules are nearer to the real thing.
+        os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
+        from moto.server import ThreadedMotoServer
+    except ImportError as error:
+        raise CommandError("Install it first: pip install 's3direct-uploads[dev]'") from error
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CommandError(f"Port {port} is taken: {error}") from error
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its access log has whole URLs
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    return server
+
+
+def _wait_for_signal() -> None:
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    stopped.wait()

@@ -1,0 +1,213 @@
+"""The row: one attempt by one owner to put one object at one key."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Self
+from uuid import UUID
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.storage import storages
+from django.db import models, router
+from django.db.models import F, Q
+from django.utils import timezone
+
+from . import conf, keys
+from .exceptions import AlreadyAttached, NotCompleted
+
+if sys.version_info >= (3, 14):
+    from uuid import uuid7
+else:
+    from uuid6 import uuid7
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+# The slowest client we wait for: a PUT that began before its URL ended may land this much later.
+SLOWEST_BYTES_PER_SECOND = 64 * 1024
+
+
+def new_id() -> UUID:
+    """Time-ordered, so that ten million rows insert at the end of their index; no secret."""
+    return UUID(bytes=uuid7().bytes)  # uuid6 has a class of its own
+
+
+class UploadQuerySet(models.QuerySet["Upload"]):
+    def owned_by(self, owner: AbstractBaseUser | AnonymousUser) -> Self:
+        # Nobody owns nothing: what scripts left without an owner is not anybody's.
+        owner_id = getattr(owner, "pk", None)
+        return self.none() if owner_id is None else self.filter(owner=owner_id)
+
+    def newest_first(self) -> Self:
+        return self.order_by("-id")
+
+    def in_status(self, status: str) -> Self:
+        return self.filter(status=status)
+
+    def unattached(self) -> Self:
+        return self.filter(attached_at=None)
+
+
+class Upload(models.Model):
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        VERIFYING = "verifying"  # a scan holds it
+        COMPLETED = "completed"
+        REJECTED = "rejected"
+        EXPIRED = "expired"
+        CANCELLED = "cancelled"
+        DELETED = "deleted"
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_index=False,  # the index of "mine, newest first" begins with it
+        related_name="s3direct_uploads",
+    )
+
+    # Where: all that is needed to settle it, whatever becomes of the settings.
+    destination = models.CharField(max_length=63)
+    storage = models.CharField(max_length=63, help_text="An alias in STORAGES.")
+    bucket = models.CharField(max_length=255)
+    key = models.CharField(max_length=1024)
+    object_parameters = models.JSONField(
+        default=dict, blank=True, help_text="What the storage and the destination add to every PUT."
+    )
+
+    # What the client declared.
+    filename = models.CharField(max_length=255)
+    content_type = models.CharField(max_length=255)
+    size = models.BigIntegerField(help_text="Bytes.")
+    checksum_algorithm = models.CharField(max_length=16, blank=True)
+    checksum = models.CharField(max_length=64, blank=True, help_text="In base64.")
+    context = models.JSONField(default=dict, blank=True)
+    idempotency_key = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001
+
+    # What S3 said.
+    etag = models.CharField(max_length=255, blank=True)
+    version_id = models.CharField(max_length=1024, blank=True)
+    multipart_upload_id = models.TextField(blank=True)
+    part_size = models.BigIntegerField(null=True, blank=True)
+
+    # What we say.
+    status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
+    reason = models.CharField(max_length=255, blank=True, help_text="Why it was rejected.")
+    created_at = models.DateTimeField(default=timezone.now)
+    url_expires_at = models.DateTimeField(help_text="When the newest signature ends.")
+    expires_at = models.DateTimeField(help_text="Its deadline, never extended.")
+    due_at = models.DateTimeField(
+        null=True, blank=True, help_text="When somebody must next look at it; empty: never."
+    )
+    completed_at = models.DateTimeField(null=True, blank=True)
+    announced_at = models.DateTimeField(null=True, blank=True)
+    attached_at = models.DateTimeField(null=True, blank=True)
+    object_deleted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = UploadQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index("owner", F("id").desc(), name="s3direct_mine_newest"),
+            models.Index(fields=["due_at"], name="s3direct_due", condition=Q(due_at__isnull=False)),
+            # The admin's filter: all but the many that went well.
+            models.Index(
+                "status", F("id").desc(), name="s3direct_unusual", condition=~Q(status="completed")
+            ),
+            # The admin's search; PostgreSQL needs to be told that it is for prefixes.
+            models.Index(
+                fields=["filename"], name="s3direct_filename", opclasses=["varchar_pattern_ops"]
+            ),
+        ]
+        constraints = [
+            # Not unique=True, which adds a second index for LIKE on PostgreSQL.
+            models.UniqueConstraint(fields=["key"], name="s3direct_key_once"),
+            models.UniqueConstraint(
+                fields=["owner", "idempotency_key"],
+                name="s3direct_begun_once",
+                condition=Q(idempotency_key__isnull=False),
+            ),
+            models.CheckConstraint(condition=Q(size__gte=0), name="s3direct_size"),
+            models.CheckConstraint(
+                condition=Q(checksum="", checksum_algorithm="")
+                | (~Q(checksum="") & ~Q(checksum_algorithm="")),
+                name="s3direct_checksum_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=[
+                        "pending",
+                        "verifying",
+                        "completed",
+                        "rejected",
+                        "expired",
+                        "cancelled",
+                        "deleted",
+                    ]
+                ),
+                name="s3direct_status",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["completed", "deleted"], completed_at__isnull=False)
+                | (~Q(status__in=["completed", "deleted"]) & Q(completed_at__isnull=True)),
+                name="s3direct_completed_has_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(announced_at__isnull=True) | Q(completed_at__isnull=False),
+                name="s3direct_announced_is_completed",
+            ),
+            models.CheckConstraint(
+                condition=Q(attached_at__isnull=True) | Q(status="completed"),
+                name="s3direct_attached_is_completed",
+            ),
+            models.CheckConstraint(
+                condition=Q(object_deleted_at__isnull=True)
+                | Q(status__in=["rejected", "expired", "cancelled", "deleted"]),
+                name="s3direct_only_tombstones_lose_objects",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="rejected") | ~Q(reason=""), name="s3direct_rejected_has_reason"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.filename} ({self.status})"
+
+    @property
+    def name(self) -> str:
+        """What a FileField stores: the key without its storage's location.
+
+        Raises ImproperlyConfigured if the storage has another bucket or location by now.
+        """
+        storage = storages[self.storage]
+        folder = keys.join(keys.location_of(storage), "")
+        bucket = getattr(storage, "bucket_name", self.bucket)
+        if bucket != self.bucket or not self.key.startswith(folder):
+            raise ImproperlyConfigured(f"The storage {self.storage!r} has no key {self.key!r}.")
+        return self.key.removeprefix(folder)
+
+    @property
+    def key_closes_at(self) -> datetime:
+        """When nothing that we ever signed can write to the key any more."""
+        under_way = timedelta(seconds=self.size / SLOWEST_BYTES_PER_SECOND)
+        return self.url_expires_at + max(conf.sweep_grace(), under_way)
+
+    def attach(self) -> str:
+        """Claim this upload for a model, once; returns the name for its FileField.
+
+        In one ``atomic()`` block with the model's INSERT both roll back together.
+        Raises NotCompleted, AlreadyAttached, and ImproperlyConfigured as ``name`` does.
+        """
+        name, now = self.name, timezone.now()
+        this = Upload.objects.filter(pk=self.pk)
+        if not this.in_status(self.Status.COMPLETED).unattached().update(attached_at=now):
+            self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
+            if self.attached_at:
+                raise AlreadyAttached("This upload is in use already.", upload=self)
+            raise NotCompleted("This upload is not completed.", upload=self)
+        self.attached_at = now
+        return name

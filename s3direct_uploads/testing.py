@@ -1,0 +1,98 @@
+"""For a host's tests, which need no S3: ``completed_upload`` makes what a client would have left.
+
+pytest finds the fixture ``uploads_in_memory`` by itself. Others write
+``with storages_in_memory(): …``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.contrib.auth.models import AbstractBaseUser
+
+    from .models import Upload
+
+# pytest imports this module before Django is set up, so it imports Django where it is used.
+
+
+def completed_upload(
+    *,
+    destination: str,
+    owner: AbstractBaseUser | None = None,
+    content: bytes = b"content",
+    filename: str = "file.bin",
+    content_type: str = "",
+    context: dict[str, Any] | None = None,
+) -> Upload:
+    """An upload as it is after its confirm, ready to be attached. Asks no hook, sends no signal.
+
+    ``content`` is kept where the destination's storage is not on S3 (``storages_in_memory``), so
+    that ``photo.image.read()`` works. Raises ValidationError if there is no such destination.
+    """
+    from django.core.files.base import ContentFile
+    from django.core.files.storage import storages
+    from django.utils import timezone
+    from storages.backends.s3 import S3Storage
+
+    from . import conf, destinations, keys
+    from .models import Upload
+
+    rules = destinations.get(destination)
+    storage = storages[rules.storage]
+    on_s3 = isinstance(storage, S3Storage)
+    bucket = storage.bucket_name if isinstance(storage, S3Storage) else "memory"
+    location = keys.location_of(storage)
+    prefix = f"{destination}/" if rules.prefix is None else rules.prefix
+    name = keys.new_name(bucket, location, prefix, filename, conf.max_name_length())
+    if not on_s3:
+        storage.save(name, ContentFile(content))
+    now = timezone.now()
+    return Upload.objects.create(
+        owner_id=getattr(owner, "pk", None),
+        destination=destination,
+        storage=rules.storage,
+        bucket=bucket,
+        key=keys.join(location, name),
+        filename=filename,
+        content_type=content_type or destinations.guess_content_type(filename),
+        size=len(content),
+        context=context or {},
+        status=Upload.Status.COMPLETED,
+        etag='"test"',
+        url_expires_at=now,
+        expires_at=now,
+        completed_at=now,
+        announced_at=now,
+    )
+
+
+@contextmanager
+def storages_in_memory() -> Iterator[None]:
+    """Every destination's storage is kept in memory meanwhile."""
+    from django.conf import settings
+    from django.test import override_settings
+
+    from . import conf, destinations
+
+    memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+    aliases = {destinations.get(name).storage for name in conf.destinations()}
+    with override_settings(STORAGES={**settings.STORAGES, **dict.fromkeys(aliases, memory)}):
+        yield
+
+
+try:
+    import pytest
+except ImportError:  # unittest does without
+    pass
+else:
+
+    @pytest.fixture
+    def uploads_in_memory(db: None) -> Iterator[Callable[..., Upload]]:
+        """``completed_upload``, with every destination's storage in memory for this test."""
+        with storages_in_memory():
+            yield completed_upload

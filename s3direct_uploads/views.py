@@ -1,0 +1,279 @@
+"""The viewset: validate, call one operation, render. And what an error's code is in HTTP."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.db import router
+from django.http import Http404, HttpResponseBase, HttpResponseRedirect
+from rest_framework import exceptions, status
+from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import JSONParser
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.viewsets import GenericViewSet
+
+from . import lifecycle
+from .bucket import PresignedRequest
+from .exceptions import UploadError
+from .models import Upload, UploadQuerySet
+from .serializers import (
+    BeginSerializer,
+    DownloadQuerySerializer,
+    ListQuerySerializer,
+    UploadSerializer,
+)
+
+logger = logging.getLogger("s3direct_uploads")
+
+STATUS = {
+    "object_missing": status.HTTP_409_CONFLICT,
+    "object_mismatch": status.HTTP_422_UNPROCESSABLE_ENTITY,
+    "not_pending": status.HTTP_410_GONE,
+    "not_completed": status.HTTP_409_CONFLICT,
+    "already_attached": status.HTTP_409_CONFLICT,
+    "idempotency_key_reused": status.HTTP_409_CONFLICT,
+    "bucket_unavailable": status.HTTP_503_SERVICE_UNAVAILABLE,
+    "storage_not_s3": status.HTTP_503_SERVICE_UNAVAILABLE,
+    "misconfigured": status.HTTP_503_SERVICE_UNAVAILABLE,
+}
+RETRY_AFTER = 5  # seconds: S3's bad moments pass as quickly
+MAX_BODY_BYTES = 1024**2  # a hundred declarations with their contexts are a fifth of it
+
+
+class PlainJSONParser(JSONParser):
+    """JSON as RFC 8259 has it, and no more of it than we have a use for."""
+
+    strict = True
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        body = stream.read(MAX_BODY_BYTES + 1)
+        if len(body) > MAX_BODY_BYTES:
+            raise RequestTooLarge
+        try:
+            # Always UTF-8: a codec of the client's choice, such as rot13, is an attack.
+            parsed: dict[str, Any] = super().parse(
+                io.BytesIO(body), media_type, {**(parser_context or {}), "encoding": "utf-8"}
+            )
+        except RecursionError:
+            raise exceptions.ParseError("This JSON is nested too deeply.") from None
+        return parsed
+
+
+class RequestTooLarge(exceptions.APIException):
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_detail = "This request is too large."
+    default_code = "request_too_large"
+
+
+class AlwaysJSON(DefaultContentNegotiation):
+    """An <img> that asks the download for image/* gets its redirect all the same."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class NewestFirst(CursorPagination):
+    ordering = "-id"
+    page_size = 50
+    page_size_query_param = None
+
+
+class UploadViewSet(GenericViewSet[Upload]):
+    """One's own uploads. Authentication and throttling are the host's; subclass it for those."""
+
+    # All that a host's defaults must not change.
+    permission_classes = [IsAuthenticated]
+    parser_classes = [PlainJSONParser]
+    renderer_classes = [JSONRenderer]
+    content_negotiation_class = AlwaysJSON
+    pagination_class = NewestFirst
+    filter_backends = []
+    versioning_class = None
+    metadata_class = None
+    serializer_class = UploadSerializer
+    lookup_value_regex = "[^/]+"  # whatever it is, its 404 is ours
+
+    @classmethod
+    def as_view(cls, *args: Any, **kwargs: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]
+        # Else a rejection would be rolled back with its answer.
+        return lifecycle.never_atomic(super().as_view(*args, **kwargs))
+
+    # The kwargs: a host's URL may say more than we ask, as a DefaultRouter's ".json" does.
+
+    def create(self, request: Request, **kwargs: Any) -> Response:
+        declaration = BeginSerializer(data=request.data).declaration()
+        upload, presigned = lifecycle.begin(
+            owner=request.user,
+            request=request,
+            idempotency_key=idempotency_key(request),
+            **declaration,
+        )
+        return self.render(upload, presigned, status=status.HTTP_201_CREATED)
+
+    def list(self, request: Request, **kwargs: Any) -> Response:
+        query = ListQuerySerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        page = self.paginate_queryset(self.get_queryset().filter(**query.validated_data))
+        return self.get_paginated_response(self.get_serializer(page, many=True).data)
+
+    def retrieve(self, request: Request, pk: str, **kwargs: Any) -> Response:
+        return self.render(self.get_object())
+
+    def destroy(self, request: Request, pk: str, **kwargs: Any) -> Response:
+        lifecycle.cancel(self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @action(detail=True, methods=["post"])
+    def confirm(self, request: Request, pk: str, **kwargs: Any) -> Response:
+        upload = lifecycle.confirm(self.get_object())
+        settled = upload.status == Upload.Status.COMPLETED
+        return self.render(upload, status=200 if settled else status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, methods=["post"])
+    def renew(self, request: Request, pk: str, **kwargs: Any) -> Response:
+        upload = self.get_object()
+        return self.render(upload, lifecycle.renew(upload))
+
+    @action(detail=True, methods=["get"])
+    def url(self, request: Request, pk: str, **kwargs: Any) -> Response:
+        presigned = self.presign_download()
+        return Response({"url": presigned.url, "expires_in": presigned.expires_in})
+
+    @action(detail=True, methods=["get"])
+    def download(self, request: Request, pk: str, **kwargs: Any) -> HttpResponseBase:
+        return HttpResponseRedirect(self.presign_download().url)
+
+    def get_queryset(self) -> UploadQuerySet:
+        return Upload.objects.owned_by(self.request.user).newest_first()
+
+    def get_object(self) -> Upload:
+        # From the primary: what a client did a moment ago counts. Another owner's is not found.
+        mine = self.get_queryset().using(router.db_for_write(Upload))
+        upload: Upload = get_object_or_404(mine, pk=self.kwargs["pk"])
+        self.check_object_permissions(self.request, upload)
+        return upload
+
+    def presign_download(self) -> PresignedRequest:
+        query = DownloadQuerySerializer(data=self.request.query_params)
+        query.is_valid(raise_exception=True)
+        inline = query.validated_data["disposition"] == "inline"
+        return lifecycle.presign_download(self.get_object(), inline=inline)
+
+    def render(
+        self, upload: Upload, presigned: PresignedRequest | None = None, status: int = 200
+    ) -> Response:
+        context = {**self.get_serializer_context(), "presigned": presigned}
+        rendered = self.get_serializer_class()(upload, context=context)
+        return Response(rendered.data, status=status)
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response["Cache-Control"] = "no-store"  # a signature is a password for an hour
+        return response
+
+    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
+        return handle_exception
+
+
+def idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= 64 and key.isascii() and key.isprintable()):
+        error = ValidationError("1 to 64 printable ASCII characters.", code="invalid")
+        raise ValidationError({"Idempotency-Key": error})
+    return key
+
+
+# Errors, all in one shape.
+
+
+def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """``{code, detail, errors}`` with a status; None for what is our own fault."""
+    if isinstance(error, UploadError):
+        body: dict[str, Any] = {"code": error.code, "detail": error.detail, "errors": []}
+        if error.upload is not None:
+            body["upload"] = UploadSerializer(error.upload).data
+        return _answer(STATUS.get(error.code, 400), body)
+    if isinstance(error, ImproperlyConfigured):
+        logger.error("Misconfigured: %s", error)
+        detail = "Uploads are not set up correctly here."
+        body = {"code": "misconfigured", "detail": detail, "errors": []}
+        return _answer(STATUS["misconfigured"], body)
+    if isinstance(error, ValidationError):
+        return _invalid(list(_django_errors(error)))
+    if isinstance(error, exceptions.ValidationError):
+        return _invalid(list(_rest_errors(error.get_full_details())))
+    if isinstance(error, Http404 | Upload.DoesNotExist):
+        error = exceptions.NotFound("You have no such upload.")
+    elif isinstance(error, DjangoPermissionDenied):
+        error = exceptions.PermissionDenied(*error.args)
+    if isinstance(error, exceptions.APIException):
+        said: Any = error.detail
+        if isinstance(said, Mapping):  # simplejwt's has the code of the token beside it
+            said = said.get("detail", said)
+        code = getattr(said, "code", error.default_code)
+        body = {"code": str(code), "detail": str(said), "errors": []}
+        retry_after = getattr(error, "wait", None)
+        response = _answer(error.status_code, body, retry_after)
+        if hasattr(error, "auth_header"):
+            response["WWW-Authenticate"] = error.auth_header
+        return response
+    return None
+
+
+def _answer(status: int, body: dict[str, Any], retry_after: float | None = None) -> Response:
+    if status in (429, 503):
+        body["retry_after"] = max(1, round(retry_after or RETRY_AFTER))
+    headers = {"Retry-After": str(body["retry_after"])} if "retry_after" in body else None
+    return Response(body, status=status, headers=headers)
+
+
+def _invalid(errors: list[dict[str, Any]]) -> Response:
+    first = errors[0]
+    detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
+    return _answer(400, {"code": "invalid", "detail": detail, "errors": errors})
+
+
+def _django_errors(error: ValidationError) -> Iterator[dict[str, Any]]:
+    by_field = getattr(error, "error_dict", None) or {None: error.error_list}
+    for field, errors in by_field.items():
+        for each in errors:
+            yield {
+                "field": field,
+                "code": each.code or "invalid",
+                "detail": each.messages[0],
+                "params": each.params or {},
+            }
+
+
+def _rest_errors(details: Any, field: str | None = None) -> Iterator[dict[str, Any]]:
+    """Flat, with a dotted field: {"checksum": {"value": […]}} is an error of "checksum.value"."""
+    if isinstance(details, Mapping) and isinstance(details.get("code"), str):
+        yield {"field": field, "code": details["code"], "detail": details["message"], "params": {}}
+    elif isinstance(details, Mapping):
+        for name, each in details.items():
+            inner = name if field is None else f"{field}.{name}"
+            yield from _rest_errors(
+                each, field if name == api_settings.NON_FIELD_ERRORS_KEY else inner
+            )
+    else:
+        for each in details:
+            yield from _rest_errors(each, field)

@@ -1,0 +1,213 @@
+"""The cast: an S3 server, two users, and a single-page app that talks to Django and to S3."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import pytest
+import requests
+from django.conf import settings
+from django.contrib.auth.models import User
+from rest_framework.test import APIClient
+
+from s3direct_uploads.models import Upload
+
+os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
+
+# The quick lane has no real servers; `make test-real` names them all.
+REAL = "S3_ENDPOINT_URL" in os.environ
+collect_ignore = [] if REAL else ["real"]
+
+URL = "/api/uploads/"
+JPEG = b"\xff\xd8\xff\xe0 a photograph"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if REAL and report.skipped:
+        report.outcome, report.longrepr = "failed", "On real servers nothing is skipped."
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How much was tried on real servers, by the markers of tests/real."""
+    if REAL:
+        passed = [report.keywords for report in terminalreporter.getreports("passed")]
+        for marker in ("attack", "race", "journey", "contract"):
+            count = sum(marker in keywords for keywords in passed)
+            terminalreporter.write_line(f"{marker}: {count} passed")
+        properties = dict(
+            each
+            for report in terminalreporter.getreports("passed")
+            for each in report.user_properties
+        )
+        cases = properties.get("contract_cases", 0)
+        terminalreporter.write_line(f"contract cases, by Schemathesis: {cases}")
+
+
+@pytest.fixture(scope="session")
+def s3_client() -> Iterator[Any]:
+    """The test's own way into S3, to see what is there. Beside it runs moto, or a real S3."""
+    options = settings.STORAGES["default"]["OPTIONS"]
+    server = None
+    if not REAL:
+        from moto.server import ThreadedMotoServer
+
+        port = urlsplit(options["endpoint_url"]).port
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=port or 0, verbose=False)
+        server.start()
+    client = boto3.client(
+        "s3",
+        endpoint_url=options["endpoint_url"],
+        region_name=options["region_name"],
+        aws_access_key_id=options["access_key"],
+        aws_secret_access_key=options["secret_key"],
+    )
+    client.create_bucket(Bucket=options["bucket_name"])
+    yield client
+    if server:
+        server.stop()
+
+
+class Bucket:
+    """What lies in the bucket, as S3 itself says."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.name = settings.STORAGES["default"]["OPTIONS"]["bucket_name"]
+
+    def read(self, upload: Upload) -> bytes | None:
+        try:
+            body: bytes = self.client.get_object(Bucket=self.name, Key=upload.key)["Body"].read()
+        except self.client.exceptions.NoSuchKey:
+            return None
+        return body
+
+    def write(self, upload: Upload, body: bytes, **parameters: Any) -> None:
+        """Put it there behind everybody's back: what no presigned request would have allowed."""
+        parameters = {"ContentType": upload.content_type, **parameters}
+        self.client.put_object(Bucket=self.name, Key=upload.key, Body=body, **parameters)
+
+
+@pytest.fixture
+def s3(s3_client: Any) -> Bucket:
+    return Bucket(s3_client)
+
+
+@pytest.fixture
+def s3_calls(s3: Bucket) -> Iterator[list[str]]:
+    """The operations that Django asks of S3 from now on: ["HeadObject"]."""
+    from s3direct_uploads.bucket import get_bucket
+
+    calls: list[str] = []
+
+    def record(model: Any, **_: Any) -> None:
+        calls.append(model.name)
+
+    events = get_bucket("default")._client.meta.events
+    events.register("before-call.s3", record, unique_id="s3_calls")
+    yield calls
+    events.unregister("before-call.s3", unique_id="s3_calls")
+
+
+class App:
+    """A single-page app, signed in as its user."""
+
+    def __init__(self, user: User | None) -> None:
+        self.user = user
+        self.client = APIClient()
+        if user:
+            self.client.force_login(user)
+
+    def begin(self, headers: dict[str, str] | None = None, **declaration: Any) -> Any:
+        """POST a declaration of a small photograph, unless it says otherwise."""
+        declaration = {
+            "destination": "photos",
+            "filename": "beach.jpg",
+            "content_type": "image/jpeg",
+            "size": len(JPEG),
+            **declaration,
+        }
+        return self.client.post(URL, declaration, format="json", headers=headers or {})
+
+    def send(self, request: dict[str, Any], body: bytes = JPEG, **headers: str) -> int:
+        """Send S3 exactly the request that was handed out; its status."""
+        return requests.request(
+            request["method"],
+            request["url"],
+            headers={**request["headers"], **headers},
+            data=body,
+            timeout=10,
+        ).status_code
+
+    def confirm(self, id: str) -> Any:
+        return self.client.post(f"{URL}{id}/confirm/", {}, format="json")
+
+    def renew(self, id: str) -> Any:
+        return self.client.post(f"{URL}{id}/renew/", {}, format="json")
+
+    def get(self, path: str = "", **query: Any) -> Any:
+        return self.client.get(f"{URL}{path}", query)
+
+    def delete(self, id: str) -> Any:
+        return self.client.delete(f"{URL}{id}/")
+
+    def upload(self, body: bytes = JPEG, **declaration: Any) -> Any:
+        """Begin, send and confirm: the answer to confirm."""
+        begun = self.begin(size=len(body), **declaration).json()
+        assert self.send(begun["request"], body) == 200
+        return self.confirm(begun["id"])
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., User]:
+    def make_user(name: str = "", **options: Any) -> User:
+        return User.objects.create_user(name or uuid.uuid4().hex, password="secret", **options)
+
+    return make_user
+
+
+@pytest.fixture
+def alice(make_user: Callable[..., User], s3: Bucket) -> App:
+    return App(make_user("alice"))
+
+
+@pytest.fixture
+def bob(make_user: Callable[..., User], s3: Bucket) -> App:
+    return App(make_user("bob"))
+
+
+@pytest.fixture
+def nobody(db: None) -> App:
+    return App(None)
+
+
+def row(answer: Any) -> Upload:
+    """The row of which a response speaks."""
+    body = answer.json()
+    return Upload.objects.get(pk=body.get("upload", body)["id"])
+
+
+@pytest.fixture
+def storage_options(settings: Any) -> Callable[..., None]:
+    """Change OPTIONS of the default storage from then on."""
+
+    def storage_options(**changes: Any) -> None:
+        storage = settings.STORAGES["default"]
+        options = {**storage["OPTIONS"], **changes}
+        settings.STORAGES = {**settings.STORAGES, "default": {**storage, "OPTIONS": options}}
+
+    return storage_options
+
+
+@pytest.fixture
+def s3_away(storage_options: Callable[..., None]) -> Callable[[], None]:
+    """From then on nothing answers where S3 should be."""
+    return partial(storage_options, endpoint_url="http://127.0.0.1:9")

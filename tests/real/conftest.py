@@ -1,0 +1,18 @@
+"""What only real servers can show: Ceph, PostgreSQL, Chromium. ``make test-real`` starts them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_servers() -> None:
+    """No test of this folder passes, or is skipped, on a stand-in."""
+    for name in ("S3_ENDPOINT_URL", "DATABASE_URL", "CHROMIUM"):
+        assert os.environ.get(name), f"{name} is not set: run `make test-real`"
+    assert connection.vendor == "postgresql"
+    assert settings.STORAGES["default"]["OPTIONS"]["endpoint_url"] == os.environ["S3_ENDPOINT_URL"]

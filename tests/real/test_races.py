@@ -1,0 +1,701 @@
+"""Many at once, on PostgreSQL and Ceph: in the end row, bucket and every answer say the same.
+
+A race of two is run in rounds: in the first and the last one of them is through before the other
+begins, and those between are as close as can be, so that either may win.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from functools import cache, partial
+from math import inf
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connections, transaction
+from django.utils import timezone
+
+from s3direct_uploads import lifecycle, signals
+from s3direct_uploads.exceptions import NotCompleted, NotPending, ObjectMissing
+from s3direct_uploads.models import Upload
+from tests.conftest import JPEG, App, Bucket, row
+from tests.models import Photo
+
+pytestmark = [pytest.mark.race, pytest.mark.django_db(transaction=True)]
+
+PHOTOS = "/api/photos/"
+GRACE = timedelta(hours=1)  # SWEEP_GRACE: a key closes that much after its last URL ends
+Call = Callable[[], Any]
+# How much sooner the first of two begins than the second, in seconds; inf: it is through by then.
+LEADS = (-inf, *(n / 1000 for n in (-12, -8, -4, -2, -1, 0, 0, 1, 2, 4, 8, 12)), inf)
+
+
+@cache
+def threads(number: int) -> ThreadPoolExecutor:
+    """They stay: django-storages makes each a client of its own, which takes longer than a race."""
+    return ThreadPoolExecutor(number)
+
+
+def at_once(calls: Sequence[Call], delays: Sequence[float] = ()) -> list[Any]:
+    """What each returns, in a thread and on a database connection of its own."""
+    barrier = threading.Barrier(len(calls), timeout=30)
+
+    def run(number: int) -> Any:
+        try:
+            barrier.wait()
+            if delays:
+                time.sleep(delays[number])
+            return calls[number]()
+        finally:
+            connections.close_all()
+
+    return list(threads(len(calls)).map(run, range(len(calls))))
+
+
+def two_at_once(one: Call, two: Call, lead: float) -> tuple[Any, Any]:
+    if lead == inf:
+        return one(), two()
+    if lead == -inf:
+        second = two()
+        return one(), second
+    first, second = at_once([one, two], [max(0.0, -lead), max(0.0, lead)])
+    return first, second
+
+
+@pytest.fixture
+def crowd(alice: App) -> Callable[[int], list[App]]:
+    """Alice at many windows: a client is for one thread only."""
+
+    def crowd(size: int) -> list[App]:
+        apps = [App(None) for _ in range(size)]
+        for app in apps:
+            app.client.cookies.load(alice.client.cookies.output(header=""))
+        return apps
+
+    return crowd
+
+
+@pytest.fixture
+def heard() -> Iterator[Counter[tuple[str, Any]]]:
+    """How often which signal was sent, by its name and the upload's id."""
+    counter: Counter[tuple[str, Any]] = Counter()
+    lock = threading.Lock()
+    listeners = []
+    for name in ("completed", "rejected", "expired", "cancelled"):
+
+        def listen(upload: Upload, name: str = name, **_: Any) -> None:
+            with lock:
+                counter[name, upload.pk] += 1
+
+        getattr(signals, f"upload_{name}").connect(listen)
+        listeners.append(listen)  # which a signal holds but weakly
+    yield counter
+    listeners.clear()
+
+
+def sent(app: App) -> str:
+    """Begun and sent, but not confirmed: its id."""
+    begun = app.begin().json()
+    assert app.send(begun["request"]) == 200
+    id: str = begun["id"]
+    return id
+
+
+def change(id: str, **columns: Any) -> None:
+    Upload.objects.filter(pk=id).update(**columns)
+
+
+def codes(answers: Sequence[Any]) -> list[int]:
+    return [answer.status_code for answer in answers]
+
+
+def url_end(answer: Any) -> datetime:
+    query = parse_qs(urlsplit(answer.json()["request"]["url"]).query)
+    signed_at = datetime.strptime(query["X-Amz-Date"][0] + "+0000", "%Y%m%dT%H%M%SZ%z")
+    return signed_at + timedelta(seconds=int(query["X-Amz-Expires"][0]))
+
+
+# One upload, settled by many.
+
+
+def test_a_hundred_confirms(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    id = sent(alice)
+
+    answers = at_once([partial(app.confirm, id) for app in crowd(100)])
+
+    assert codes(answers) == [200] * 100
+    assert len({answer.text for answer in answers}) == 1, "a hundred equal answers"
+    upload = row(answers[0])
+    assert heard == {("completed", upload.pk): 1}
+    assert answers[0].json()["completed_at"] == alice.confirm(id).json()["completed_at"]
+    assert (upload.status, upload.due_at) == ("completed", None)
+    assert upload.announced_at is not None
+    assert s3.read(upload) == JPEG
+
+
+def test_fifty_confirms_of_what_is_rejected(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    begun = alice.begin()
+    s3.write(row(begun), b"short")
+
+    answers = at_once([partial(app.confirm, begun.json()["id"]) for app in crowd(50)])
+
+    assert codes(answers) == [422] * 50
+    assert len({answer.text for answer in answers}) == 1
+    upload = row(begun)
+    assert heard == {("rejected", upload.pk): 1}
+    assert (upload.status, upload.due_at) == ("rejected", upload.key_closes_at)
+    assert s3.read(upload) == b"short"
+
+
+def test_client_event_and_sweep_confirm_at_once(
+    alice: App, s3: Bucket, heard: Counter[tuple[str, Any]]
+) -> None:
+    for _ in range(8):
+        id = sent(alice)
+        stale = [Upload.objects.get(pk=id) for _ in range(9)]
+        causes = ["client", "event", "sweep"] * 3
+        found = at_once(
+            [
+                partial(lifecycle.confirm, upload, cause=cause)
+                for upload, cause in zip(stale, causes, strict=True)
+            ]
+        )
+        upload = Upload.objects.get(pk=id)
+        assert heard.pop(("completed", upload.pk)) == 1
+        assert {(each.status, each.completed_at, each.etag) for each in found} == {
+            ("completed", upload.completed_at, upload.etag)
+        }
+        assert (upload.due_at, s3.read(upload)) == (None, JPEG)
+    assert not heard
+
+
+def test_confirms_while_the_put_is_under_way(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    body = bytes(1024**2)
+    for _ in range(4):
+        begun = alice.begin(size=len(body)).json()
+
+        def confirm_often(app: App, id: str) -> list[Any]:
+            answers: list[Any] = []
+            while not answers or (answers[-1].status_code == 409 and len(answers) < 200):
+                answers.append(app.confirm(id))
+            return answers
+
+        arrived, *confirmed = at_once(
+            [
+                partial(alice.send, begun["request"], body),
+                *(partial(confirm_often, app, begun["id"]) for app in crowd(3)),
+            ]
+        )
+        assert arrived == 200
+        for answers in confirmed:
+            assert set(codes(answers[:-1])) <= {409}, "half a file is none"
+            assert answers[-1].status_code == 200
+        upload = Upload.objects.get(pk=begun["id"])
+        assert heard == {("completed", upload.pk): 1}
+        heard.clear()
+        assert s3.read(upload) == body
+
+
+# Two that want different things.
+
+
+def test_confirm_against_cancel(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    ends = Counter[str]()
+    one, two = crowd(2)
+    for lead in LEADS * 2:
+        id = sent(alice)
+
+        confirmed, cancelled = two_at_once(partial(one.confirm, id), partial(two.delete, id), lead)
+
+        upload = Upload.objects.get(pk=id)
+        ends[upload.status] += 1
+        assert cancelled.status_code == 204
+        assert upload.status in ("cancelled", "deleted"), "what was given up stays so"
+        # A confirm that came first was right when it answered.
+        assert confirmed.status_code in ((410,) if upload.status == "cancelled" else (200, 410))
+        assert heard == {("completed" if upload.status == "deleted" else "cancelled", upload.pk): 1}
+        heard.clear()
+        assert upload.due_at == upload.key_closes_at, "its object is due"
+        assert (upload.object_deleted_at, s3.read(upload)) == (None, JPEG)
+        assert alice.confirm(id).status_code == 410
+    assert ends["cancelled"] >= 2
+    assert ends["deleted"] >= 2
+
+
+def test_confirm_against_delete_of_an_old_upload(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    ends = Counter[str]()
+    one, two = crowd(2)
+    for lead in LEADS:
+        id = sent(alice)
+        change(id, url_expires_at=timezone.now() - timedelta(days=3))
+
+        confirmed, deleted = two_at_once(partial(one.confirm, id), partial(two.delete, id), lead)
+
+        upload = Upload.objects.get(pk=id)
+        ends[upload.status] += 1
+        assert deleted.status_code == 204
+        assert heard == {("completed" if upload.status == "deleted" else "cancelled", upload.pk): 1}
+        heard.clear()
+        if upload.status == "deleted":
+            assert confirmed.status_code in (200, 410)
+            assert (s3.read(upload), upload.due_at) == (None, None)
+            assert upload.object_deleted_at is not None
+        else:
+            assert (upload.status, confirmed.status_code) == ("cancelled", 410)
+            assert (s3.read(upload), upload.due_at) == (JPEG, upload.key_closes_at)
+        assert alice.get(f"{id}/url/").status_code == 409
+    assert ends["cancelled"]
+    assert ends["deleted"]
+
+
+def test_a_second_confirm_against_delete(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    seen = Counter[int]()
+    one, two = crowd(2)
+    for lead in LEADS:
+        id = sent(alice)
+        assert alice.confirm(id).status_code == 200
+
+        confirmed, deleted = two_at_once(partial(one.confirm, id), partial(two.delete, id), lead)
+
+        seen[confirmed.status_code] += 1
+        assert deleted.status_code == 204
+        upload = Upload.objects.get(pk=id)
+        assert (upload.status, upload.due_at) == ("deleted", upload.key_closes_at)
+        assert heard == {("completed", upload.pk): 1}
+        heard.clear()
+        assert s3.read(upload) == JPEG, "its key is open yet"
+    assert set(seen) == {200, 410}
+
+
+def test_confirms_against_the_deadline_and_a_late_put(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    def sweep(id: str) -> Any:
+        try:
+            lifecycle.confirm(Upload.objects.get(pk=id), cause="sweep")
+        except ObjectMissing:
+            return SimpleNamespace(status_code=409)
+        except NotPending:
+            return SimpleNamespace(status_code=410)
+        return SimpleNamespace(status_code=200)
+
+    ends = Counter[str]()
+    apps = crowd(3)
+    for lead in LEADS * 2:
+        begun = alice.begin().json()
+        id, put = begun["id"], partial(alice.send, begun["request"])
+        confirms = [partial(sweep, id), *(partial(app.confirm, id) for app in apps)]
+        arrived = put() if lead == inf else None
+        # It passes in the thick of them; the lead is the PUT's.
+        deadline = timezone.now() + timedelta(milliseconds=15)
+        change(id, expires_at=deadline, url_expires_at=deadline - GRACE)
+        if abs(lead) == inf:
+            time.sleep(0.02)
+            confirmed = codes(at_once(confirms))
+            arrived = arrived or put()
+        else:
+            delays = [max(0, -lead), max(0, lead), 0.005, 0.01, max(0.015, lead)]
+            arrived, *answers = at_once([put, *confirms], delays)
+            confirmed = codes(answers)
+
+        upload = Upload.objects.get(pk=id)
+        assert arrived == 200
+        seen = set(confirmed)
+        if upload.status == "pending":  # all came before the deadline and before the bytes
+            assert (seen, heard) == ({409}, {})
+            assert alice.confirm(id).status_code == 200, "which count if they are there now"
+            upload.refresh_from_db()
+        ends[upload.status] += 1
+        assert heard == {(upload.status, upload.pk): 1}, "one of them settled it"
+        heard.clear()
+        if upload.status == "completed":
+            assert seen <= {200, 409}
+            assert upload.due_at is None
+        else:
+            assert upload.status == "expired"
+            assert seen <= {410, 409}
+            assert upload.due_at == upload.key_closes_at, "its object is due"
+            assert alice.confirm(id).status_code == 410
+        assert s3.read(upload) == JPEG
+    assert ends["completed"] >= 2
+    assert ends["expired"] >= 2
+
+
+def test_renew_against_expire(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    seen = Counter[tuple[int, str]]()
+    one, two = crowd(2)
+    # How far ahead the deadline is when both begin, in milliseconds.
+    for ahead in (inf, 0, *range(4, 60, 4), 0, inf):
+        id = alice.begin().json()["id"]
+        now = timezone.now()
+        far = timedelta(hours=1) if ahead == inf else timedelta(milliseconds=ahead)
+        change(id, url_expires_at=now - GRACE, expires_at=now + far)
+
+        def confirm(id: str = id, wait: float = ahead / 1000 - 0.003) -> Any:
+            time.sleep(max(0, wait))
+            return two.confirm(id)
+
+        if ahead == inf:
+            renewed = one.renew(id)
+            change(id, expires_at=timezone.now())
+            confirmed = two.confirm(id)
+        else:
+            renewed, confirmed = at_once([partial(one.renew, id), confirm])
+
+        assert confirmed.status_code in (409, 410)
+        upload = Upload.objects.get(pk=id)
+        seen[renewed.status_code, upload.status] += 1
+        if renewed.status_code == 200:
+            assert upload.status == "pending"
+            assert url_end(renewed) <= upload.url_expires_at + timedelta(seconds=1)
+            assert alice.confirm(id).status_code == 409, "what it allowed may be under way"
+            change(id, url_expires_at=now - GRACE, expires_at=now)
+            assert alice.confirm(id).status_code == 410
+            upload.refresh_from_db()
+        else:
+            assert (renewed.status_code, upload.status) == (410, "expired")
+            assert upload.url_expires_at == now - GRACE, "nothing was signed"
+        assert upload.status == "expired"
+        assert heard == {("expired", upload.pk): 1}
+        heard.clear()
+        assert upload.due_at == upload.key_closes_at, "after the newest signature's end"
+        assert s3.read(upload) is None
+    assert (410, "expired") in seen
+    assert (200, "pending") in seen
+
+
+def test_an_expiry_that_read_before_a_renewal(
+    alice: App, s3: Bucket, heard: Counter[tuple[str, Any]]
+) -> None:
+    ends = Counter[str]()
+    for lead in LEADS:
+        id = alice.begin().json()["id"]
+        past, ahead = timezone.now() - 2 * GRACE, timezone.now() + timedelta(hours=1)
+        change(id, url_expires_at=past, expires_at=ahead)
+        renewing, expiring = Upload.objects.get(pk=id), Upload.objects.get(pk=id)
+        expiring.expires_at = past  # as of a clock that is ahead of the other's
+
+        def renew(upload: Upload = renewing) -> bool:
+            try:
+                return bool(lifecycle.renew(upload).url)
+            except NotPending:
+                return False
+
+        def expire(upload: Upload = expiring) -> None:
+            with pytest.raises((ObjectMissing, NotPending)):
+                lifecycle.confirm(upload, cause="sweep")
+
+        renewed, _ = two_at_once(renew, expire, lead)
+
+        upload = Upload.objects.get(pk=id)
+        ends[upload.status] += 1
+        assert upload.status == ("pending" if renewed else "expired"), "never both"
+        assert heard == ({} if renewed else {("expired", upload.pk): 1})
+        heard.clear()
+        assert (upload.url_expires_at == past) == (not renewed)
+        assert s3.read(upload) is None
+    assert set(ends) == {"pending", "expired"}
+
+
+def test_renew_against_confirm(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    heard: Counter[tuple[str, Any]],
+) -> None:
+    seen = Counter[int]()
+    one, two = crowd(2)
+    for lead in LEADS:
+        id = sent(alice)
+        past = timezone.now() - timedelta(minutes=1)
+        change(id, url_expires_at=past)
+
+        confirmed, renewed = two_at_once(partial(one.confirm, id), partial(two.renew, id), lead)
+
+        seen[renewed.status_code] += 1
+        upload = Upload.objects.get(pk=id)
+        assert (confirmed.status_code, upload.status, upload.due_at) == (200, "completed", None)
+        assert upload.announced_at is not None
+        assert heard == {("completed", upload.pk): 1}
+        heard.clear()
+        if renewed.status_code == 200:
+            assert url_end(renewed) <= upload.url_expires_at + timedelta(seconds=1)
+            assert alice.send(renewed.json()["request"], JPEG[::-1]) == 412
+        else:
+            assert (renewed.status_code, upload.url_expires_at) == (410, past)
+        assert s3.read(upload) == JPEG
+    assert set(seen) == {200, 410}
+
+
+# Attached once, or deleted.
+
+
+def attach(app: App, id: str) -> Any:
+    return app.client.post(PHOTOS, {"image": id}, format="json")
+
+
+def test_delete_against_attach(alice: App, s3: Bucket, crowd: Callable[[int], list[App]]) -> None:
+    winners = Counter[str]()
+    one, two = crowd(2)
+    for lead in LEADS * 2:
+        id = sent(alice)
+        assert alice.confirm(id).status_code == 200
+        change(id, url_expires_at=timezone.now() - timedelta(days=3))
+
+        deleted, attached = two_at_once(partial(one.delete, id), partial(attach, two, id), lead)
+
+        upload = Upload.objects.get(pk=id)
+        photos = list(Photo.objects.all())
+        if upload.status == "deleted":
+            winners["delete"] += 1
+            assert codes([deleted, attached]) == [204, 400]
+            # Before it was found, or after; "" is what the database knew better.
+            assert attached.data["image"][0].code == "not_completed"
+            assert (photos, upload.attached_at, s3.read(upload)) == ([], None, None)
+        else:
+            winners["attach"] += 1
+            assert codes([deleted, attached]) == [409, 201]
+            assert deleted.json()["code"] == "already_attached"
+            assert [photo.image.name for photo in photos] == [upload.name]
+            assert upload.attached_at is not None
+            assert s3.read(upload) == JPEG
+        Photo.objects.all().delete()
+    assert winners["delete"] >= 2
+    assert winners["attach"] >= 2
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_delete_waits_for_a_transaction_that_attaches(
+    alice: App, s3: Bucket, crowd: Callable[[int], list[App]], kept: bool
+) -> None:
+    (one,) = crowd(1)
+    for _ in range(3):
+        id = sent(alice)
+        assert alice.confirm(id).status_code == 200
+        attached = threading.Event()
+
+        def attach_slowly(id: str = id, attached: threading.Event = attached) -> None:
+            with transaction.atomic():
+                Photo.objects.create(image=Upload.objects.get(pk=id).attach())
+                attached.set()
+                time.sleep(0.1)
+                transaction.set_rollback(not kept)
+
+        def delete(id: str = id, attached: threading.Event = attached) -> int:
+            attached.wait(10)
+            status: int = one.delete(id).status_code
+            return status
+
+        _, deleted = at_once([attach_slowly, delete])
+
+        upload = Upload.objects.get(pk=id)
+        assert (deleted, upload.status) == ((409, "completed") if kept else (204, "deleted"))
+        assert (upload.attached_at is not None) == kept
+        assert Photo.objects.filter(image=upload.name).exists() == kept
+        assert s3.read(upload) == JPEG
+
+
+@pytest.mark.parametrize(("many", "rounds"), [(2, 12), (8, 6), (20, 4)])
+def test_attached_by_many(
+    alice: App, s3: Bucket, crowd: Callable[[int], list[App]], many: int, rounds: int
+) -> None:
+    apps = crowd(many)
+    for _ in range(rounds):
+        id = sent(alice)
+        assert alice.confirm(id).status_code == 200
+
+        answers = at_once([partial(attach, app, id) for app in apps])
+
+        assert sorted(codes(answers)) == [201] + [400] * (many - 1)
+        refused = [answer for answer in answers if answer.status_code == 400]
+        assert {answer.data["image"][0].code for answer in refused} == {"already_attached"}
+        upload = Upload.objects.get(pk=id)
+        assert Photo.objects.get(image=upload.name).pk == max(Photo.objects.values_list("pk"))[0]
+        assert upload.attached_at is not None
+        assert s3.read(upload) == JPEG
+    assert Photo.objects.count() == rounds
+
+
+def test_attached_by_many_transactions(alice: App, s3: Bucket) -> None:
+    id = sent(alice)
+    assert alice.confirm(id).status_code == 200
+    uploads = [Upload.objects.get(pk=id) for _ in range(20)]
+
+    def claim(number: int) -> bool:
+        try:
+            with transaction.atomic():
+                Photo.objects.create(title=str(number), image=uploads[number].attach())
+                if number % 2 == 0:  # takes it, and gives it back
+                    raise ZeroDivisionError
+        except Exception:
+            return False
+        return True
+
+    won = at_once([partial(claim, number) for number in range(20)])
+
+    # All of those that would have kept it may have come while another had it.
+    assert sum(won) == Photo.objects.count() <= 1
+    upload = Upload.objects.get(pk=id)
+    assert (upload.attached_at is not None) == any(won)
+    assert (upload.status, s3.read(upload)) == ("completed", JPEG)
+
+
+def test_attach_against_confirm(
+    alice: App, s3: Bucket, crowd: Callable[[int], list[App]], heard: Counter[tuple[str, Any]]
+) -> None:
+    seen = Counter[int]()
+    one, two = crowd(2)
+    for lead in LEADS:
+        id = sent(alice)
+        confirmed, attached = two_at_once(partial(one.confirm, id), partial(attach, two, id), lead)
+        seen[attached.status_code] += 1
+        upload = Upload.objects.get(pk=id)
+        assert (confirmed.status_code, upload.status, upload.due_at) == (200, "completed", None)
+        assert (upload.attached_at is not None) == (attached.status_code == 201)
+        assert Photo.objects.filter(image=upload.name).count() == (attached.status_code == 201)
+        if attached.status_code == 400:
+            assert attached.data["image"][0].code == "not_completed"
+        assert heard == {("completed", upload.pk): 1}
+        heard.clear()
+        assert s3.read(upload) == JPEG
+    assert set(seen) == {201, 400}
+
+
+# One key, many begins; one URL, many PUTs.
+
+
+def test_fifty_begins_with_one_idempotency_key(
+    alice: App, s3: Bucket, crowd: Callable[[int], list[App]]
+) -> None:
+    apps = crowd(50)
+
+    answers = at_once([partial(app.begin, headers={"Idempotency-Key": "one"}) for app in apps])
+
+    assert codes(answers) == [201] * 50
+    upload = Upload.objects.get()
+    assert {answer.json()["id"] for answer in answers} == {str(upload.pk)}
+    there = {urlsplit(answer.json()["request"]["url"]).path for answer in answers}
+    assert there == {f"/{s3.name}/{upload.key}"}, "fifty signatures for one key"
+    assert max(map(url_end, answers)) <= upload.url_expires_at + timedelta(seconds=1)
+    assert upload.due_at == upload.url_expires_at + timedelta(hours=1)
+    arrived = at_once([partial(alice.send, each.json()["request"]) for each in answers[:4]])
+    assert sorted(arrived) == [200, 412, 412, 412]
+    assert row(alice.confirm(str(upload.pk))).status == "completed"
+    assert s3.read(upload) == JPEG
+
+
+def test_begins_with_one_idempotency_key_and_other_bodies(
+    alice: App, s3: Bucket, crowd: Callable[[int], list[App]]
+) -> None:
+    apps = crowd(8)
+    for number in range(5):
+        headers = {"Idempotency-Key": str(number)}
+        answers = at_once([partial(app.begin, headers, size=size) for size, app in enumerate(apps)])
+        assert sorted(codes(answers)) == [201] + [409] * 7
+        upload = Upload.objects.get(idempotency_key=str(number))
+        for size, answer in enumerate(answers):
+            assert (answer.status_code == 201) == (upload.size == size)
+            assert row(answer) == upload
+        assert s3.read(upload) is None
+
+
+@pytest.mark.parametrize(("many", "rounds"), [(2, 8), (8, 6)])
+def test_puts_at_once_to_one_url(
+    alice: App, s3: Bucket, heard: Counter[tuple[str, Any]], many: int, rounds: int
+) -> None:
+    size = 256 * 1024
+    bodies = [bytes([number]) * size for number in range(many)]
+    for _ in range(rounds):
+        begun = alice.begin(size=size).json()
+
+        arrived = at_once([partial(alice.send, begun["request"], body) for body in bodies])
+
+        assert arrived.count(200) == 1
+        assert set(arrived) <= {200, 412, 409}
+        upload = row(alice.confirm(begun["id"]))
+        assert s3.read(upload) == bodies[arrived.index(200)], "one of them, and whole"
+        assert (upload.status, heard) == ("completed", {("completed", upload.pk): 1})
+        heard.clear()
+
+
+def test_owners_at_once_do_not_meet(
+    alice: App, bob: App, s3: Bucket, make_user: Callable[..., User]
+) -> None:
+    apps = [alice, bob, *(App(make_user()) for _ in range(8))]
+    bodies = [bytes([number]) * len(JPEG) for number in range(len(apps))]
+
+    answers = at_once(
+        [
+            partial(app.upload, body, filename="same.jpg")
+            for app, body in zip(apps, bodies, strict=True)
+        ]
+    )
+
+    assert codes(answers) == [200] * 10
+    uploads = [row(answer) for answer in answers]
+    assert [upload.owner for upload in uploads] == [app.user for app in apps]
+    assert [s3.read(upload) for upload in uploads] == bodies
+    assert len({upload.key for upload in uploads}) == 10
+
+
+def test_a_stale_row_is_never_attached(alice: App, s3: Bucket) -> None:
+    """What a process read long ago: the row has moved on since."""
+    id = sent(alice)
+    assert alice.confirm(id).status_code == 200
+    stale = [Upload.objects.get(pk=id) for _ in range(8)]
+    assert alice.delete(id).status_code == 204
+
+    def claim(upload: Upload) -> bool:
+        with pytest.raises(NotCompleted):
+            upload.attach()
+        return upload.status == "deleted"
+
+    assert all(at_once([partial(claim, upload) for upload in stale]))
+    assert Upload.objects.get(pk=id).attached_at is None
+    assert s3.read(stale[0]) == JPEG

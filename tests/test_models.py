@@ -1,0 +1,120 @@
+"""What must never be, the database itself refuses; and what is asked of it, an index answers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from s3direct_uploads.models import Upload, new_id
+
+NOW = timezone.now()
+
+
+def make(**fields: Any) -> Upload:
+    values: dict[str, Any] = {
+        "destination": "photos",
+        "storage": "default",
+        "bucket": "media",
+        "key": str(new_id()),
+        "filename": "a.jpg",
+        "content_type": "image/jpeg",
+        "size": 1,
+        "url_expires_at": NOW,
+        "expires_at": NOW,
+    }
+    return Upload.objects.create(**values | fields)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("constraint", "fields"),
+    [
+        ("size", {"size": -1}),
+        ("status", {"status": "ready"}),
+        ("checksum_whole", {"checksum": "AAAA"}),
+        ("checksum_whole", {"checksum_algorithm": "CRC32"}),
+        ("completed_has_time", {"status": "completed"}),
+        ("completed_has_time", {"status": "deleted"}),
+        ("completed_has_time", {"status": "pending", "completed_at": NOW}),
+        ("announced_is_completed", {"announced_at": NOW}),
+        ("attached_is_completed", {"attached_at": NOW}),
+        (
+            "attached_is_completed",
+            {"status": "deleted", "completed_at": NOW, "attached_at": NOW},
+        ),
+        ("only_tombstones_lose_objects", {"object_deleted_at": NOW}),
+        ("rejected_has_reason", {"status": "rejected"}),
+    ],
+)
+def test_what_must_never_be(constraint: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(IntegrityError, match=f"s3direct_{constraint}"), transaction.atomic():
+        make(**fields)
+
+
+@pytest.mark.django_db
+def test_a_key_is_used_once_and_a_begin_counts_once(django_user_model: Any) -> None:
+    owner = django_user_model.objects.create(username="alice")
+    make(key="k", owner=owner, idempotency_key="i")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make(key="k")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make(owner=owner, idempotency_key="i")
+    make(idempotency_key="i")
+    make(owner=owner)
+    make(owner=owner)
+
+
+@pytest.mark.django_db
+def test_an_upload_outlives_its_owner(django_user_model: Any) -> None:
+    owner = django_user_model.objects.create(username="alice")
+    upload = make(owner=owner)
+    owner.delete()
+    upload.refresh_from_db()
+    assert upload.owner is None
+
+
+def test_ids_are_ordered_by_time() -> None:
+    ids = [new_id() for _ in range(1000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 1000
+    assert ids[0].version == 7
+
+
+def test_a_key_closes_when_the_slowest_client_must_have_ended() -> None:
+    upload = Upload(url_expires_at=NOW, size=10)
+    assert upload.key_closes_at == NOW + timedelta(hours=1)
+    upload.size = 64 * 1024 * 7200
+    assert upload.key_closes_at == NOW + timedelta(hours=2)
+
+
+def test_an_upload_says_what_it_is() -> None:
+    assert str(Upload(filename="a.jpg")) == "a.jpg (pending)"
+
+
+@pytest.mark.django_db
+def test_the_migrations_are_complete() -> None:
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+@pytest.mark.django_db
+def test_there_are_the_indexes_that_are_asked_for_and_no_others() -> None:
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, Upload._meta.db_table)
+    indexes = {
+        tuple(each["columns"])
+        for each in found.values()
+        if each["index"] or each["unique"] or each["primary_key"]
+    }
+    assert {columns for columns in indexes if "owner_id" not in columns} == {
+        ("id",),
+        ("key",),
+        ("due_at",),
+        ("filename",),
+        ("status", "id"),
+    }
+    assert ("owner_id",) not in indexes

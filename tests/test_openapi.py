@@ -1,0 +1,504 @@
+"""The description for drf-spectacular: whole, true, and not in the way of who has none."""
+# mypy: untyped-calls-exclude="drf_spectacular"
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+from django.test import override_settings
+from django.urls import include, path
+from django.utils import timezone
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.settings import patched_settings
+from drf_spectacular.utils import extend_schema
+from rest_framework.decorators import action
+from rest_framework.routers import DefaultRouter
+from rest_framework.throttling import UserRateThrottle
+
+from s3direct_uploads import openapi
+from s3direct_uploads.destinations import Destination
+from s3direct_uploads.models import Upload
+from s3direct_uploads.serializers import BeginSerializer, UploadSerializer
+from s3direct_uploads.views import STATUS, UploadViewSet
+
+from . import openapi_settings
+from . import urls as host_urls
+from .conftest import JPEG, URL, App, row
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMITTED = ROOT / "docs" / "openapi.yaml"
+
+ANY_CALL = {401, 403, 429}
+STATUSES = {
+    "begin_upload": {201, 400, 409, 413, 415, 503},
+    "list_uploads": {200, 400, 404},
+    "retrieve_upload": {200, 404},
+    "confirm_upload": {200, 202, 400, 404, 409, 410, 413, 415, 422, 503},
+    "renew_upload": {200, 400, 404, 410, 413, 415, 422, 503},
+    "delete_upload": {204, 404, 409, 410},
+    "get_upload_url": {200, 400, 404, 409, 503},
+    "download_upload": {302, 400, 404, 409, 503},
+}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+
+
+def test_the_committed_description_is_the_generated_one(tmp_path: Path) -> None:
+    made = tmp_path / "openapi.yaml"
+    command = "manage.py spectacular --settings tests.openapi_settings --validate --fail-on-warn"
+    done = run(*command.split(), "--file", str(made))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert made.read_text() == COMMITTED.read_text(), "run `make schema`"
+
+
+def test_nothing_else_needs_drf_spectacular() -> None:
+    done = run(
+        "-c",
+        """
+import sys
+sys.modules["drf_spectacular"] = None
+import django
+django.setup()
+import s3direct_uploads.testing, s3direct_uploads.urls, s3direct_uploads.views
+from django.core.management import call_command
+call_command("check", fail_level="WARNING")
+assert "s3direct_uploads.openapi" not in sys.modules
+""",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# What it says.
+
+
+@pytest.fixture(scope="module")
+def committed() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(COMMITTED.read_text())
+    return document
+
+
+def operations(document: dict[str, Any]) -> dict[str, Any]:
+    return {
+        operation["operationId"]: operation
+        for methods in document["paths"].values()
+        for operation in methods.values()
+    }
+
+
+def test_every_status_is_described(committed: dict[str, Any]) -> None:
+    described = {
+        name: {int(status) for status in operation["responses"]}
+        for name, operation in operations(committed).items()
+    }
+    assert described == {name: statuses | ANY_CALL for name, statuses in STATUSES.items()}
+
+
+def test_every_code_is_described_under_its_status(committed: dict[str, Any]) -> None:
+    described: dict[str, set[int]] = {}
+    for operation in operations(committed).values():
+        for status, response in operation["responses"].items():
+            for code in re.findall(r"`(\w+)`:", response["description"]):
+                described.setdefault(code, set()).add(int(status))
+    assert {code: described[code] for code in STATUS} == {
+        code: {status} for code, status in STATUS.items()
+    }
+    assert set(described) == set(openapi.MEANINGS)
+
+
+def test_every_field_is_described(committed: dict[str, Any]) -> None:
+    schemas = committed["components"]["schemas"]
+    upload, declaration = schemas["DirectUpload"], schemas["DirectUploadDeclaration"]
+    assert list(upload["properties"]) == UploadSerializer.Meta.fields == upload["required"]
+    fields = BeginSerializer().fields
+    assert list(declaration["properties"]) == list(fields)
+    assert declaration["required"] == [name for name, field in fields.items() if field.required]
+    for name, field in fields.items():
+        assert declaration["properties"][name].get("nullable", False) == field.allow_null, name
+
+
+def test_every_operation_says_what_it_is_for(committed: dict[str, Any]) -> None:
+    for operation in operations(committed).values():
+        assert operation["summary"]
+        assert operation["description"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "good"),
+    [
+        ("filename", "beach.jpg", True),
+        ("filename", "🏖️ a'b\"c;.jpg", True),
+        ("filename", " .jpg ", True),
+        ("filename", "...", True),
+        ("filename", "\u2028a", True),
+        ("filename", "x" * 255, True),
+        ("filename", "x" * 256, False),
+        ("filename", "", False),
+        ("filename", " \u00a0", False),
+        ("filename", ".", False),
+        ("filename", "..", False),
+        ("filename", "a/b", False),
+        ("filename", "a\\b", False),
+        ("filename", "a\nb", False),
+        ("filename", "a\u0085b", False),
+        ("filename", "photo\u202egpj.exe", False),
+        ("filename", 5, False),
+        ("filename", None, False),
+        ("size", 0, True),
+        ("size", 5 * 1024**3, True),
+        ("size", 5 * 1024**3 + 1, False),
+        ("size", -1, False),
+        ("size", "5", False),
+        ("size", 5.5, False),
+        ("size", True, False),
+        ("content_type", None, True),
+        ("content_type", "", True),
+        ("content_type", "IMAGE/JPEG", True),
+        ("content_type", "video/webm;codecs=vp8,opus", True),
+        ("content_type", 'a/b ; c="d e"; f=g', True),
+        ("content_type", "image", False),
+        ("content_type", "image/*", False),
+        ("content_type", "image/png;", False),
+        ("content_type", "image/png\r\nX-Evil: 1", False),
+        ("content_type", 'image/png; a="\n"', False),
+        ("content_type", f"image/{'x' * 250}", False),
+        ("content_type", 5, False),
+        ("checksum", None, True),
+        ("checksum", {"algorithm": "CRC32", "value": "NhCmhg=="}, True),
+        ("checksum", {"algorithm": "CRC64NVME", "value": "AAAAAAAAAAA="}, True),
+        ("checksum", {"algorithm": "SHA256", "value": f"{'A' * 43}="}, True),
+        ("checksum", {"algorithm": "SHA256", "value": f"{'A' * 42}B="}, False),
+        ("checksum", {"algorithm": "SHA256", "value": "NhCmhg=="}, False),
+        ("checksum", {"algorithm": "CRC32", "value": "NhCmhh=="}, False),
+        ("checksum", {"algorithm": "MD5", "value": "NhCmhg=="}, False),
+        ("checksum", {"algorithm": "CRC32"}, False),
+        ("checksum", "NhCmhg==", False),
+        ("context", None, True),
+        ("context", {"album": 1}, True),
+        ("context", [1], False),
+        ("destination", "photos", True),
+        ("destination", "nowhere", False),
+        ("destination", 5, False),
+    ],
+)
+def test_what_may_be_declared(
+    alice: App, settings: Any, document: dict[str, Any], field: str, value: Any, good: bool
+) -> None:
+    settings.S3DIRECT_UPLOADS = {
+        "DESTINATIONS": dict.fromkeys(settings.S3DIRECT_UPLOADS["DESTINATIONS"], Anything)
+    }
+    declaration = {"destination": "photos", "filename": "a", "size": 5, field: value}
+    schema = document["components"]["schemas"]["DirectUploadDeclaration"]
+    assert validator(document, schema).is_valid(declaration) == good
+    answer = alice.client.post(URL, json.dumps(declaration), content_type="application/json")
+    assert answer.status_code == (201 if good else 400), answer.json()
+
+
+class Anything(Destination):
+    """Without rules of its own."""
+
+    max_size = 10 * 1024**3
+    content_types = ["*/*"]
+
+    def clean_context(self, context: dict[str, Any], request: Any) -> dict[str, Any]:
+        return context
+
+
+# Whether it is true, by OpenAPI 3.1, whose schemas are JSON Schema's.
+
+
+def generate(urlpatterns: Any = host_urls.urlpatterns, **spectacular: Any) -> dict[str, Any]:
+    """What a host gets, without a warning."""
+    with patched_settings({**openapi_settings.SPECTACULAR_SETTINGS, **spectacular}):
+        document: dict[str, Any] = SchemaGenerator(patterns=urlpatterns).get_schema(public=True)
+    assert not GENERATOR_STATS, GENERATOR_STATS._warn_cache
+    return document
+
+
+@pytest.fixture
+def with_spectacular(settings: Any) -> None:
+    settings.REST_FRAMEWORK = openapi_settings.REST_FRAMEWORK
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    with override_settings(REST_FRAMEWORK=openapi_settings.REST_FRAMEWORK):
+        return generate(OAS_VERSION="3.1.0")
+
+
+def validator(document: dict[str, Any], schema: dict[str, Any]) -> Any:
+    whole = {**schema, "components": document["components"]}
+    return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+
+
+def contents(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All that is sent or answered, with schema and examples."""
+    for operation in operations(document).values():
+        for body in (operation.get("requestBody", {}), *operation["responses"].values()):
+            yield from body.get("content", {}).values()
+
+
+def test_every_example_is_as_its_schema_says(document: dict[str, Any]) -> None:
+    count = 0
+    for content in contents(document):
+        for example in content.get("examples", {}).values():
+            validator(document, content["schema"]).validate(example["value"])
+            count += 1
+    assert count > 40
+
+
+def provoke_too_large(app: App) -> Any:
+    body = f'{{"context": "{"x" * 1024**2}"}}'
+    return app.client.post(URL, body, content_type="application/json")
+
+
+def provoke_mismatch(app: App) -> Any:
+    begun = app.begin().json()
+    app.send(begun["request"], JPEG, **{"Content-Encoding": "gzip"})
+    return app.confirm(begun["id"])
+
+
+def provoke_verifying(app: App) -> Any:
+    upload = row(app.begin())
+    Upload.objects.update(status="verifying")
+    return app.confirm(str(upload.pk))
+
+
+def provoke_cancelled(app: App) -> Any:
+    id = app.begin().json()["id"]
+    app.delete(id)
+    return app.renew(id)
+
+
+def provoke_attached(app: App) -> Any:
+    upload = row(app.upload())
+    upload.attach()
+    return app.delete(str(upload.pk))
+
+
+def provoke_reused(app: App) -> Any:
+    app.begin(headers={"Idempotency-Key": "one"})
+    return app.begin(headers={"Idempotency-Key": "one"}, size=1)
+
+
+def provoke_late_mismatch(app: App) -> Any:
+    begun = app.begin().json()
+    app.send(begun["request"], JPEG, **{"Content-Encoding": "gzip"})
+    Upload.objects.update(expires_at=timezone.now() - timedelta(days=1))
+    return app.renew(begun["id"])
+
+
+@pytest.mark.parametrize(
+    ("provoke", "operation", "status", "code"),
+    [
+        (lambda app: app.begin(), "begin_upload", 201, None),
+        (lambda app: app.begin(size=-1), "begin_upload", 400, "invalid"),
+        (lambda app: app.begin(checksum={"algorithm": "X"}), "begin_upload", 400, "invalid"),
+        (provoke_reused, "begin_upload", 409, "idempotency_key_reused"),
+        (provoke_too_large, "begin_upload", 413, "request_too_large"),
+        (lambda app: app.client.post(URL, {}), "begin_upload", 415, "unsupported_media_type"),
+        (lambda app: app.upload() and app.get(), "list_uploads", 200, None),
+        (lambda app: app.get(size="x"), "list_uploads", 400, "invalid"),
+        (lambda app: app.get(cursor="x"), "list_uploads", 404, "not_found"),
+        (lambda app: app.get("1/"), "retrieve_upload", 404, "not_found"),
+        (lambda app: app.upload(), "confirm_upload", 200, None),
+        (provoke_verifying, "confirm_upload", 202, None),
+        (
+            lambda app: app.confirm(app.begin().json()["id"]),
+            "confirm_upload",
+            409,
+            "object_missing",
+        ),
+        (provoke_mismatch, "confirm_upload", 422, "object_mismatch"),
+        (lambda app: app.renew(app.begin().json()["id"]), "renew_upload", 200, None),
+        (provoke_cancelled, "renew_upload", 410, "not_pending"),
+        (provoke_late_mismatch, "renew_upload", 422, "object_mismatch"),
+        (provoke_attached, "delete_upload", 409, "already_attached"),
+        (
+            lambda app: app.get(f"{app.upload().json()['id']}/url/"),
+            "get_upload_url",
+            200,
+            None,
+        ),
+        (
+            lambda app: app.get(f"{app.begin().json()['id']}/download/"),
+            "download_upload",
+            409,
+            "not_completed",
+        ),
+        (
+            lambda app: app.get(f"{app.upload().json()['id']}/download/"),
+            "download_upload",
+            302,
+            None,
+        ),
+    ],
+)
+def test_a_real_answer_is_as_its_schema_says(
+    alice: App,
+    settings: Any,
+    document: dict[str, Any],
+    provoke: Callable[[App], Any],
+    operation: str,
+    status: int,
+    code: str | None,
+) -> None:
+    answer = provoke(alice)
+    assert_as_described(document, operation, answer)
+    assert answer.status_code == status
+    if code:
+        assert answer.json()["code"] == code
+
+
+def assert_as_described(document: dict[str, Any], operation: str, answer: Any) -> None:
+    response = operations(document)[operation]["responses"][str(answer.status_code)]
+    for name, header in response["headers"].items():
+        assert name in answer.headers or not header["required"]
+    if "content" not in response:
+        assert answer.content == b""
+        return
+    content = response["content"][answer["Content-Type"]]
+    validator(document, content["schema"]).validate(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        ("{", "application/json", 400),
+        ("0" * 1024**2 + "0", "application/json", 413),
+        ("a=b", "application/x-www-form-urlencoded", 415),
+        ("[1]", "application/json", 409),
+    ],
+)
+def test_a_body_where_there_is_none_and_a_session_authenticates(
+    alice: App, document: dict[str, Any], body: str, content_type: str, status: int
+) -> None:
+    id = alice.begin().json()["id"]
+    alice.client.handler.enforce_csrf_checks = True
+    token = "x" * 32
+    alice.client.cookies["csrftoken"] = token
+    answer = alice.client.post(
+        f"{URL}{id}/confirm/", body, content_type=content_type, headers={"X-CSRFToken": token}
+    )
+    assert_as_described(document, "confirm_upload", answer)
+    assert answer.status_code == status
+
+
+def test_what_is_no_fault_of_the_clients(
+    alice: App, s3_away: Callable[[], None], settings: Any, document: dict[str, Any]
+) -> None:
+    id = alice.begin().json()["id"]
+    s3_away()
+    answers = [("confirm_upload", alice.confirm(id))]
+    memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+    settings.STORAGES = {**settings.STORAGES, "default": memory}
+    answers += [("begin_upload", alice.begin()), ("renew_upload", alice.renew(id))]
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": {"MAX_SIZE": "huge"}}}
+    answers += [("begin_upload", alice.begin())]
+    for operation, answer in answers:
+        assert_as_described(document, operation, answer)
+    assert [answer.json()["code"] for _, answer in answers] == [
+        "bucket_unavailable",
+        "storage_not_s3",
+        "bucket_unavailable",
+        "misconfigured",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "operation"),
+    [
+        (lambda app: app.begin(), "begin_upload"),
+        (lambda app: app.get(), "list_uploads"),
+        (lambda app: app.delete("1"), "delete_upload"),
+    ],
+)
+def test_whom_the_host_does_not_let_in(
+    nobody: App,
+    alice: App,
+    document: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    call: Callable[[App], Any],
+    operation: str,
+) -> None:
+    class OnceADay(UserRateThrottle):
+        rate = "1/day"
+
+    assert_as_described(document, operation, call(nobody))
+    monkeypatch.setattr(UploadViewSet, "throttle_classes", [OnceADay])
+    answers = [call(alice) for _ in range(2)]
+    assert answers[1].status_code == 429
+    assert_as_described(document, operation, answers[1])
+
+
+# A host's own.
+
+
+@pytest.mark.usefixtures("with_spectacular")
+def test_a_host_may_mount_it_elsewhere_and_say_it_in_other_words() -> None:
+    class OwnViewSet(UploadViewSet):
+        http_method_names = ["get", "post"]
+
+        @extend_schema(summary="Our own words")
+        def create(self, request: Any, **kwargs: Any) -> Any:
+            return super().create(request, **kwargs)
+
+        @extend_schema(responses=UploadSerializer(many=True), summary="Our own")
+        @action(detail=False)
+        def recent(self, request: Any) -> Any: ...
+
+    router = DefaultRouter()
+    router.register("files", OwnViewSet, basename="file")
+    document = generate([path("x/", include(router.urls))], PREPROCESSING_HOOKS=[])
+    described = operations(document)
+    assert set(STATUSES) - {"delete_upload"} <= set(described)
+    assert described["begin_upload"]["summary"] == "Our own words"
+    assert set(described["begin_upload"]["responses"]) >= {"201", "409"}
+    assert described["confirm_upload"]["summary"] == "Confirm that it was sent"
+    assert document["components"]["schemas"]["DirectUpload"]["properties"]["id"]["format"] == "uuid"
+
+
+@pytest.mark.usefixtures("with_spectacular")
+def test_the_destinations_are_the_hosts(settings: Any) -> None:
+    def destination() -> Any:
+        return generate()["components"]["schemas"]["DirectUploadDestination"]
+
+    assert destination()["enum"] == ["albums", "documents", "photos"]
+    settings.S3DIRECT_UPLOADS = {}
+    assert "enum" not in destination()
+
+
+@pytest.mark.usefixtures("with_spectacular")
+@pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
+def test_an_upload_field_is_written_as_an_id_and_read_as_an_object(version: str) -> None:
+    more = {"OAS_VERSION": version, "PREPROCESSING_HOOKS": []}
+    split = generate(COMPONENT_SPLIT_REQUEST=True, **more)["components"]["schemas"]
+    written = split["PhotoRequest"]["properties"]["image"]
+    read = split["Photo"]["properties"]["image"]
+    assert (written["type"], written["format"]) == ("string", "uuid")
+    assert read["type"] == "object"
+    assert list(read["properties"]) == read["required"] == ["name", "url", "size", "content_type"]
+
+    both = generate(**more)["components"]["schemas"]["Photo"]["properties"]["image"]
+    assert both["oneOf"] == [written, read]
+
+
+def test_the_view_is_left_as_it_was(document: dict[str, Any]) -> None:
+    assert not hasattr(UploadViewSet.create, "kwargs")
+    assert "schema" not in UploadViewSet.confirm.kwargs

@@ -1,0 +1,108 @@
+"""A stranger's first steps: the wheel, in an empty project, by the README's own lines."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from django.conf import settings
+
+from .conftest import Bucket
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+TRY = """
+import json, requests
+from django.contrib.auth.models import User
+from django.test import Client
+
+client = Client()
+client.force_login(User.objects.create_user("alice"))
+declared = {"destination": "photos", "filename": "beach.jpg", "size": 5}
+begun = client.post("/api/uploads/", declared, content_type="application/json").json()
+request = begun["request"]
+sent = requests.put(request["url"], headers=request["headers"], data=b"hello")
+confirmed = client.post(f"/api/uploads/{begun['id']}/confirm/", {}, content_type="application/json")
+url = client.get(f"/api/uploads/{begun['id']}/url/").json()["url"]
+print(sent.status_code, confirmed.json()["status"], requests.get(url).text)
+import s3direct_uploads
+print(s3direct_uploads.__file__)
+"""
+
+
+def code_after(words: str) -> str:
+    match = re.search(rf"```python\n# {words}\n(.*?)```", README, re.DOTALL)
+    assert match
+    return match[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*build, "--wheel-dir", str(folder), str(ROOT)], check=True)
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
+    names = ZipFile(wheel).namelist()
+    for name in (
+        "py.typed",
+        "migrations/0001_initial.py",
+        "management/commands/run_s3.py",
+        "static/s3direct_uploads/upload.js",
+        "static/s3direct_uploads/package.json",
+    ):
+        assert f"s3direct_uploads/{name}" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"s3direct_uploads"}
+
+
+def test_the_wheel_works_in_an_empty_project(wheel: Path, s3: Bucket, tmp_path: Path) -> None:
+    unpacked, project = tmp_path / "packages", tmp_path / "project"
+    ZipFile(wheel).extractall(unpacked)
+    project.mkdir()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DJANGO")},
+        "PYTHONPATH": str(unpacked),
+    }
+
+    def run(*command: str) -> str:
+        ran = subprocess.run(
+            [sys.executable, *command],
+            cwd=project,
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    run("-m", "django", "startproject", "site_", ".")
+    options: Any = settings.STORAGES["default"]["OPTIONS"]
+    own = (
+        f"AWS_S3_ENDPOINT_URL = {options['endpoint_url']!r}\n"
+        f"AWS_S3_REGION_NAME = {options['region_name']!r}\n"
+        f"AWS_ACCESS_KEY_ID = {options['access_key']!r}\n"
+        f"AWS_SECRET_ACCESS_KEY = {options['secret_key']!r}\n"
+        "ALLOWED_HOSTS = ['testserver']\n"
+    )
+    lines = code_after("settings.py").replace('"media"', repr(s3.name))
+    lines = lines.replace("eu-central-1", options["region_name"])
+    with (project / "site_" / "settings.py").open("a") as file:
+        file.write(lines + own)
+    with (project / "site_" / "urls.py").open("a") as file:
+        file.write("from django.urls import include\n" + code_after("urls.py"))
+
+    assert "no issues" in run("manage.py", "check")
+    run("manage.py", "migrate", "--verbosity", "0")
+    said = run("manage.py", "shell", "--verbosity", "0", "-c", TRY).splitlines()
+    assert said == ["200 completed hello", str(unpacked / "s3direct_uploads" / "__init__.py")]

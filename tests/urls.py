@@ -1,0 +1,14 @@
+from django.contrib import admin
+from django.urls import include, path
+from rest_framework.routers import SimpleRouter
+
+from .host import PhotoViewSet
+
+router = SimpleRouter()
+router.register("photos", PhotoViewSet)
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("api/uploads/", include("s3direct_uploads.urls")),
+    path("api/", include(router.urls)),
+]
