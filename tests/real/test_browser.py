@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import pytest
 from botocore.config import Config
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwright
 
 from .site import ADMIN, PASSWORD, Exchange, Site, Visitor
 
@@ -537,11 +537,20 @@ def test_files_that_are_dropped_or_pasted(alice: Visitor, site: Site) -> None:
     def drag(event: str) -> None:
         mouse.send("Input.dispatchDragEvent", {"type": event, "x": 300, "y": 400, "data": held})
 
-    drag("dragEnter")
-    while not veil.is_visible():
-        drag("dragOver")
-    drag("drop")
-    expect(veil).not_to_be_visible()
+    def drop() -> bool:
+        drag("dragEnter")
+        while not veil.is_visible():
+            drag("dragOver")
+        drag("drop")
+        try:
+            veil.wait_for(state="hidden", timeout=3_000)  # by the page, as it takes the files
+        except TimeoutError:
+            return False
+        return True
+
+    # On a busy machine Chromium forgets, rarely, that DevTools drags something, and then tells
+    # the page of no drop. A person would drag again.
+    assert any(drop() for _ in range(5))
     expect(alice.photos).to_have_count(2)
 
     pasted = base64.b64encode(alice.make_photo("pasted.jpg").read_bytes()).decode()
