@@ -81,7 +81,7 @@ STORAGES: dict[str, dict[str, Any]] = {
 
 S3DIRECT_UPLOADS = {  # (3)
     "DESTINATIONS": {
-        "photos": {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["image/*"]},
+        "photos": {"MAX_SIZE": 1024**3, "CONTENT_TYPES": ["image/*"]},
     },
 }
 

@@ -74,13 +74,13 @@ class UploadAdmin(_ModelAdmin):
     show_facets = admin.ShowFacets.NEVER  # they count the whole table
     paginator = BoundedPaginator
     actions = ["confirm_again", "cancel"]
-    readonly_fields = ["preview", "human_size", "age"]
+    readonly_fields = ["preview", "exact_size", "age"]
     fieldsets = [
         (None, {"fields": ["preview", "status", "reason", "owner", "age", "context"]}),
-        ("Declared", {"fields": ["filename", "content_type", "human_size", "size"]}),
+        ("Declared", {"fields": ["filename", "content_type", "exact_size"]}),
         ("Checksum", {"fields": ["checksum_algorithm", "checksum"], "classes": ["collapse"]}),
         ("Where", {"fields": ["destination", "storage", "bucket", "key", "object_parameters"]}),
-        ("What S3 said", {"fields": ["etag", "version_id"]}),
+        ("What S3 said", {"fields": ["etag", "version_id", "multipart_upload_id", "part_size"]}),
         (
             "When",
             {
@@ -92,6 +92,7 @@ class UploadAdmin(_ModelAdmin):
                     "announced_at",
                     "attached_at",
                     "due_at",
+                    "busy_until",
                     "object_deleted_at",
                 ]
             },
@@ -100,7 +101,11 @@ class UploadAdmin(_ModelAdmin):
 
     @admin.display(description="size")
     def human_size(self, upload: Upload) -> str:
-        return format_size(upload.size)
+        return format_size(upload.size).replace(" ", "\N{NO-BREAK SPACE}")
+
+    @admin.display(description="size")
+    def exact_size(self, upload: Upload) -> str:
+        return f"{format_size(upload.size)} ({upload.size:,} bytes)"
 
     @admin.display(description="age")
     def age(self, upload: Upload) -> str:
@@ -209,11 +214,12 @@ class UploadAdmin(_ModelAdmin):
                 count += 1
             except BucketUnavailable as error:
                 # The others would wait as long, one after the other.
-                told = f"{upload.filename}: {error} The uploads after it were not tried."
+                told = f"“{upload.filename}”: {error} The uploads after it were not tried."
                 self.message_user(request, told, messages.WARNING)
                 break
             except (UploadError, ImproperlyConfigured, Upload.DoesNotExist) as error:
-                self.message_user(request, f"{upload.filename}: {error}", messages.WARNING)
+                # In quotes, for the templates of messages begin them with a capital letter.
+                self.message_user(request, f"“{upload.filename}”: {error}", messages.WARNING)
             if upload.status != before:
                 self.log_change(request, upload, f"{before} → {upload.status}")
         if count:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import parse_qs
 
 from botocore.client import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+from botocore.parsers import ResponseParserError
 from botocore.serialize import create_serializer
 from botocore.utils import parse_to_aware_datetime
 from django.conf import settings
@@ -21,7 +30,16 @@ from django.core.files.storage import storages
 from django.utils.http import content_disposition_header, http_date
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
-from .exceptions import BucketUnavailable, ObjectMissing, StorageNotS3
+from . import signer
+from .exceptions import (
+    AnswerLost,
+    BucketUnavailable,
+    MultipartGone,
+    ObjectMismatch,
+    ObjectMissing,
+    PartsIncomplete,
+    StorageNotS3,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -33,7 +51,16 @@ CONNECT_TIMEOUT = 2  # seconds
 READ_TIMEOUT = 3  # seconds; a HEAD takes milliseconds
 MAX_ATTEMPTS = 2
 PUT_READ_TIMEOUT = 60  # seconds; for scripts: after gigabytes S3 takes its time to answer
+# To put an object's parts together can take minutes. Tried once: S3 takes a second request beside
+# the first for a conflict, and then may want all the parts anew.
+COMPLETE_READ_TIMEOUT = 180  # seconds
 
+# What botocore raises once a request has left (where no connection is made it is another), and what
+# a gateway says that could not wait for S3. It matters where something must not be done twice.
+ANSWER_LOST = (HTTPClientError, ResponseParserError)
+ANSWER_LOST_STATUS = (502, 504)
+ONCE = ("CreateMultipartUpload", "CompleteMultipartUpload")
+MULTIPART_GONE = ("NoSuchUpload", "NoSuchKey")  # the latter is Ceph's word once it is completed
 CHECKSUMS = ("SHA256", "CRC32", "CRC64NVME")
 # A server may keep these when a client merely adds them to a PUT, signed or not: a decompression
 # bomb, a poisoned cache. Each with the member of a HEAD that has it. The first five all servers
@@ -59,6 +86,35 @@ class PresignedRequest:
     url: str = field(repr=False)
     headers: dict[str, str]
     expires_in: int  # seconds
+
+
+@dataclass(frozen=True)
+class PresignedPart:
+    """A PUT of one part, of exactly this size."""
+
+    part_number: int  # from 1
+    size: int  # bytes
+    url: str = field(repr=False)
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PresignedMultipart:
+    """What a client needs to begin to send in parts; more are signed when it asks."""
+
+    part_size: int  # bytes; the last part may be smaller
+    part_count: int
+    parts: list[PresignedPart]  # the first ones
+    expires_in: int  # seconds
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """A part that S3 has."""
+
+    part_number: int
+    size: int  # bytes
+    etag: str
 
 
 @dataclass(frozen=True)
@@ -90,6 +146,21 @@ class Bucket:
         self._signer = _make_client(storage, public) if public else self._client
 
     @cached_property
+    def _credentials(self) -> Any:
+        return self._storage._create_session().get_credentials()
+
+    @cached_property
+    def _creator(self) -> S3Client:
+        # Tried once: where the first answer was lost, the second would hide an upload for good.
+        return _make_client(self._storage, self.endpoint_url, attempts=1)
+
+    @cached_property
+    def _completer(self) -> S3Client:
+        return _make_client(
+            self._storage, self.endpoint_url, read_timeout=COMPLETE_READ_TIMEOUT, attempts=1
+        )
+
+    @cached_property
     def _sender(self) -> S3Client:
         return _make_client(self._storage, self.endpoint_url, read_timeout=PUT_READ_TIMEOUT)
 
@@ -119,6 +190,45 @@ class Bucket:
             parameters["VersionId"] = version_id
         url = self._presign("get_object", key, parameters, expires)
         return PresignedRequest("GET", url, {}, int(expires.total_seconds()))
+
+    def presign_parts(
+        self, key: str, upload_id: str, sizes: Mapping[int, int], *, expires: timedelta
+    ) -> list[PresignedPart]:
+        """A PUT for each part, of exactly its size; ``sizes`` has bytes by part number."""
+        with _failures("presigning parts"):
+            credentials = self._credentials and self._credentials.get_frozen_credentials()
+        if not credentials or not credentials.access_key or not credentials.secret_key:
+            raise ImproperlyConfigured("There are no credentials to sign with.")
+        # Of botocore's own URL we take what it alone knows: the host, the path, and the region.
+        example = self._presign(
+            "upload_part", key, {"UploadId": upload_id, "PartNumber": 1}, expires
+        )
+        url, _, query = example.partition("?")
+        region, service = parse_qs(query)["X-Amz-Credential"][0].split("/")[-3:-1]
+        signature = signer.signature_of(
+            signer.Credentials(
+                credentials.access_key, credentials.secret_key, credentials.token or ""
+            ),
+            region=region,
+            service=service,
+            expires=int(expires.total_seconds()),
+            now=datetime.now(UTC),
+        )
+        return [
+            PresignedPart(
+                number,
+                size,
+                signer.presign(
+                    signature,
+                    "PUT",
+                    url,
+                    query={"uploadId": upload_id, "partNumber": str(number)},
+                    headers={"content-length": str(size)},
+                ),
+                {},  # who sends a body says its length by itself
+            )
+            for number, size in sizes.items()
+        ]
 
     def object_parameters(self, key: str, acl: str | None) -> dict[str, Any]:
         """What the storage, and the destination's ACL, add to a PUT: JSON, {"CacheControl": …}."""
@@ -171,6 +281,85 @@ class Bucket:
             except ClientError as error:
                 # 412: it is there. The first try arrived and its answer was lost.
                 if _status(error) != 412:
+                    raise
+
+    def create_multipart(
+        self, key: str, *, parameters: Mapping[str, Any], checksum_algorithm: str
+    ) -> str:
+        """S3's id of a new multipart upload; ``parameters`` are those of the object."""
+        request: dict[str, Any] = {"Bucket": self.name, "Key": key, **parameters}
+        if checksum_algorithm:
+            # Of the whole object: S3 makes it of the parts' own, which nobody need send.
+            request |= {"ChecksumAlgorithm": checksum_algorithm, "ChecksumType": "FULL_OBJECT"}
+        with _failures("CreateMultipartUpload"):
+            created: Mapping[str, Any] = self._creator.create_multipart_upload(**request)
+            if not created.get("UploadId"):
+                raise ResponseParserError("Whoever answered was not S3.")
+        upload_id: str = created["UploadId"]
+        return upload_id
+
+    def list_parts(self, key: str, upload_id: str) -> list[StoredPart]:
+        """All that S3 has, in order. Raises MultipartGone."""
+        pages = self._client.get_paginator("list_parts")
+        with _failures("ListParts"):
+            return [
+                StoredPart(part["PartNumber"], part["Size"], part["ETag"])
+                for page in pages.paginate(Bucket=self.name, Key=key, UploadId=upload_id)
+                for part in page.get("Parts", ())
+            ]
+
+    def complete_multipart(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[StoredPart],
+        *,
+        size: int,
+        checksum: Mapping[str, str],
+    ) -> None:
+        """Make an object of these parts, of ``size`` bytes in all, or find that there is one.
+
+        ``checksum`` is ``{algorithm: base64}``, or empty. Takes minutes where there are many parts.
+        Raises MultipartGone, PartsIncomplete if one of them was replaced since, and ObjectMismatch
+        if their checksum is another.
+        """
+        request: dict[str, Any] = {
+            "Bucket": self.name,
+            "Key": key,
+            "UploadId": upload_id,
+            "IfNoneMatch": "*",
+            "MpuObjectSize": size,
+            "MultipartUpload": {
+                "Parts": [{"PartNumber": part.part_number, "ETag": part.etag} for part in parts]
+            },
+        }
+        for algorithm, value in checksum.items():
+            request |= {f"Checksum{algorithm}": value, "ChecksumType": "FULL_OBJECT"}
+        with _failures("CompleteMultipartUpload"):
+            try:
+                self._completer.complete_multipart_upload(**request)
+            except ClientError as error:
+                # 412: there is an object. We made it, and the answer was lost.
+                if _status(error) != 412:
+                    raise
+                self.abort_multipart(key, upload_id)  # if another did, its parts are there still
+
+    def abort_multiparts(self, key: str) -> None:
+        """Abort every multipart upload that is open at this very key, whoever knows of it."""
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with _failures("AbortMultipartUpload"):
+            for page in pages.paginate(Bucket=self.name, Prefix=key):
+                for each in page.get("Uploads", ()):
+                    if each["Key"] == key:
+                        self.abort_multipart(key, each["UploadId"])
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """It is no error if it is gone."""
+        with _failures("AbortMultipartUpload"):
+            try:
+                self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
+            except ClientError as error:
+                if error.response["Error"].get("Code") not in MULTIPART_GONE:
                     raise
 
     def delete(self, key: str) -> None:
@@ -267,7 +456,11 @@ def find_bucket(alias: str, name: str) -> Bucket:
 
 
 def _make_client(
-    storage: S3Storage, endpoint_url: str | None, *, read_timeout: int = READ_TIMEOUT
+    storage: S3Storage,
+    endpoint_url: str | None,
+    *,
+    read_timeout: int = READ_TIMEOUT,
+    attempts: int = MAX_ATTEMPTS,
 ) -> S3Client:
     addressing: dict[str, Any] = dict(storage.client_config.s3 or {})
     # A host name of the bucket's own is what AWS wants; others' endpoints rarely have one.
@@ -280,7 +473,7 @@ def _make_client(
             s3=addressing,  # type: ignore[arg-type]
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=read_timeout,
-            retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             max_pool_connections=50,  # threads of one process that wait for S3 at once
             # Other servers than AWS's stumble over the trailers that boto3 adds by default.
             request_checksum_calculation="when_required",
@@ -303,21 +496,36 @@ def _make_client(
 
 @contextmanager
 def _failures(operation: str) -> Iterator[None]:
-    """404 of a HEAD is an answer, everything else is a failure."""
+    """A 404 is an answer, as is what S3 says of parts; everything else is a failure."""
     try:
         yield
     except ClientError as error:
         code = error.response["Error"].get("Code", "")
         if operation == "HeadObject" and _status(error) == 404:
             raise ObjectMissing("Nothing has been uploaded yet.") from None
+        if operation in ("ListParts", "CompleteMultipartUpload"):
+            if code in MULTIPART_GONE:
+                raise MultipartGone("S3 knows this multipart upload no more.") from None
+            if code in ("InvalidPart", "InvalidPartOrder"):
+                raise PartsIncomplete({}) from None
+            if code == "BadDigest":
+                raise ObjectMismatch("The checksum is not the one declared.") from None
         logger.error("S3 answered %s %s to %s", _status(error), code, operation)
-        raise BucketUnavailable("S3 does not answer as it should; try again later.") from error
+        lost = operation in ONCE and _status(error) in ANSWER_LOST_STATUS
+        failure = AnswerLost if lost else BucketUnavailable
+        raise failure("S3 does not answer as it should; try again later.") from error
     except ParamValidationError as error:
         raise ImproperlyConfigured(f"{operation} as the storage has it: {error}") from error
-    except BotoCoreError as error:
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        # It may pass: an instance's come from a server, too.
+        logger.error("No credentials for S3: set access_key and secret_key of the storage")
+        raise BucketUnavailable("The server has no credentials for S3.") from error
+    except (BotoCoreError, ResponseParserError) as error:
         # The class says enough, and a message may quote a URL.
         logger.error("S3 failed at %s: %s", operation, type(error).__name__)
-        raise BucketUnavailable("S3 cannot be reached; try again later.") from error
+        lost = operation in ONCE and isinstance(error, ANSWER_LOST)
+        failure = AnswerLost if lost else BucketUnavailable
+        raise failure("S3 cannot be reached; try again later.") from error
 
 
 def _status(error: ClientError) -> int:

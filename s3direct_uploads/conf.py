@@ -19,6 +19,7 @@ MAX_DURATION = timedelta(days=3650)  # what is added to a date must remain one
 DURATIONS = {
     "URL_EXPIRES": timedelta(hours=1),
     "PENDING_EXPIRES": timedelta(days=1),
+    "MULTIPART_EXPIRES": timedelta(days=7),
     "SWEEP_GRACE": timedelta(hours=1),
 }
 DEFAULT_MAX_NAME_LENGTH = 100  # what a FileField holds by default
@@ -57,6 +58,11 @@ def url_expires() -> timedelta:
 def pending_expires() -> timedelta:
     """How long after begin an upload may still be completed."""
     return _duration("PENDING_EXPIRES")
+
+
+def multipart_expires() -> timedelta:
+    """As ``pending_expires``, of an upload in parts, which may be resumed until then."""
+    return _duration("MULTIPART_EXPIRES")
 
 
 def sweep_grace() -> timedelta:

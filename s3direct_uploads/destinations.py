@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from .bucket import StoredObject
     from .models import Upload
 
+MIB = 1024**2
 MAX_PUT_SIZE = 5 * 1024**3  # the largest object that S3 takes in one PUT
-MAX_OBJECT_SIZE = 10_000 * MAX_PUT_SIZE  # 10,000 parts of 5 GiB: "48.8 TiB" in S3's documentation
+MIN_PART_SIZE, MAX_PART_SIZE = 5 * 1024**2, MAX_PUT_SIZE  # of all parts but the last
+MAX_PARTS = 10_000  # of one object
+MAX_OBJECT_SIZE = MAX_PARTS * MAX_PART_SIZE  # "48.8 TiB" in S3's documentation
+FULL_OBJECT_CHECKSUMS = ("CRC32", "CRC64NVME")  # of SHA256 S3 makes one of the parts' own
 MAX_CONTEXT_BYTES = 1024
 MAX_FILENAME_LENGTH = 255  # what file systems hold
 MAX_CONTENT_TYPE_LENGTH = 255
 CHECKSUM_BYTES = {"SHA256": 32, "CRC32": 4, "CRC64NVME": 8}
 ACLS = ("private", "public-read", "authenticated-read", "bucket-owner-full-control")
 
+SVG = "image/svg+xml"
 MIME_WORD = r"[a-z0-9!#$&^_.+-]+"  # RFC 6838, with the lower case that we normalise to
 ESSENCE = re.compile(rf"{MIME_WORD}/{MIME_WORD}")
 ALLOWED_TYPE = re.compile(rf"\*/\*|{MIME_WORD}/(\*|{MIME_WORD})")
@@ -52,6 +57,7 @@ class Destination:
     permission: str | None = None  # "app.codename"
     require_checksum: bool = False
     acl: str | None = None  # as S3 names them: "public-read"
+    part_size: int = 16 * 1024**2  # bytes, of a multipart upload's parts; larger where need be
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -102,6 +108,16 @@ class Destination:
         if not self.has_permission(upload, request):
             raise PermissionDenied
 
+    def part_size_of(self, size: int) -> int | None:
+        """How many bytes the parts of an object of ``size`` have, or None where one PUT will do.
+
+        As ``part_size`` has it, or by the MiB as much larger as 10,000 parts must be to hold it.
+        """
+        if size <= self.part_size:
+            return None
+        needed = -(-size // MAX_PARTS)
+        return max(self.part_size, -(-needed // MIB) * MIB)
+
     def _clean_filename(self, upload: Upload) -> None:
         filename = upload.filename
         if len(filename) > MAX_FILENAME_LENGTH:
@@ -131,8 +147,9 @@ class Destination:
         ):
             raise ValidationError("Not a content type.", code="malformed")
         if not any(_matches(essence, allowed) for allowed in self.content_types):
+            unless = ", but SVG only by that name" if essence == SVG else ""
             raise ValidationError(
-                f"Not {essence}; allowed: {', '.join(self.content_types)}.",
+                f"Not {essence}; allowed: {', '.join(self.content_types)}{unless}.",
                 code="not_allowed",
                 params={"content_types": list(self.content_types)},
             )
@@ -151,7 +168,7 @@ class Destination:
                 code="too_small",
                 params={"min_size": self.min_size},
             )
-        if upload.size > MAX_PUT_SIZE:
+        if upload.size > MAX_PUT_SIZE and not upload.is_multipart:
             raise ValidationError(
                 f"More than {format_size(MAX_PUT_SIZE)} takes a multipart upload.",
                 code="multipart_required",
@@ -168,6 +185,12 @@ class Destination:
                 f"One of {', '.join(CHECKSUM_BYTES)}.",
                 code="unknown_algorithm",
                 params={"algorithms": list(CHECKSUM_BYTES)},
+            )
+        if upload.is_multipart and upload.checksum_algorithm not in FULL_OBJECT_CHECKSUMS:
+            raise ValidationError(
+                f"Of a multipart upload S3 knows only {' or '.join(FULL_OBJECT_CHECKSUMS)}.",
+                code="not_for_multipart",
+                params={"algorithms": list(FULL_OBJECT_CHECKSUMS)},
             )
         length = CHECKSUM_BYTES[upload.checksum_algorithm]
         try:
@@ -238,9 +261,7 @@ def _matches(essence: str, allowed: str) -> bool:
     if allowed in ("*/*", essence):
         return True
     # An SVG carries scripts: who wants it says so.
-    return (
-        allowed.endswith("/*") and essence.startswith(allowed[:-1]) and essence != "image/svg+xml"
-    )
+    return allowed.endswith("/*") and essence.startswith(allowed[:-1]) and essence != SVG
 
 
 def guess_content_type(filename: str) -> str:
@@ -384,6 +405,12 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
             "E014",
             f"{where}: REQUIRE_CHECKSUM must be True or False; it is {it.require_checksum!r}.",
             "Write True to refuse an upload that declares no checksum.",
+        )
+    if not _is_bytes(it.part_size) or not MIN_PART_SIZE <= it.part_size <= MAX_PART_SIZE:
+        yield Problem(
+            "E026",
+            f"{where}: PART_SIZE must be bytes, from 5 MiB to 5 GiB; it is {it.part_size!r}.",
+            "Write for example 'PART_SIZE': 16 * 1024**2, or leave it out.",
         )
     if it.acl is not None and it.acl not in ACLS:
         yield Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +27,32 @@ class ObjectMissing(UploadError):
     """S3 has no object at the key: nothing was sent yet. The upload is still pending."""
 
     code = "object_missing"
+
+
+class PartsIncomplete(ObjectMissing):
+    """Parts are missing, have another size than was signed, or were replaced meanwhile.
+
+    ``parts`` says which, by what is wrong: {"missing": [3, 4], "wrong_size": [7]}. The upload is
+    still pending: send them, and confirm again.
+    """
+
+    code = "parts_incomplete"
+
+    def __init__(self, parts: Mapping[str, Sequence[int]]) -> None:
+        super().__init__("Some parts are not there yet, or not as they were signed.")
+        self.parts = parts
+
+
+class MultipartGone(UploadError):
+    """S3 knows the multipart upload no more, and there is no object: begin another upload."""
+
+    code = "multipart_gone"
+
+
+class NotMultipart(UploadError):
+    """The upload is one PUT, and has no parts."""
+
+    code = "not_multipart"
 
 
 class ObjectMismatch(UploadError):
@@ -62,6 +89,10 @@ class BucketUnavailable(UploadError):
     """S3 is down, slow or refuses us. Says nothing about the object, so the row is untouched."""
 
     code = "bucket_unavailable"
+
+
+class AnswerLost(BucketUnavailable):
+    """S3 was asked and its answer never came: what was asked for may have been done."""
 
 
 class StorageNotS3(BucketUnavailable):

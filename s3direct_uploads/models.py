@@ -91,10 +91,19 @@ class Upload(models.Model):
     # What S3 said.
     etag = models.CharField(max_length=255, blank=True)
     version_id = models.CharField(max_length=1024, blank=True)
-    multipart_upload_id = models.TextField(blank=True)
-    part_size = models.BigIntegerField(null=True, blank=True)
+    multipart_upload_id = models.TextField(
+        blank=True, help_text="Empty although there is a part size: S3's answer was lost."
+    )
 
     # What we say.
+    part_size = models.BigIntegerField(
+        null=True, blank=True, help_text="Bytes, of a multipart upload's parts."
+    )
+    busy_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Until then one process has the multipart upload to itself.",
+    )
     status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
     reason = models.CharField(max_length=255, blank=True, help_text="Why it was rejected.")
     created_at = models.DateTimeField(default=timezone.now)
@@ -132,6 +141,11 @@ class Upload(models.Model):
                 condition=Q(idempotency_key__isnull=False),
             ),
             models.CheckConstraint(condition=Q(size__gte=0), name="s3direct_size"),
+            models.CheckConstraint(
+                condition=Q(part_size__gt=0)
+                | Q(part_size__isnull=True, multipart_upload_id="", busy_until__isnull=True),
+                name="s3direct_multipart_whole",
+            ),
             models.CheckConstraint(
                 condition=Q(checksum="", checksum_algorithm="")
                 | (~Q(checksum="") & ~Q(checksum_algorithm="")),
@@ -191,9 +205,25 @@ class Upload(models.Model):
         return self.key.removeprefix(folder)
 
     @property
+    def is_multipart(self) -> bool:
+        return self.part_size is not None
+
+    @property
+    def part_count(self) -> int:
+        """Of a multipart upload: the last part may be smaller than the others."""
+        assert self.part_size is not None
+        return -(-self.size // self.part_size)
+
+    def size_of_part(self, number: int) -> int:
+        """In bytes; ``number`` is from 1 to ``part_count``."""
+        assert self.part_size is not None
+        return min(self.part_size, self.size - (number - 1) * self.part_size)
+
+    @property
     def key_closes_at(self) -> datetime:
         """When nothing that we ever signed can write to the key any more."""
-        under_way = timedelta(seconds=self.size / SLOWEST_BYTES_PER_SECOND)
+        in_one_request = self.part_size or self.size
+        under_way = timedelta(seconds=in_one_request / SLOWEST_BYTES_PER_SECOND)
         return self.url_expires_at + max(conf.sweep_grace(), under_way)
 
     def attach(self) -> str:

@@ -32,10 +32,16 @@ from .destinations import (
     MAX_CONTENT_TYPE_LENGTH,
     MAX_CONTEXT_BYTES,
     MAX_FILENAME_LENGTH,
+    MAX_OBJECT_SIZE,
+    MAX_PART_SIZE,
+    MAX_PARTS,
     MAX_PUT_SIZE,
+    MIN_PART_SIZE,
 )
 from .exceptions import UploadError
+from .lifecycle import FIRST_PARTS
 from .models import Upload
+from .serializers import MOST_PARTS_SIGNED
 
 JSON = dict[str, Any]
 
@@ -110,6 +116,16 @@ def _described(reference: JSON, description: str) -> JSON:
     return {"allOf": [reference], "description": description}
 
 
+SECONDS = _integer("Seconds.", minimum=1)
+SECRET_URL = _string("Whoever has it may send: it is a secret.", format="uri")
+EXACT_HEADERS: JSON = {
+    "type": "object",
+    "additionalProperties": {"type": "string"},
+    "description": "All of these, and none beside them.",
+}
+PART_NUMBER = _integer("From 1.", minimum=1, maximum=MAX_PARTS)
+
+
 def _build_status(_: Any) -> JSON:
     return {
         "type": "string",
@@ -127,7 +143,8 @@ def _build_destination(_: Any) -> JSON:
 def _build_declaration(ref: Callable[[Component], JSON]) -> JSON:
     checksum = {
         "type": "object",
-        "description": "Signed and compared: nothing else can be sent.",
+        "description": "Signed and compared: nothing else can be sent. Of what is sent in parts "
+        "S3 knows no SHA256.",
         "properties": {
             "algorithm": {"type": "string", "enum": list(CHECKSUMS)},
             "value": _string("In base64."),
@@ -149,10 +166,11 @@ def _build_declaration(ref: Callable[[Component], JSON]) -> JSON:
                 **{"not": {"enum": [".", ".."]}},
             ),
             "size": _integer(
-                "In bytes. S3 refuses any other number of them.",
+                "In bytes. S3 refuses any other number of them, and takes more than 5 GiB in parts "
+                "alone.",
                 format="int64",
                 minimum=0,
-                maximum=MAX_PUT_SIZE,
+                maximum=MAX_OBJECT_SIZE,
             ),
             "content_type": _nullable(
                 _string(
@@ -170,9 +188,41 @@ def _build_declaration(ref: Callable[[Component], JSON]) -> JSON:
                     f"at most {MAX_CONTEXT_BYTES} bytes as JSON.",
                 }
             ),
+            "multipart": _nullable(
+                {
+                    "type": "boolean",
+                    "description": "Whether it may be sent in parts. It then is, where it is "
+                    "larger than one of them.",
+                }
+            ),
         },
-        optional=("content_type", "checksum", "context"),
+        optional=("content_type", "checksum", "context", "multipart"),
         description="What is to be uploaded. Fields it does not know are ignored.",
+        anyOf=[
+            {"properties": {"size": {"maximum": MAX_PUT_SIZE}}},
+            {
+                # allOf, for drf-spectacular makes a component of an enum that it sees.
+                "properties": {"multipart": {"allOf": [{"enum": [True]}]}},
+                "required": ["multipart"],
+            },
+        ],
+    )
+
+
+def _build_part(_: Any) -> JSON:
+    return _object(
+        {
+            "part_number": PART_NUMBER,
+            "size": _integer(
+                "In bytes. S3 refuses any other number of them.",
+                format="int64",
+                minimum=1,
+                maximum=MAX_PART_SIZE,
+            ),
+            "url": SECRET_URL,
+            "headers": EXACT_HEADERS,
+        },
+        description="What is to be sent to S3, by PUT: this part of the file, and nothing else.",
     )
 
 
@@ -181,15 +231,35 @@ def _build_upload(ref: Callable[[Component], JSON]) -> JSON:
     request = _object(
         {
             "method": {"type": "string", "enum": ["PUT"]},
-            "url": _string("Whoever has it may send: it is a secret.", format="uri"),
-            "headers": {
-                "type": "object",
-                "additionalProperties": {"type": "string"},
-                "description": "All of these, and none beside them.",
-            },
-            "expires_in": _integer("Seconds.", minimum=1),
+            "url": SECRET_URL,
+            "headers": EXACT_HEADERS,
+            "expires_in": SECONDS,
         },
-        description="What is to be sent to S3, exactly; null where there is nothing to send.",
+        description="What is to be sent to S3, exactly; null where there is nothing to send, and "
+        "where it is sent in parts.",
+    )
+    multipart = _object(
+        {
+            "part_size": _integer(
+                "In bytes. The last part may be smaller.",
+                format="int64",
+                minimum=MIN_PART_SIZE,
+                maximum=MAX_PART_SIZE,
+            ),
+            "part_count": _integer(
+                "All of them must be sent, in any order.", minimum=2, maximum=MAX_PARTS
+            ),
+            "parts": {
+                "type": "array",
+                "items": ref(PART),
+                "minItems": 2,
+                "maxItems": FIRST_PARTS,
+                "description": "The first of them; what follows is signed when one asks.",
+            },
+            "expires_in": SECONDS,
+        },
+        description="How it is to be sent to S3 in parts; null where there is nothing to send, and "
+        "where it is one PUT.",
     )
     return _object(
         {
@@ -209,15 +279,34 @@ def _build_upload(ref: Callable[[Component], JSON]) -> JSON:
             "completed_at": _nullable(moment),
             "reason": _nullable(_string("Why it was rejected.")),
             "request": _nullable(request),
-            "multipart": _nullable(
-                {
-                    "type": "object",
-                    "additionalProperties": True,
-                    "description": "Kept for uploads in parts; null so far.",
-                }
-            ),
+            "multipart": _nullable(multipart),
         }
     )
+
+
+def _build_part_numbers(_: Any) -> JSON:
+    return _object(
+        {
+            "part_numbers": {
+                "type": "array",
+                "items": PART_NUMBER,
+                "minItems": 1,
+                "maxItems": MOST_PARTS_SIGNED,
+                "description": "Up to the upload's last.",
+            }
+        }
+    )
+
+
+def _build_signed_parts(ref: Callable[[Component], JSON]) -> JSON:
+    parts = {"type": "array", "items": ref(PART), "minItems": 1, "maxItems": MOST_PARTS_SIGNED}
+    return _object({"parts": parts, "expires_in": SECONDS})
+
+
+def _build_stored_parts(_: Any) -> JSON:
+    size = _integer("In bytes.", format="int64", minimum=0)
+    stored = _object({"part_number": PART_NUMBER, "size": size})
+    return {"type": "array", "items": stored, "maxItems": MAX_PARTS}
 
 
 def _build_page(ref: Callable[[Component], JSON]) -> JSON:
@@ -235,7 +324,7 @@ def _build_url(_: Any) -> JSON:
     return _object(
         {
             "url": _string("Whoever has it may read: it is a secret.", format="uri"),
-            "expires_in": _integer("Seconds.", minimum=1),
+            "expires_in": SECONDS,
         }
     )
 
@@ -257,9 +346,14 @@ def _build_error(ref: Callable[[Component], JSON]) -> JSON:
         {
             "code": _string("For programs; it stays as it is."),
             "detail": _string("For people."),
-            "errors": {"type": "array", "items": each, "description": "Of an `invalid` request."},
+            "errors": {
+                "type": "array",
+                "items": each,
+                "description": "Of an `invalid` request; of `parts_incomplete`, with the codes "
+                "`missing`, `wrong_size` and `replaced`, each with its `part_numbers`.",
+            },
             "upload": _described(ref(UPLOAD), "As it is after the error."),
-            "retry_after": _integer("Seconds.", minimum=1),
+            "retry_after": SECONDS,
         },
         optional=("upload", "retry_after"),
     )
@@ -268,7 +362,11 @@ def _build_error(ref: Callable[[Component], JSON]) -> JSON:
 STATUS = Component("DirectUploadStatus", _build_status)
 DESTINATION = Component("DirectUploadDestination", _build_destination)
 DECLARATION = Component("DirectUploadDeclaration", _build_declaration)
+PART = Component("DirectUploadPart", _build_part)
 UPLOAD = Component("DirectUpload", _build_upload)
+PART_NUMBERS = Component("DirectUploadPartNumbers", _build_part_numbers)
+SIGNED_PARTS = Component("DirectUploadSignedParts", _build_signed_parts)
+STORED_PARTS = Component("DirectUploadStoredParts", _build_stored_parts)
 PAGE = Component("DirectUploadPage", _build_page)
 URL = Component("DirectUploadUrl", _build_url)
 ERROR = Component("DirectUploadError", _build_error)
@@ -305,6 +403,34 @@ BEGUN_EXAMPLE: JSON = {
         "expires_in": 3600,
     },
 }
+PART_SIZE = 16 * 1024**2
+PENDING_IN_PARTS_EXAMPLE: JSON = {
+    **PENDING_EXAMPLE,
+    "destination": "documents",
+    "filename": "beach.mp4",
+    "content_type": "video/mp4",
+    "size": 41 * 1024**2,
+    "expires_at": "2026-05-11T10:00:00.000000Z",
+}
+PARTS_EXAMPLE: list[JSON] = [
+    {
+        "part_number": number,
+        "size": size,
+        "url": "https://media.s3.eu-central-1.amazonaws.com/documents/Rk2d...9A/beach.mp4"
+        f"?uploadId=VXBs...aWQ&partNumber={number}&X-Amz-Expires=3600&X-Amz-Signature=3f1c...",
+        "headers": {},
+    }
+    for number, size in enumerate((PART_SIZE, PART_SIZE, 9 * 1024**2), start=1)
+]
+BEGUN_IN_PARTS_EXAMPLE: JSON = {
+    **PENDING_IN_PARTS_EXAMPLE,
+    "multipart": {
+        "part_size": PART_SIZE,
+        "part_count": 3,
+        "parts": PARTS_EXAMPLE,
+        "expires_in": 3600,
+    },
+}
 COMPLETED_EXAMPLE: JSON = {
     **PENDING_EXAMPLE,
     "status": "completed",
@@ -316,6 +442,24 @@ TOO_LARGE: JSON = {
     "code": "too_large",
     "detail": "At most 20 MiB.",
     "params": {"max_size": 20971520},
+}
+MULTIPART_REQUIRED: JSON = {
+    "field": "size",
+    "code": "multipart_required",
+    "detail": "More than 5 GiB takes a multipart upload.",
+    "params": {"max_size": MAX_PUT_SIZE},
+}
+NOT_FOR_MULTIPART: JSON = {
+    "field": "checksum",
+    "code": "not_for_multipart",
+    "detail": "Of a multipart upload S3 knows only CRC32 or CRC64NVME.",
+    "params": {"algorithms": ["CRC32", "CRC64NVME"]},
+}
+NO_SUCH_PART: JSON = {
+    "field": "part_numbers",
+    "code": "out_of_range",
+    "detail": "This upload has the parts 1 to 3.",
+    "params": {"max_part_number": 3},
 }
 NOT_INLINE: JSON = {
     "field": "disposition",
@@ -331,7 +475,6 @@ NO_CHOICE: JSON = {
 }
 # The detail of an example, and what is in it beside that.
 ERROR_EXAMPLES: dict[str, tuple[str, JSON]] = {
-    "invalid": ("", {}),  # in as many ways as there are fields
     "parse_error": ("JSON parse error - Expecting value: line 1 column 1 (char 0)", {}),
     "not_found": ("You have no such upload.", {}),
     "request_too_large": ("This request is too large.", {}),
@@ -342,6 +485,25 @@ ERROR_EXAMPLES: dict[str, tuple[str, JSON]] = {
         {"upload": PENDING_EXAMPLE},
     ),
     "object_missing": ("Nothing has been uploaded yet.", {"upload": PENDING_EXAMPLE}),
+    "parts_incomplete": (
+        "Some parts are not there yet, or not as they were signed.",
+        {
+            "errors": [
+                {
+                    "field": "parts",
+                    "code": "missing",
+                    "detail": "2 parts.",
+                    "params": {"part_numbers": [2, 3]},
+                }
+            ],
+            "upload": PENDING_IN_PARTS_EXAMPLE,
+        },
+    ),
+    "not_multipart": ("This upload has no parts.", {"upload": PENDING_EXAMPLE}),
+    "multipart_gone": (
+        "S3 has neither the object nor the parts any more.",
+        {"upload": PENDING_IN_PARTS_EXAMPLE},
+    ),
     "object_mismatch": (
         REASON,
         {"upload": {**PENDING_EXAMPLE, "status": "rejected", "reason": REASON}},
@@ -360,7 +522,8 @@ ERROR_EXAMPLES: dict[str, tuple[str, JSON]] = {
 
 def _meanings(error: type[UploadError]) -> Iterator[tuple[str, str]]:
     for each in error.__subclasses__():
-        yield each.code, each.__doc__ or ""
+        if "code" in vars(each):  # who has none of its own is told apart by us alone
+            yield each.code, (each.__doc__ or "").partition("\n")[0]
         yield from _meanings(each)
 
 
@@ -379,7 +542,7 @@ MEANINGS = {
 }
 
 
-def _error(status: int, codes: tuple[str, ...], invalid: JSON) -> OpenApiResponse:
+def _error(status: int, codes: tuple[str, ...], invalid: tuple[JSON, ...]) -> OpenApiResponse:
     description = "\n".join(f"- `{code}`: {MEANINGS[code]}" for code in codes)
     if status == 401:  # an authentication class of the host's has codes of its own
         return OpenApiResponse(ERROR, description)
@@ -391,20 +554,24 @@ def _error(status: int, codes: tuple[str, ...], invalid: JSON) -> OpenApiRespons
         narrow["required"] = ["upload"]
     if status in (429, 503):
         narrow["required"] = ["retry_after"]
-    if status != 400:
+    if status != 400 and "parts_incomplete" not in codes:
         narrow["properties"]["errors"] = {"type": "array", "maxItems": 0}
     return OpenApiResponse(
         {"allOf": [{"$ref": f"#/components/schemas/{ERROR.name}"}, narrow]},
         description,
-        [_error_example(code, invalid) for code in codes if code in ERROR_EXAMPLES],
+        [each for code in codes for each in _error_examples(code, invalid)],
     )
 
 
-def _error_example(code: str, invalid: JSON) -> OpenApiExample:
-    detail, more = ERROR_EXAMPLES[code]
+def _error_examples(code: str, invalid: tuple[JSON, ...]) -> Iterator[OpenApiExample]:
     if code == "invalid":
-        detail, more = f"{invalid['field']}: {invalid['detail']}", {"errors": [invalid]}
-    return OpenApiExample(code, {"code": code, "detail": detail, "errors": [], **more})
+        for each in invalid:
+            detail = f"{each['field']}: {each['detail']}"
+            value: JSON = {"code": code, "detail": detail, "errors": [each]}
+            yield OpenApiExample(each["code"], value)
+    elif code in ERROR_EXAMPLES:
+        detail, more = ERROR_EXAMPLES[code]
+        yield OpenApiExample(code, {"code": code, "detail": detail, "errors": [], **more})
 
 
 # Who may call at all, and how often, is the host's: any call may be answered so.
@@ -418,7 +585,7 @@ ANY_CALL = {
 def _answers(
     right: Mapping[int, OpenApiResponse],
     wrong: Mapping[int, tuple[str, ...]],
-    invalid: JSON = TOO_LARGE,
+    *invalid: JSON,
 ) -> dict[int, OpenApiResponse]:
     errors = {
         status: _error(status, codes, invalid) for status, codes in {**ANY_CALL, **wrong}.items()
@@ -427,7 +594,7 @@ def _answers(
 
 
 def _answer(
-    component: Component | None, description: str, *examples: tuple[str, JSON]
+    component: Component | None, description: str, *examples: tuple[str, Any]
 ) -> OpenApiResponse:
     return OpenApiResponse(
         component, description, [OpenApiExample(name, value) for name, value in examples]
@@ -475,8 +642,8 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
         "create": extend_schema(
             operation_id="begin_upload",
             summary="Begin an upload",
-            description="Declare a file. The answer has the request by which it is then to be sent "
-            "to S3, never through here; confirm when it was. What else is refused, "
+            description="Declare a file. The answer has the request, or the parts, by which it is "
+            "then to be sent to S3, never through here; confirm when it was. What else is refused, "
             "as too large or of a type that is not wanted, is the destination's matter.",
             parameters=[
                 OpenApiParameter(
@@ -516,6 +683,16 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                                 "checksum": {"algorithm": "CRC32", "value": "NhCmhg=="},
                             },
                         ),
+                        OpenApiExample(
+                            "in_parts",
+                            {
+                                "destination": "documents",
+                                "filename": "beach.mp4",
+                                "content_type": "video/mp4",
+                                "size": 41 * 1024**2,
+                                "multipart": True,
+                            },
+                        ),
                     ],
                 )
             },
@@ -523,18 +700,23 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                 {
                     201: _answer(
                         UPLOAD,
-                        "Begun. `request` is null only where an earlier begin with this "
-                        "Idempotency-Key led to an end already.",
+                        "Begun, with a `request` or with `multipart`. Both are null only where an "
+                        "earlier begin with this Idempotency-Key led to an end already.",
                         ("begun", BEGUN_EXAMPLE),
+                        ("begun_in_parts", BEGUN_IN_PARTS_EXAMPLE),
                     )
                 },
                 {
                     400: ("invalid", "parse_error"),
                     409: ("idempotency_key_reused",),
+                    410: ("not_pending",),
                     413: ("request_too_large",),
                     415: ("unsupported_media_type",),
                     503: ("bucket_unavailable", "storage_not_s3", "misconfigured"),
                 },
+                TOO_LARGE,
+                MULTIPART_REQUIRED,
+                NOT_FOR_MULTIPART,
             ),
         ),
         "list": extend_schema(
@@ -560,7 +742,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                 {
                     200: _answer(
                         PAGE,
-                        "A page of them, none with a `request`.",
+                        "A page of them, none with a `request` or `multipart`.",
                         ("page", {"next": None, "previous": None, "results": [COMPLETED_EXAMPLE]}),
                     )
                 },
@@ -574,14 +756,21 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
             description="What is known of it here; S3 is not asked.",
             parameters=HEADERS,
             responses=_answers(
-                {200: _answer(UPLOAD, "Without a `request`.", ("completed", COMPLETED_EXAMPLE))},
+                {
+                    200: _answer(
+                        UPLOAD,
+                        "Without a `request` or `multipart`.",
+                        ("completed", COMPLETED_EXAMPLE),
+                    )
+                },
                 {404: ("not_found",)},
             ),
         ),
         "confirm": extend_schema(
             operation_id="confirm_upload",
             summary="Confirm that it was sent",
-            description="S3 is asked what it has, which is held against the declaration. "
+            description="S3 is asked what it has, which is held against the declaration; parts are "
+            "put together first, which may take minutes where there are many. "
             "It may be repeated: a settled upload answers as it did the first time. "
             f"{NO_BODY}",
             parameters=HEADERS,
@@ -591,11 +780,17 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                     200: _answer(UPLOAD, "Completed.", ("completed", COMPLETED_EXAMPLE)),
                     202: _answer(
                         UPLOAD,
-                        "It is being verified: ask again.",
+                        "It is being verified or, `pending` still, completed by another request: "
+                        "ask again.",
                         ("verifying", {**PENDING_EXAMPLE, "status": "verifying"}),
+                        ("completed_by_another_request", PENDING_IN_PARTS_EXAMPLE),
                     ),
                 },
-                {**SETTLING, 409: ("object_missing",)},
+                {
+                    **SETTLING,
+                    409: ("object_missing", "parts_incomplete"),
+                    410: ("not_pending", "multipart_gone"),
+                },
             ),
         ),
         "renew": extend_schema(
@@ -606,8 +801,60 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
             parameters=HEADERS,
             request=None,
             responses=_answers(
-                {200: _answer(UPLOAD, "With a `request`.", ("renewed", BEGUN_EXAMPLE))},
+                {
+                    200: _answer(
+                        UPLOAD,
+                        "With a `request` or with `multipart`.",
+                        ("renewed", BEGUN_EXAMPLE),
+                        ("renewed_in_parts", BEGUN_IN_PARTS_EXAMPLE),
+                    )
+                },
                 SETTLING,
+            ),
+        ),
+        "parts": extend_schema(
+            operation_id="list_upload_parts",
+            summary="List the parts that S3 has",
+            description="Of a pending upload, to resume it: what is not among them is still to be "
+            "sent. Where S3 knows them no more it may have been completed: confirm tells.",
+            parameters=HEADERS,
+            responses=_answers(
+                {
+                    200: _answer(
+                        STORED_PARTS,
+                        "As S3 says, in order.",
+                        ("parts", [{"part_number": 1, "size": PART_SIZE}]),
+                    )
+                },
+                {
+                    404: ("not_found",),
+                    409: ("not_multipart",),
+                    410: ("not_pending", "multipart_gone"),
+                    503: ("bucket_unavailable",),
+                },
+            ),
+        ),
+        "sign_parts": extend_schema(
+            operation_id="sign_upload_parts",
+            summary="Get the URLs of more parts",
+            description="In advance, or again where they have expired; until the upload's "
+            "deadline.",
+            parameters=HEADERS,
+            request={
+                "application/json": OpenApiRequest(
+                    PART_NUMBERS, examples=[OpenApiExample("parts", {"part_numbers": [1, 2, 3]})]
+                )
+            },
+            responses=_answers(
+                {
+                    200: _answer(
+                        SIGNED_PARTS,
+                        "Each once, in the order in which they were asked for.",
+                        ("signed", {"parts": PARTS_EXAMPLE, "expires_in": 3600}),
+                    )
+                },
+                {**SETTLING, 400: ("invalid", "parse_error"), 409: ("not_multipart",)},
+                NO_SUCH_PART,
             ),
         ),
         "destroy": extend_schema(

@@ -15,9 +15,11 @@ from rest_framework import serializers
 from rest_framework.fields import SkipField
 
 from . import destinations, keys
-from .bucket import PresignedRequest
+from .bucket import PresignedMultipart, PresignedRequest
 from .exceptions import AlreadyAttached, NotCompleted
 from .models import Upload
+
+MOST_PARTS_SIGNED = 1_000  # in one answer, which then has half a megabyte
 
 
 class TextField(serializers.CharField):
@@ -39,6 +41,15 @@ class WholeNumberField(serializers.IntegerField):
         return number
 
 
+class TrueOrFalseField(serializers.BooleanField):
+    """true or false, where REST Framework would take "yes" and 1 for the former."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
 class ChecksumSerializer(serializers.Serializer[Any]):
     algorithm = serializers.CharField()
     value = serializers.CharField()
@@ -53,6 +64,7 @@ class BeginSerializer(serializers.Serializer[Any]):
     content_type = serializers.CharField(required=False, allow_blank=True, allow_null=True)
     checksum = ChecksumSerializer(required=False, allow_null=True)
     context = serializers.DictField(required=False, allow_null=True)  # type: ignore[assignment]
+    multipart = TrueOrFalseField(required=False, allow_null=True)
 
     def declaration(self) -> dict[str, Any]:
         """The arguments of ``lifecycle.begin``. Raises rest_framework's ValidationError."""
@@ -67,7 +79,14 @@ class BeginSerializer(serializers.Serializer[Any]):
             "checksum_algorithm": checksum.get("algorithm", ""),
             "checksum": checksum.get("value", ""),
             "context": said.get("context"),
+            "multipart": said.get("multipart") or False,
         }
+
+
+class PartNumbersSerializer(serializers.Serializer[Any]):
+    part_numbers = serializers.ListField(
+        child=WholeNumberField(), allow_empty=False, max_length=MOST_PARTS_SIGNED
+    )
 
 
 class ListQuerySerializer(serializers.Serializer[Any]):
@@ -84,7 +103,7 @@ class DownloadQuerySerializer(serializers.Serializer[Any]):
 
 
 class UploadSerializer(serializers.ModelSerializer[Upload]):
-    """An upload; with ``request``, in ``context["presigned"]``, where one is to be sent."""
+    """An upload; with ``request`` or ``multipart``, as ``context["presigned"]`` has it."""
 
     # Said in full, for a host's settings would change them: COERCE_…_TO_STRING, DATETIME_FORMAT.
     size = serializers.IntegerField(read_only=True)
@@ -115,11 +134,16 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
         read_only_fields = fields
 
     def get_request(self, upload: Upload) -> dict[str, Any] | None:
-        presigned: PresignedRequest | None = self.context.get("presigned")
-        return asdict(presigned) if presigned else None
+        return self._presigned(PresignedRequest)
 
-    def get_multipart(self, upload: Upload) -> None:
-        return None
+    def get_multipart(self, upload: Upload) -> dict[str, Any] | None:
+        return self._presigned(PresignedMultipart)
+
+    def _presigned(
+        self, kind: type[PresignedRequest | PresignedMultipart]
+    ) -> dict[str, Any] | None:
+        presigned = self.context.get("presigned")
+        return asdict(presigned) if isinstance(presigned, kind) else None
 
     def get_reason(self, upload: Upload) -> str | None:
         return upload.reason or None
@@ -205,10 +229,9 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
 
 
 class AttachUploadsMixin(serializers.Serializer[Any]):
-    """For a serializer with an UploadField: ``save()`` attaches in one transaction with the row.
-
-    What a nested serializer has validated is its host's to attach, as it is its host's to save.
-    """
+    # For a serializer with an UploadField: save() attaches in one transaction with the row. What a
+    # nested serializer has validated is its host's to attach, as it is its host's to save.
+    # (A docstring would describe the host's own serializer in its OpenAPI schema.)
 
     def save(self, **kwargs: Any) -> Any:
         with transaction.atomic(using=router.db_for_write(Upload)):

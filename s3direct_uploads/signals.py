@@ -1,9 +1,9 @@
 """Sent after the row is settled, by ``send_robust``: a handler that raises is logged, no more.
 
 ``upload_completed(sender=Upload, upload=, cause=)``
-    ``cause`` is who noticed: "client", "event", "sweep" or "store". It is never lost: where a
-    process dies before its handlers ran, it is sent again later. So a handler may run twice for one
-    upload, if the process died inside the handlers or they ran for longer than five minutes.
+    ``cause`` is who noticed: "client", "event", "sweep" or "store". Where a process dies before its
+    handlers ran, the row is due to be announced again, by a sweep. So a handler may run twice for
+    one upload, if the process died inside the handlers or they ran for longer than five minutes.
 ``upload_rejected``, ``upload_expired``, ``upload_cancelled`` ``(sender=Upload, upload=)``
     Sent once, and lost where the process dies at that moment.
 """

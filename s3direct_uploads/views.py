@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import IO, Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
@@ -25,13 +26,14 @@ from rest_framework.settings import api_settings
 from rest_framework.viewsets import GenericViewSet
 
 from . import lifecycle
-from .bucket import PresignedRequest
-from .exceptions import UploadError
+from .bucket import PresignedMultipart, PresignedRequest
+from .exceptions import PartsIncomplete, UploadError
 from .models import Upload, UploadQuerySet
 from .serializers import (
     BeginSerializer,
     DownloadQuerySerializer,
     ListQuerySerializer,
+    PartNumbersSerializer,
     UploadSerializer,
 )
 
@@ -39,6 +41,9 @@ logger = logging.getLogger("s3direct_uploads")
 
 STATUS = {
     "object_missing": status.HTTP_409_CONFLICT,
+    "parts_incomplete": status.HTTP_409_CONFLICT,
+    "not_multipart": status.HTTP_409_CONFLICT,
+    "multipart_gone": status.HTTP_410_GONE,
     "object_mismatch": status.HTTP_422_UNPROCESSABLE_ENTITY,
     "not_pending": status.HTTP_410_GONE,
     "not_completed": status.HTTP_409_CONFLICT,
@@ -154,6 +159,21 @@ class UploadViewSet(GenericViewSet[Upload]):
         return self.render(upload, lifecycle.renew(upload))
 
     @action(detail=True, methods=["get"])
+    def parts(self, request: Request, pk: str, **kwargs: Any) -> Response:
+        stored = lifecycle.list_parts(self.get_object())
+        return Response([{"part_number": each.part_number, "size": each.size} for each in stored])
+
+    @parts.mapping.post
+    def sign_parts(self, request: Request, pk: str, **kwargs: Any) -> Response:
+        asked = PartNumbersSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        signed, expires = lifecycle.sign_parts(
+            self.get_object(), asked.validated_data["part_numbers"]
+        )
+        parts = [asdict(each) for each in signed]
+        return Response({"parts": parts, "expires_in": int(expires.total_seconds())})
+
+    @action(detail=True, methods=["get"])
     def url(self, request: Request, pk: str, **kwargs: Any) -> Response:
         presigned = self.presign_download()
         return Response({"url": presigned.url, "expires_in": presigned.expires_in})
@@ -179,7 +199,10 @@ class UploadViewSet(GenericViewSet[Upload]):
         return lifecycle.presign_download(self.get_object(), inline=inline)
 
     def render(
-        self, upload: Upload, presigned: PresignedRequest | None = None, status: int = 200
+        self,
+        upload: Upload,
+        presigned: PresignedRequest | PresignedMultipart | None = None,
+        status: int = 200,
     ) -> Response:
         context = {**self.get_serializer_context(), "presigned": presigned}
         rendered = self.get_serializer_class()(upload, context=context)
@@ -209,6 +232,16 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
     """``{code, detail, errors}`` with a status; None for what is our own fault."""
     if isinstance(error, UploadError):
         body: dict[str, Any] = {"code": error.code, "detail": error.detail, "errors": []}
+        if isinstance(error, PartsIncomplete):
+            body["errors"] = [
+                {
+                    "field": "parts",
+                    "code": what,
+                    "detail": "1 part." if len(numbers) == 1 else f"{len(numbers)} parts.",
+                    "params": {"part_numbers": list(numbers)},
+                }
+                for what, numbers in error.parts.items()
+            ]
         if error.upload is not None:
             body["upload"] = UploadSerializer(error.upload).data
         return _answer(STATUS.get(error.code, 400), body)

@@ -63,12 +63,12 @@ valid_port() { # PORT
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; } # PORT
 
-need_free() { # PORT
+need_free() { # PORT COMMAND
   for _ in {1..20}; do # one that was just killed may need a moment
     listening "$1" || return 0
     sleep 0.05
   done
-  unable "something else already listens on 127.0.0.1:$1; stop it or name another port: $0 up PORT"
+  unable "something else already listens on 127.0.0.1:$1; stop it or name another port: $2"
 }
 
 # Daemons write their PID file a moment after they have gone into the background.

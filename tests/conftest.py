@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ import pytest
 import requests
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
 from rest_framework.test import APIClient
 
 from s3direct_uploads.models import Upload
@@ -26,6 +27,14 @@ collect_ignore = [] if REAL else ["real"]
 
 URL = "/api/uploads/"
 JPEG = b"\xff\xd8\xff\xe0 a photograph"
+PART_SIZE = 5 * 1024**2  # the smallest that S3 takes, of all parts but the last
+LAST = b"the end"
+FILM = b"\x01" * PART_SIZE + LAST  # two parts
+FILMS = {
+    "MAX_SIZE": 10_000 * 5 * 1024**3,  # "48.8 TiB"
+    "CONTENT_TYPES": ["video/*"],
+    "PART_SIZE": PART_SIZE,
+}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """How much was tried on real servers, by the markers of tests/real."""
     if REAL:
         passed = [report.keywords for report in terminalreporter.getreports("passed")]
-        for marker in ("attack", "race", "journey", "contract"):
+        for marker in ("attack", "race", "journey", "contract", "fault"):
             count = sum(marker in keywords for keywords in passed)
             terminalreporter.write_line(f"{marker}: {count} passed")
         properties = dict(
@@ -95,6 +104,26 @@ class Bucket:
         parameters = {"ContentType": upload.content_type, **parameters}
         self.client.put_object(Bucket=self.name, Key=upload.key, Body=body, **parameters)
 
+    def open_multiparts(self, upload: Upload) -> list[str]:
+        """The ids of the multipart uploads that are open at its very key."""
+        pages = self.client.get_paginator("list_multipart_uploads")
+        return [
+            each["UploadId"]
+            for page in pages.paginate(Bucket=self.name, Prefix=upload.key)
+            for each in page.get("Uploads", ())
+            if each["Key"] == upload.key
+        ]
+
+    def write_part(self, upload: Upload, number: int, body: bytes) -> None:
+        """As ``write`` does, a part."""
+        self.client.upload_part(
+            Bucket=self.name,
+            Key=upload.key,
+            UploadId=upload.multipart_upload_id,
+            PartNumber=number,
+            Body=body,
+        )
+
 
 @pytest.fixture
 def s3(s3_client: Any) -> Bucket:
@@ -111,10 +140,29 @@ def s3_calls(s3: Bucket) -> Iterator[list[str]]:
     def record(model: Any, **_: Any) -> None:
         calls.append(model.name)
 
-    events = get_bucket("default")._client.meta.events
-    events.register("before-call.s3", record, unique_id="s3_calls")
+    bucket = get_bucket("default")
+    clients = [bucket._client, bucket._creator, bucket._completer]
+    for client in clients:
+        client.meta.events.register("before-call.s3", record, unique_id="s3_calls")
     yield calls
-    events.unregister("before-call.s3", unique_id="s3_calls")
+    for client in clients:
+        client.meta.events.unregister("before-call.s3", unique_id="s3_calls")
+
+
+@pytest.fixture
+def in_transaction(s3: Bucket) -> Iterator[list[bool]]:
+    """For each request to S3 from now on, whether the database was in a transaction."""
+    from s3direct_uploads.bucket import get_bucket
+
+    seen: list[bool] = []
+    events = get_bucket("default")._client.meta.events
+
+    def look(**_: Any) -> None:
+        seen.append(connection.in_atomic_block)
+
+    events.register("before-call.s3", look, unique_id="in_transaction")
+    yield seen
+    events.unregister("before-call.s3", unique_id="in_transaction")
 
 
 class App:
@@ -147,6 +195,33 @@ class App:
             timeout=10,
         ).status_code
 
+    def begin_film(self, headers: dict[str, str] | None = None, **declaration: Any) -> Any:
+        """POST a declaration of the film, to be sent in parts; with the fixture ``films``."""
+        film = {
+            "destination": "films",
+            "filename": "film.mp4",
+            "content_type": "video/mp4",
+            "size": len(FILM),
+            "multipart": True,
+        }
+        return self.begin(headers, **{**film, **declaration})
+
+    def send_parts(self, parts: Iterable[dict[str, Any]], body: bytes = FILM) -> list[int]:
+        """Send S3 these parts of ``body``, as they were handed out; their statuses."""
+        statuses = []
+        for part in parts:
+            start = (part["part_number"] - 1) * PART_SIZE
+            this = body[start : start + PART_SIZE]
+            statuses.append(self.send({"method": "PUT", **part}, this))
+        return statuses
+
+    def parts(self, id: str) -> Any:
+        return self.client.get(f"{URL}{id}/parts/")
+
+    def sign_parts(self, id: str, part_numbers: Collection[int]) -> Any:
+        body = {"part_numbers": list(part_numbers)}
+        return self.client.post(f"{URL}{id}/parts/", body, format="json")
+
     def confirm(self, id: str) -> Any:
         return self.client.post(f"{URL}{id}/confirm/", {}, format="json")
 
@@ -164,6 +239,13 @@ class App:
         begun = self.begin(size=len(body), **declaration).json()
         assert self.send(begun["request"], body) == 200
         return self.confirm(begun["id"])
+
+
+@pytest.fixture
+def films(settings: Any) -> None:
+    """A destination for what is as large as S3 takes, in the smallest parts."""
+    ours = settings.S3DIRECT_UPLOADS
+    settings.S3DIRECT_UPLOADS = {**ours, "DESTINATIONS": {**ours["DESTINATIONS"], "films": FILMS}}
 
 
 @pytest.fixture
@@ -193,6 +275,15 @@ def row(answer: Any) -> Upload:
     """The row of which a response speaks."""
     body = answer.json()
     return Upload.objects.get(pk=body.get("upload", body)["id"])
+
+
+def begin_last_part(app: App, **declaration: Any) -> tuple[Upload, dict[str, Any]]:
+    """A film of nothing but its last part, which alone may be so small; and that part's PUT."""
+    upload = row(app.begin_film(**declaration))
+    Upload.objects.filter(pk=upload.pk).update(size=len(LAST))
+    [part] = app.sign_parts(str(upload.pk), [1]).json()["parts"]
+    upload.refresh_from_db()
+    return upload, {"method": "PUT", **part}
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_the_list_says_what_support_asks_first(alice: App, onlooker: Staff) -> N
             "filename": "new.jpg",
             "owner": "alice",
             "destination": "photos",
-            "human_size": f"{len(JPEG)} bytes",
+            "human_size": f"{len(JPEG)}\xa0bytes",
             "age": "0\xa0minutes",
         },
         {
@@ -139,7 +139,7 @@ def test_the_list_says_what_support_asks_first(alice: App, onlooker: Staff) -> N
             "filename": "old.pdf",
             "owner": "alice",
             "destination": "documents",
-            "human_size": "1.5 MiB",
+            "human_size": "1.5\xa0MiB",
             "age": "3\xa0days",
         },
     ]
@@ -467,9 +467,9 @@ def test_confirm_again_says_what_is_wrong_with_each(alice: App, support: Staff, 
     answer = support.act("confirm_again", missing, mismatched, fine, cancelled)
 
     assert told(answer) == [
-        ("warning", "cancelled.jpg: This upload is cancelled."),
-        ("warning", f"mismatched.jpg: {len(JPEG)} bytes were declared, 5 were sent."),
-        ("warning", "missing.jpg: Nothing has been uploaded yet."),
+        ("warning", "“cancelled.jpg”: This upload is cancelled."),
+        ("warning", f"“mismatched.jpg”: {len(JPEG)} bytes were declared, 5 were sent."),
+        ("warning", "“missing.jpg”: Nothing has been uploaded yet."),
         ("success", "1 confirmed."),
     ]
     statuses = dict(Upload.objects.values_list("filename", "status"))
@@ -495,7 +495,7 @@ def test_while_s3_is_away_one_waits_for_all(
     assert told(answer) == [
         (
             "warning",
-            "2.jpg: S3 cannot be reached; try again later. The uploads after it were not tried.",
+            "“2.jpg”: S3 cannot be reached; try again later. The uploads after it were not tried.",
         )
     ]
     assert set(Upload.objects.values_list("status", flat=True)) == {"pending"}
@@ -543,7 +543,7 @@ def test_cancel_gives_up_what_is_pending_and_deletes_what_nothing_uses(
     answer = support.act("cancel", pending, unused, attached)
 
     assert told(answer) == [
-        ("warning", "attached.jpg: This upload is in use."),
+        ("warning", "“attached.jpg”: This upload is in use."),
         ("success", "2 cancelled or deleted."),
     ]
     statuses = dict(Upload.objects.values_list("filename", "status"))
@@ -575,7 +575,7 @@ def test_an_action_takes_only_so_many_at_once(
 
 @pytest.mark.django_db(transaction=True)
 def test_under_atomic_requests_the_actions_hold_no_transaction(
-    alice: App, support: Staff, monkeypatch: pytest.MonkeyPatch
+    alice: App, support: Staff, monkeypatch: pytest.MonkeyPatch, in_transaction: list[bool]
 ) -> None:
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
     begun = alice.begin().json()
@@ -586,4 +586,5 @@ def test_under_atomic_requests_the_actions_hold_no_transaction(
     upload.refresh_from_db()
     assert upload.status == "deleted"
     assert LogEntry.objects.count() == 2
+    assert in_transaction == [False]
     assert support.list().status_code == support.detail(upload).status_code == 200

@@ -17,6 +17,8 @@ from .conftest import URL, App, row
 from .host import Albums
 
 ABSENT = object()
+LARGE = 16 * 1024**2 + 1  # two parts
+SHA256 = f"{'A' * 43}="
 NO_SUCH_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 
@@ -83,6 +85,12 @@ def assert_error(answer: Any, status: int, code: str) -> dict[str, Any]:
         ("checksum", {"algorithm": "CRC32", "value": "é"}, "checksum", "malformed"),
         ("checksum", {"algorithm": "CRC32"}, "checksum.value", "required"),
         ("checksum", "SHA256", "checksum", "invalid"),
+        ("multipart", "true", "multipart", "invalid"),
+        ("multipart", "", "multipart", "invalid"),
+        ("multipart", 1, "multipart", "invalid"),
+        ("multipart", 0, "multipart", "invalid"),
+        ("multipart", [True], "multipart", "invalid"),
+        ("multipart", {"part_size": 5 * 1024**2}, "multipart", "invalid"),
     ],
 )
 def test_begin_refuses(alice: App, field: str, value: Any, error_field: str, code: str) -> None:
@@ -128,6 +136,37 @@ def test_an_error_says_what_would_be_right(alice: App) -> None:
 def test_over_5_gib_takes_multipart(alice: App) -> None:
     body = assert_error(alice.begin(destination="documents", size=6 * 1024**3), 400, "invalid")
     assert body["errors"][0]["code"] == "multipart_required"
+
+
+@pytest.mark.parametrize(
+    ("declaration", "field", "code"),
+    [
+        ({"size": 20 * 1024**2 + 1}, "size", "too_large"),
+        ({"size": 10**400}, "size", "too_large"),
+        ({"size": -1}, "size", "too_small"),
+        ({"checksum": {"algorithm": "SHA256", "value": SHA256}}, "checksum", "not_for_multipart"),
+        ({"checksum": {"algorithm": "MD5", "value": "AAAA"}}, "checksum", "unknown_algorithm"),
+        ({"checksum": {"algorithm": "CRC32", "value": "AAAA"}}, "checksum", "malformed"),
+        ({"content_type": "text/html"}, "content_type", "not_allowed"),
+        ({"filename": "a/b.jpg"}, "filename", "path"),
+        ({"destination": "nowhere"}, "destination", "unknown"),
+    ],
+)
+def test_begin_refuses_in_parts_as_well(
+    alice: App, s3_calls: list[str], declaration: dict[str, Any], field: str, code: str
+) -> None:
+    declaration = {"size": LARGE, "multipart": True, **declaration}
+    errors = assert_error(alice.begin(**declaration), 400, "invalid")["errors"]
+    assert [(error["field"], error["code"]) for error in errors] == [(field, code)]
+    assert not Upload.objects.exists()
+    assert s3_calls == []
+
+
+def test_one_part_is_one_put_and_may_have_any_checksum(alice: App) -> None:
+    checksum = {"algorithm": "SHA256", "value": SHA256}
+    begun = alice.begin(size=16 * 1024**2, multipart=True, checksum=checksum).json()
+    assert begun["multipart"] is None
+    assert begun["request"]["headers"]["x-amz-checksum-sha256"] == SHA256
 
 
 @pytest.mark.parametrize(
@@ -253,14 +292,119 @@ def test_a_disposition_that_is_none(alice: App) -> None:
     assert assert_error(answer, 400, "invalid")["errors"][0]["field"] == "disposition"
 
 
+def begin_in_parts(app: App) -> str:
+    id: str = app.begin(size=LARGE, multipart=True).json()["id"]
+    return id
+
+
+@pytest.mark.parametrize(
+    ("part_numbers", "field", "code"),
+    [
+        (ABSENT, "part_numbers", "required"),
+        (None, "part_numbers", "null"),
+        ([], "part_numbers", "empty"),
+        (1, "part_numbers", "not_a_list"),
+        ("1", "part_numbers", "not_a_list"),
+        ({"0": 1}, "part_numbers", "not_a_list"),
+        (["1"], "part_numbers.0", "invalid"),
+        ([1, "2"], "part_numbers.1", "invalid"),
+        ([True], "part_numbers.0", "invalid"),
+        ([None], "part_numbers.0", "null"),
+        ([1.5], "part_numbers.0", "invalid"),
+        ([[1]], "part_numbers.0", "invalid"),
+        ([{"part_number": 1}], "part_numbers.0", "invalid"),
+        ([0], "part_numbers", "out_of_range"),
+        ([-1], "part_numbers", "out_of_range"),
+        ([1, 2, 3], "part_numbers", "out_of_range"),
+        ([10_001], "part_numbers", "out_of_range"),
+        ([2**63], "part_numbers", "out_of_range"),
+        ([10**400], "part_numbers", "out_of_range"),
+        ([1] * 1001, "part_numbers", "max_length"),
+    ],
+)
+def test_parts_that_cannot_be_signed(
+    alice: App, s3_calls: list[str], part_numbers: Any, field: str, code: str
+) -> None:
+    id = begin_in_parts(alice)
+    before = Upload.objects.values().get()
+    s3_calls.clear()
+    body = "{}" if part_numbers is ABSENT else json.dumps({"part_numbers": part_numbers})
+    answer = alice.client.post(f"{URL}{id}/parts/", body, content_type="application/json")
+
+    errors = assert_error(answer, 400, "invalid")["errors"]
+    assert [(error["field"], error["code"]) for error in errors] == [(field, code)]
+    assert Upload.objects.values().get() == before
+    assert s3_calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"),
+    [
+        ("{", "application/json", 400, "parse_error"),
+        ("", "application/json", 400, "invalid"),
+        ("[1]", "application/json", 400, "invalid"),
+        ("null", "application/json", 400, "invalid"),
+        ("[" * 200_000, "application/json", 400, "parse_error"),
+        ('{"part_numbers":' * 60_000, "application/json", 400, "parse_error"),
+        (f'{{"part_numbers": {"[" * 900}{"]" * 900}}}', "application/json", 400, "invalid"),
+        (f'{{"part_numbers": [{"9" * 5000}]}}', "application/json", 400, "parse_error"),
+        ('{"part_numbers": [1e400]}', "application/json", 400, "invalid"),
+        ('{"part_numbers": [NaN]}', "application/json", 400, "parse_error"),
+        (f"[{'1,' * 600_000}1]", "application/json", 413, "request_too_large"),
+        ("part_numbers=1", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+    ],
+)
+def test_a_body_that_lists_no_parts(
+    alice: App, body: str, content_type: str, status: int, code: str
+) -> None:
+    url = f"{URL}{begin_in_parts(alice)}/parts/"
+    assert_error(alice.client.post(url, body, content_type=content_type), status, code)
+
+
+def test_how_many_parts_there_are_is_said(alice: App) -> None:
+    answer = alice.sign_parts(begin_in_parts(alice), [2, 3])
+    assert assert_error(answer, 400, "invalid")["errors"] == [
+        {
+            "field": "part_numbers",
+            "code": "out_of_range",
+            "detail": "This upload has the parts 1 to 2.",
+            "params": {"max_part_number": 2},
+        }
+    ]
+
+
+@pytest.mark.parametrize("declaration", [{}, {"multipart": True}, {"multipart": None}])
+def test_one_put_has_no_parts(alice: App, declaration: dict[str, Any]) -> None:
+    id = alice.begin(**declaration).json()["id"]
+    for answer in (alice.parts(id), alice.sign_parts(id, [1])):
+        body = assert_error(answer, 409, "not_multipart")
+        assert (body["upload"]["id"], body["upload"]["status"]) == (id, "pending")
+
+
+def test_parts_of_what_was_given_up(alice: App) -> None:
+    id = begin_in_parts(alice)
+    assert alice.delete(id).status_code == 204
+    for answer in (alice.parts(id), alice.sign_parts(id, [1])):
+        body = assert_error(answer, 410, "not_pending")
+        assert body["upload"]["status"] == "cancelled"
+
+
 ANY_CALL = [
     ("get", ""),
     ("delete", ""),
     ("post", "confirm/"),
     ("post", "renew/"),
+    ("get", "parts/"),
+    ("post", "parts/"),
     ("get", "url/"),
     ("get", "download/"),
 ]
+
+
+def call(app: App, method: str, url: str) -> Any:
+    """Of the posts one alone has a body."""
+    body = {"part_numbers": [1]} if method == "post" else None
+    return getattr(app.client, method)(url, body, format="json")
 
 
 @pytest.mark.parametrize(("method", "path"), ANY_CALL)
@@ -270,7 +414,7 @@ def test_anothers_upload_is_not_found(
 ) -> None:
     begun = alice.begin().json()
     url = f"{URL}{begun['id'] if id == 'theirs' else id}/{path}"
-    assert_error(getattr(bob.client, method)(url), 404, "not_found")
+    assert_error(call(bob, method, url), 404, "not_found")
     assert Upload.objects.get().status == "pending"
 
 
@@ -278,13 +422,13 @@ def test_anothers_upload_is_not_found(
 def test_nobody_may_do_anything(alice: App, nobody: App, method: str, path: str) -> None:
     id = alice.begin().json()["id"]
     url = f"{URL}{id}/{path}" if path else URL
-    assert_error(getattr(nobody.client, method)(url), 403, "not_authenticated")
+    assert_error(call(nobody, method, url), 403, "not_authenticated")
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "options", "trace"])
 def test_other_methods(alice: App, method: str) -> None:
     id = alice.begin().json()["id"]
-    for url in (URL, f"{URL}{id}/", f"{URL}{id}/confirm/"):
+    for url in (URL, f"{URL}{id}/", f"{URL}{id}/confirm/", f"{URL}{id}/parts/"):
         assert_error(getattr(alice.client, method)(url), 405, "method_not_allowed")
 
 
@@ -295,6 +439,7 @@ def test_csrf_is_checked_where_a_session_authenticates(alice: App) -> None:
         alice.begin(),
         alice.confirm(begun["id"]),
         alice.renew(begun["id"]),
+        alice.sign_parts(begun["id"], [1]),
         alice.delete(begun["id"]),
     ]
     for answer in answers:
@@ -329,6 +474,7 @@ def test_throttling_is_the_hosts_and_says_when_to_come_back(
     from rest_framework.throttling import UserRateThrottle
 
     class OnceAMinute(UserRateThrottle):
+        scope = "once_a_minute"  # the cache outlives a test: what others asked does not count here
         rate = "1/min"
 
     monkeypatch.setattr(UploadViewSet, "throttle_classes", [OnceAMinute])

@@ -13,6 +13,7 @@ import pytest
 import requests
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
+from storages.backends import s3 as django_storages
 
 from s3direct_uploads.bucket import Bucket, find_bucket, get_bucket
 from s3direct_uploads.exceptions import BucketUnavailable, ObjectMissing, StorageNotS3
@@ -25,15 +26,20 @@ HOUR = timedelta(hours=1)
 AWS = {"bucket_name": "media", "access_key": "AKIA", "secret_key": "s", "endpoint_url": None}
 
 
-def put_url(**options: Any) -> Any:
-    bucket = Bucket(S3Storage(**AWS | options))
+def put_url(storage: Any = S3Storage, **options: Any) -> Any:
+    bucket = Bucket(storage(**AWS | options))
     request = bucket.presign_put("a/b.jpg", size=1, parameters={"ContentType": "a/b"}, expires=HOUR)
     return urlsplit(request.url)
 
 
+# Ours asks for version 4 by itself; django-storages' leaves it to botocore, or to its settings.
+@pytest.mark.parametrize("storage", [S3Storage, django_storages.S3Storage])
+@pytest.mark.parametrize("options", [{}, {"signature_version": "s3"}])
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "eu-central-1", None])
-def test_version_4_signs_in_every_region(region: str | None) -> None:
-    query = parse_qs(put_url(region_name=region).query)
+def test_version_4_signs_in_every_region(
+    region: str | None, options: dict[str, str], storage: type[Any]
+) -> None:
+    query = parse_qs(put_url(storage, region_name=region, **options).query)
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
     assert query["X-Amz-Expires"] == ["3600"]
     assert query["X-Amz-SignedHeaders"] == ["content-length;content-type;host;if-none-match"]

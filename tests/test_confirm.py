@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -353,7 +354,7 @@ def test_a_row_that_is_gone_meanwhile_is_not_found(
 
 @pytest.mark.django_db(transaction=True)
 def test_atomic_requests_keep_a_rejection_and_hold_no_transaction(
-    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, in_transaction: list[bool]
 ) -> None:
     monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
     begun = alice.begin()
@@ -362,16 +363,26 @@ def test_atomic_requests_keep_a_rejection_and_hold_no_transaction(
     assert Upload.objects.get().status == "rejected"
     assert alice.upload().status_code == 200
     assert alice.delete(begun.json()["id"]).status_code == 204
+    assert in_transaction == [False, False]
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("operation", [lifecycle.confirm, lifecycle.cancel])
-def test_no_transaction_is_held_while_s3_is_asked(alice: App, operation: Any) -> None:
+def test_no_transaction_is_held_while_s3_is_asked(
+    alice: App, operation: Any, in_transaction: list[bool]
+) -> None:
     upload = row(alice.begin())
     with transaction.atomic(), pytest.raises(TransactionManagementError, match="waits for S3"):
         operation(upload)
     upload.refresh_from_db()
-    assert upload.status == "pending"
+    assert (upload.status, in_transaction) == ("pending", [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_transaction_is_held_while_a_script_stores(alice: App) -> None:
+    with transaction.atomic(), pytest.raises(TransactionManagementError, match="waits for S3"):
+        lifecycle.store(io.BytesIO(JPEG), destination="photos", filename="beach.jpg")
+    assert not Upload.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -28,9 +28,11 @@ from rest_framework.routers import DefaultRouter
 from rest_framework.throttling import UserRateThrottle
 
 from s3direct_uploads import openapi
-from s3direct_uploads.destinations import Destination
+from s3direct_uploads.bucket import Bucket, get_bucket
+from s3direct_uploads.destinations import MAX_OBJECT_SIZE, MIN_PART_SIZE, Destination
+from s3direct_uploads.exceptions import BucketUnavailable, PartsIncomplete
 from s3direct_uploads.models import Upload
-from s3direct_uploads.serializers import BeginSerializer, UploadSerializer
+from s3direct_uploads.serializers import BeginSerializer, PartNumbersSerializer, UploadSerializer
 from s3direct_uploads.views import STATUS, UploadViewSet
 
 from . import openapi_settings
@@ -42,11 +44,13 @@ COMMITTED = ROOT / "docs" / "openapi.yaml"
 
 ANY_CALL = {401, 403, 429}
 STATUSES = {
-    "begin_upload": {201, 400, 409, 413, 415, 503},
+    "begin_upload": {201, 400, 409, 410, 413, 415, 503},
     "list_uploads": {200, 400, 404},
     "retrieve_upload": {200, 404},
     "confirm_upload": {200, 202, 400, 404, 409, 410, 413, 415, 422, 503},
     "renew_upload": {200, 400, 404, 410, 413, 415, 422, 503},
+    "list_upload_parts": {200, 404, 409, 410, 503},
+    "sign_upload_parts": {200, 400, 404, 409, 410, 413, 415, 422, 503},
     "delete_upload": {204, 404, 409, 410},
     "get_upload_url": {200, 400, 404, 409, 503},
     "download_upload": {302, 400, 404, 409, 503},
@@ -120,6 +124,7 @@ def test_every_code_is_described_under_its_status(committed: dict[str, Any]) -> 
         code: {status} for code, status in STATUS.items()
     }
     assert set(described) == set(openapi.MEANINGS)
+    assert openapi.MEANINGS["bucket_unavailable"] == BucketUnavailable.__doc__
 
 
 def test_every_field_is_described(committed: dict[str, Any]) -> None:
@@ -131,6 +136,8 @@ def test_every_field_is_described(committed: dict[str, Any]) -> None:
     assert declaration["required"] == [name for name, field in fields.items() if field.required]
     for name, field in fields.items():
         assert declaration["properties"][name].get("nullable", False) == field.allow_null, name
+    numbers = schemas["DirectUploadPartNumbers"]["properties"]
+    assert list(numbers) == list(PartNumbersSerializer().fields)
 
 
 def test_every_operation_says_what_it_is_for(committed: dict[str, Any]) -> None:
@@ -195,26 +202,99 @@ def test_every_operation_says_what_it_is_for(committed: dict[str, Any]) -> None:
         ("destination", "photos", True),
         ("destination", "nowhere", False),
         ("destination", 5, False),
+        ("multipart", None, True),
+        ("multipart", False, True),
+        ("multipart", True, True),
+        ("multipart", "true", False),
+        ("multipart", 1, False),
+        ("multipart", {}, False),
     ],
 )
+@pytest.mark.usefixtures("anything_goes")
 def test_what_may_be_declared(
-    alice: App, settings: Any, document: dict[str, Any], field: str, value: Any, good: bool
+    alice: App, document: dict[str, Any], field: str, value: Any, good: bool
 ) -> None:
-    settings.S3DIRECT_UPLOADS = {
-        "DESTINATIONS": dict.fromkeys(settings.S3DIRECT_UPLOADS["DESTINATIONS"], Anything)
-    }
     declaration = {"destination": "photos", "filename": "a", "size": 5, field: value}
+    assert_agreed(alice, document, declaration, good)
+
+
+@pytest.mark.parametrize(
+    ("size", "multipart", "good"),
+    [
+        (0, True, True),
+        (MIN_PART_SIZE + 1, True, True),
+        (5 * 1024**3, False, True),
+        (5 * 1024**3 + 1, False, False),
+        (5 * 1024**3 + 1, None, False),
+        (5 * 1024**3 + 1, True, True),
+        (MAX_OBJECT_SIZE, True, True),
+        (MAX_OBJECT_SIZE + 1, True, False),
+        (-1, True, False),
+    ],
+)
+@pytest.mark.usefixtures("anything_goes")
+def test_what_may_be_sent_in_parts(
+    alice: App, document: dict[str, Any], size: int, multipart: bool | None, good: bool
+) -> None:
+    declaration = {"destination": "photos", "filename": "a", "size": size, "multipart": multipart}
+    assert_agreed(alice, document, declaration, good)
+
+
+@pytest.mark.parametrize(
+    ("part_numbers", "good"),
+    [
+        ([1], True),
+        ([10_000, 1, 1], True),
+        ([*range(1, 1001)], True),
+        ([*range(1, 1002)], False),
+        ([], False),
+        ([0], False),
+        ([10_001], False),
+        ([1.5], False),
+        (["1"], False),
+        ([True], False),
+        ([None], False),
+        (1, False),
+        ("1", False),
+        ({"1": 1}, False),
+        (None, False),
+    ],
+)
+@pytest.mark.usefixtures("anything_goes")
+def test_which_parts_may_be_asked_for(
+    alice: App, document: dict[str, Any], part_numbers: Any, good: bool
+) -> None:
+    id = alice.begin(size=MAX_OBJECT_SIZE, multipart=True).json()["id"]
+    schema = document["components"]["schemas"]["DirectUploadPartNumbers"]
+    assert validator(document, schema).is_valid({"part_numbers": part_numbers}) == good
+    body = {"part_numbers": part_numbers}
+    answer = alice.client.post(f"{URL}{id}/parts/", body, format="json")
+    assert answer.status_code == (200 if good else 400), answer.json()
+    if good:
+        assert_as_described(document, "sign_upload_parts", answer)
+
+
+def assert_agreed(app: App, document: dict[str, Any], declaration: Any, good: bool) -> None:
     schema = document["components"]["schemas"]["DirectUploadDeclaration"]
     assert validator(document, schema).is_valid(declaration) == good
-    answer = alice.client.post(URL, json.dumps(declaration), content_type="application/json")
+    answer = app.client.post(URL, json.dumps(declaration), content_type="application/json")
     assert answer.status_code == (201 if good else 400), answer.json()
+    if good:
+        assert_as_described(document, "begin_upload", answer)
+
+
+@pytest.fixture
+def anything_goes(settings: Any) -> None:
+    names = settings.S3DIRECT_UPLOADS["DESTINATIONS"]
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": dict.fromkeys(names, Anything)}
 
 
 class Anything(Destination):
     """Without rules of its own."""
 
-    max_size = 10 * 1024**3
+    max_size = MAX_OBJECT_SIZE
     content_types = ["*/*"]
+    part_size = MIN_PART_SIZE
 
     def clean_context(self, context: dict[str, Any], request: Any) -> dict[str, Any]:
         return context
@@ -304,13 +384,81 @@ def provoke_late_mismatch(app: App) -> Any:
     return app.renew(begun["id"])
 
 
+def begin_in_parts(app: App) -> str:
+    """Of two parts."""
+    id: str = app.begin(size=16 * 1024**2 + 1, multipart=True).json()["id"]
+    return id
+
+
+def provoke_cancelled_meanwhile(app: App) -> Any:
+    create = Bucket.create_multipart
+
+    def cancel_first(*args: Any, **kwargs: Any) -> str:
+        app.delete(str(Upload.objects.get().pk))
+        return create(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bucket, "create_multipart", cancel_first)
+        return app.begin(size=16 * 1024**2 + 1, multipart=True)
+
+
+def send_in_parts(app: App, *part_numbers: int) -> str:
+    begun = app.begin(size=16 * 1024**2 + 1, multipart=True).json()
+    for part in begun["multipart"]["parts"]:
+        if part["part_number"] in part_numbers:
+            assert app.send({"method": "PUT", **part}, b"\0" * part["size"]) == 200
+    id: str = begun["id"]
+    return id
+
+
+def provoke_completing(app: App) -> Any:
+    id = begin_in_parts(app)
+    Upload.objects.update(busy_until=timezone.now() + timedelta(minutes=1))
+    return app.confirm(id)
+
+
+def provoke_replaced(app: App) -> Any:
+    id = send_in_parts(app, 1, 2)
+
+    def replace(self: Bucket, key: str, upload_id: str, *_: Any, **__: Any) -> None:
+        again: Any = {"Bucket": self.name, "Key": key, "UploadId": upload_id, "PartNumber": 2}
+        self._client.upload_part(**again, Body=b"x")
+        raise PartsIncomplete({})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bucket, "complete_multipart", replace)  # moto does not look at ETags
+        return app.confirm(id)
+
+
+def abort_behind(app: App) -> str:
+    """S3 forgets a multipart upload, as by a rule of the bucket's."""
+    id = begin_in_parts(app)
+    upload = Upload.objects.get(pk=id)
+    get_bucket("default").abort_multipart(upload.key, upload.multipart_upload_id)
+    return id
+
+
+def give_up_parts(app: App) -> str:
+    id = begin_in_parts(app)
+    app.delete(id)
+    return id
+
+
+def provoke_late_mismatch_in_parts(app: App) -> Any:
+    id = send_in_parts(app, 1, 2)
+    Upload.objects.update(content_type="image/png", expires_at=timezone.now() - timedelta(days=1))
+    return app.sign_parts(id, [1])
+
+
 @pytest.mark.parametrize(
     ("provoke", "operation", "status", "code"),
     [
         (lambda app: app.begin(), "begin_upload", 201, None),
         (lambda app: app.begin(size=-1), "begin_upload", 400, "invalid"),
         (lambda app: app.begin(checksum={"algorithm": "X"}), "begin_upload", 400, "invalid"),
+        (lambda app: app.begin(size=10**8, multipart=1), "begin_upload", 400, "invalid"),
         (provoke_reused, "begin_upload", 409, "idempotency_key_reused"),
+        (provoke_cancelled_meanwhile, "begin_upload", 410, "not_pending"),
         (provoke_too_large, "begin_upload", 413, "request_too_large"),
         (lambda app: app.client.post(URL, {}), "begin_upload", 415, "unsupported_media_type"),
         (lambda app: app.upload() and app.get(), "list_uploads", 200, None),
@@ -325,10 +473,73 @@ def provoke_late_mismatch(app: App) -> Any:
             409,
             "object_missing",
         ),
+        (lambda app: app.confirm(send_in_parts(app, 1, 2)), "confirm_upload", 200, None),
+        (provoke_completing, "confirm_upload", 202, None),
+        (
+            lambda app: app.confirm(send_in_parts(app, 2)),
+            "confirm_upload",
+            409,
+            "parts_incomplete",
+        ),
+        (provoke_replaced, "confirm_upload", 409, "parts_incomplete"),
+        (lambda app: app.confirm(abort_behind(app)), "confirm_upload", 410, "multipart_gone"),
         (provoke_mismatch, "confirm_upload", 422, "object_mismatch"),
         (lambda app: app.renew(app.begin().json()["id"]), "renew_upload", 200, None),
+        (lambda app: app.renew(begin_in_parts(app)), "renew_upload", 200, None),
         (provoke_cancelled, "renew_upload", 410, "not_pending"),
         (provoke_late_mismatch, "renew_upload", 422, "object_mismatch"),
+        (
+            lambda app: app.parts(send_in_parts(app, 2)),
+            "list_upload_parts",
+            200,
+            None,
+        ),
+        (lambda app: app.parts("1"), "list_upload_parts", 404, "not_found"),
+        (
+            lambda app: app.parts(app.begin().json()["id"]),
+            "list_upload_parts",
+            409,
+            "not_multipart",
+        ),
+        (
+            lambda app: app.parts(give_up_parts(app)),
+            "list_upload_parts",
+            410,
+            "not_pending",
+        ),
+        (
+            lambda app: app.parts(abort_behind(app)),
+            "list_upload_parts",
+            410,
+            "multipart_gone",
+        ),
+        (lambda app: app.sign_parts(begin_in_parts(app), [2, 1]), "sign_upload_parts", 200, None),
+        (
+            lambda app: app.sign_parts(begin_in_parts(app), [3]),
+            "sign_upload_parts",
+            400,
+            "invalid",
+        ),
+        (lambda app: app.sign_parts("1", [1]), "sign_upload_parts", 404, "not_found"),
+        (
+            lambda app: app.sign_parts(app.begin().json()["id"], [1]),
+            "sign_upload_parts",
+            409,
+            "not_multipart",
+        ),
+        (
+            lambda app: app.sign_parts(give_up_parts(app), [1]),
+            "sign_upload_parts",
+            410,
+            "not_pending",
+        ),
+        (
+            lambda app: app.client.post(f"{URL}{begin_in_parts(app)}/parts/", {"part_numbers": 1}),
+            "sign_upload_parts",
+            415,
+            "unsupported_media_type",
+        ),
+        (provoke_late_mismatch_in_parts, "sign_upload_parts", 422, "object_mismatch"),
         (provoke_attached, "delete_upload", 409, "already_attached"),
         (
             lambda app: app.get(f"{app.upload().json()['id']}/url/"),
@@ -374,7 +585,11 @@ def assert_as_described(document: dict[str, Any], operation: str, answer: Any) -
         assert answer.content == b""
         return
     content = response["content"][answer["Content-Type"]]
-    validator(document, content["schema"]).validate(answer.json())
+    body = answer.json()
+    validator(document, content["schema"]).validate(body)
+    if "multipart" in body:  # one of the two is to be sent where something is to be sent at all
+        sent = operation in ("begin_upload", "renew_upload")
+        assert (body["request"], body["multipart"]).count(None) == (1 if sent else 2)
 
 
 @pytest.mark.parametrize(
@@ -403,20 +618,29 @@ def test_a_body_where_there_is_none_and_a_session_authenticates(
 def test_what_is_no_fault_of_the_clients(
     alice: App, s3_away: Callable[[], None], settings: Any, document: dict[str, Any]
 ) -> None:
-    id = alice.begin().json()["id"]
+    id, in_parts = alice.begin().json()["id"], begin_in_parts(alice)
     s3_away()
-    answers = [("confirm_upload", alice.confirm(id))]
+    answers = [
+        ("confirm_upload", alice.confirm(id)),
+        ("confirm_upload", alice.confirm(in_parts)),
+        ("list_upload_parts", alice.parts(in_parts)),
+        ("begin_upload", alice.begin(size=16 * 1024**2 + 1, multipart=True)),
+    ]
     memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
     settings.STORAGES = {**settings.STORAGES, "default": memory}
-    answers += [("begin_upload", alice.begin()), ("renew_upload", alice.renew(id))]
+    answers += [
+        ("begin_upload", alice.begin()),
+        ("renew_upload", alice.renew(id)),
+        ("sign_upload_parts", alice.sign_parts(in_parts, [1])),
+    ]
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": {"MAX_SIZE": "huge"}}}
     answers += [("begin_upload", alice.begin())]
     for operation, answer in answers:
         assert_as_described(document, operation, answer)
     assert [answer.json()["code"] for _, answer in answers] == [
-        "bucket_unavailable",
+        *["bucket_unavailable"] * 4,
         "storage_not_s3",
-        "bucket_unavailable",
+        *["bucket_unavailable"] * 2,
         "misconfigured",
     ]
 
@@ -438,6 +662,7 @@ def test_whom_the_host_does_not_let_in(
     operation: str,
 ) -> None:
     class OnceADay(UserRateThrottle):
+        scope = "once_a_day"
         rate = "1/day"
 
     assert_as_described(document, operation, call(nobody))
@@ -501,4 +726,6 @@ def test_an_upload_field_is_written_as_an_id_and_read_as_an_object(version: str)
 
 def test_the_view_is_left_as_it_was(document: dict[str, Any]) -> None:
     assert not hasattr(UploadViewSet.create, "kwargs")
+    assert not hasattr(UploadViewSet.sign_parts, "kwargs")
     assert "schema" not in UploadViewSet.confirm.kwargs
+    assert "schema" not in UploadViewSet.parts.kwargs

@@ -59,6 +59,8 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
         "migrations/0001_initial.py",
         "management/commands/run_s3.py",
         "static/s3direct_uploads/upload.js",
+        "static/s3direct_uploads/checksum.js",
+        "static/s3direct_uploads/types.d.ts",
         "static/s3direct_uploads/package.json",
     ):
         assert f"s3direct_uploads/{name}" in names
@@ -100,7 +102,7 @@ def test_the_wheel_works_in_an_empty_project(wheel: Path, s3: Bucket, tmp_path: 
     with (project / "site_" / "settings.py").open("a") as file:
         file.write(lines + own)
     with (project / "site_" / "urls.py").open("a") as file:
-        file.write("from django.urls import include\n" + code_after("urls.py"))
+        file.write(code_after("urls.py"))
 
     assert "no issues" in run("manage.py", "check")
     run("manage.py", "migrate", "--verbosity", "0")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,4 +88,19 @@ def test_without_moto(
         monkeypatch.setitem(sys.modules, name, module)
     storage_options(endpoint_url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(CommandError, match="pip install"):
+        call_command("run_s3")
+
+
+def test_without_credentials(
+    storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    storage_options(
+        endpoint_url=f"http://127.0.0.1:{free_port()}", access_key=None, secret_key=None
+    )
+    with pytest.raises(CommandError, match=r"no credentials.*Any access_key"):
         call_command("run_s3")

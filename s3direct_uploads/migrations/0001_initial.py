@@ -49,8 +49,27 @@ class Migration(migrations.Migration):
                 ("idempotency_key", models.CharField(blank=True, max_length=64, null=True)),
                 ("etag", models.CharField(blank=True, max_length=255)),
                 ("version_id", models.CharField(blank=True, max_length=1024)),
-                ("multipart_upload_id", models.TextField(blank=True)),
-                ("part_size", models.BigIntegerField(blank=True, null=True)),
+                (
+                    "multipart_upload_id",
+                    models.TextField(
+                        blank=True,
+                        help_text="Empty although there is a part size: S3's answer was lost.",
+                    ),
+                ),
+                (
+                    "part_size",
+                    models.BigIntegerField(
+                        blank=True, help_text="Bytes, of a multipart upload's parts.", null=True
+                    ),
+                ),
+                (
+                    "busy_until",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Until then one process has the multipart upload to itself.",
+                        null=True,
+                    ),
+                ),
                 (
                     "status",
                     models.CharField(
@@ -134,6 +153,18 @@ class Migration(migrations.Migration):
                     ),
                     models.CheckConstraint(
                         condition=models.Q(("size__gte", 0)), name="s3direct_size"
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("part_size__gt", 0),
+                            models.Q(
+                                ("busy_until__isnull", True),
+                                ("multipart_upload_id", ""),
+                                ("part_size__isnull", True),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="s3direct_multipart_whole",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(

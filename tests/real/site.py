@@ -21,7 +21,7 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import boto3
@@ -51,6 +51,7 @@ class Exchange:
     method: str
     path: str  # without its query: there are the signatures
     headers: Message
+    part: int = 0  # its number; 0: of no multipart upload
     received: int = 0  # bytes of its body
     status: int = 0  # 0: no answer reached the browser
 
@@ -148,7 +149,9 @@ class WireHandler(BaseHTTPRequestHandler):
     def handle_exchange(self, wire: Wire) -> None:
         # One request for each connection: Chromium repeats by itself what failed on an old one.
         self.close_connection = True
-        exchange = Exchange(self.command, self.path.partition("?")[0], self.headers)
+        path, _, query = self.path.partition("?")
+        part = int(parse_qs(query).get("partNumber", ["0"])[0])
+        exchange = Exchange(self.command, path, self.headers, part)
         wire.exchanges.append(exchange)
         fault = wire._fault_of(exchange)
         if fault and fault.kind == "refuse":
@@ -230,6 +233,7 @@ class Row:
     checksum: str
     key: str
     etag: str
+    part_size: int | None
     url_expires_at: datetime
     attached_at: datetime | None
 
@@ -331,6 +335,11 @@ class Site:
             [username],
         )
         return cursor.fetchall()
+
+    def open_multiparts(self, row: Row) -> list[str]:
+        """S3's ids of those at its key that are neither completed nor aborted."""
+        found = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=row.key)
+        return [each["UploadId"] for each in found.get("Uploads", ())]
 
     def read(self, row: Row) -> bytes | None:
         try:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import logging
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from http.client import HTTPConnection
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 from uuid import UUID
 
 import pytest
@@ -30,10 +31,25 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from s3direct_uploads import lifecycle
-from s3direct_uploads.bucket import PresignedRequest, get_bucket
+from s3direct_uploads.bucket import (
+    PresignedMultipart,
+    PresignedRequest,
+    StoredPart,
+    get_bucket,
+)
 from s3direct_uploads.exceptions import BucketUnavailable, UploadError
 from s3direct_uploads.models import Upload
-from tests.conftest import JPEG, URL, App, Bucket, row
+from tests.conftest import (
+    FILM,
+    JPEG,
+    LAST,
+    PART_SIZE,
+    URL,
+    App,
+    Bucket,
+    begin_last_part,
+    row,
+)
 from tests.models import Photo
 
 pytestmark = pytest.mark.attack
@@ -1061,6 +1077,11 @@ OURS: dict[str, Any] = {
     "due_at": None,
     "object_deleted_at": "2020-01-01T00:00:00Z",
     "multipart_upload_id": "x",
+    "upload_id": "x",
+    "part_size": 1,
+    "part_count": 1,
+    "parts": [{"part_number": 1, "size": 1}],
+    "busy_until": "2099-01-01T00:00:00Z",
     "reason": "x",
 }
 
@@ -1073,6 +1094,7 @@ def assert_ours_untouched(app: App, upload: Upload) -> None:
         assert getattr(upload, field) is None, field
     assert (upload.status, upload.owner, upload.storage) == ("pending", app.user, "default")
     assert (upload.object_parameters, upload.idempotency_key) == ({}, None)
+    assert (upload.part_size, upload.busy_until) == (None, None)
     assert upload.pk != UUID(OURS["id"])
     assert upload.key.startswith("site/")
     assert "mine" not in upload.key
@@ -1370,6 +1392,8 @@ def signatures(answer: Any) -> set[str]:
     if answer.get("Content-Type") == "application/json":
         body = answer.json()
         urls += [body.get("url", ""), (body.get("request") or {}).get("url", "")]
+        parts = (body.get("multipart") or body).get("parts", [])
+        urls += [part["url"] for part in parts]
     found = {parse_qs(urlsplit(url).query).get("X-Amz-Signature", [""])[0] for url in urls}
     return found - {""}
 
@@ -1472,3 +1496,473 @@ def test_a_signature_is_in_no_cache(alice: App, s3: Bucket) -> None:
     assert all(signatures(answer) for answer in answers)
     assert {answer["Cache-Control"] for answer in answers} == {"no-store"}
     assert s3.read(upload) == JPEG
+
+
+# A file in parts.
+
+
+def stored_parts(s3: Bucket, upload: Upload) -> list[tuple[int, int]]:
+    """Numbers and sizes of those that S3 has."""
+    at = {"Bucket": s3.name, "Key": upload.key, "UploadId": upload.multipart_upload_id}
+    parts = s3.client.list_parts(**at).get("Parts", ())
+    return [(part["PartNumber"], part["Size"]) for part in parts]
+
+
+def assert_parts_still_work(
+    app: App, s3: Bucket, upload: Upload, part: dict[str, Any], body: bytes = LAST
+) -> None:
+    """The attack left no trace: no part is there, and the honest request does what it should."""
+    answer = app.confirm(str(upload.pk))
+    assert (answer.status_code, answer.json()["code"]) == (409, "parts_incomplete")
+    assert s3.open_multiparts(upload) == [upload.multipart_upload_id]
+    assert (stored_parts(s3, upload), s3.read(upload)) == ([], None)
+    assert Sent.of(part, body).send() == 200
+    assert row(app.confirm(str(upload.pk))).status == "completed"
+    assert s3.read(upload) == body
+    assert s3.open_multiparts(upload) == []
+
+
+def write_to_the_key(it: Sent) -> None:
+    """As if it were the signature of a PUT."""
+    it.url = re.sub(r"uploadId=[^&]*&partNumber=1&", "", it.url)
+    assert "partNumber" not in it.url
+
+
+@pytest.mark.usefixtures("empty", "films")
+@pytest.mark.parametrize(
+    ("attack", "status"),
+    [
+        pytest.param(forge_signature, 403, id="signature: one digit"),
+        pytest.param(lambda it: it.rewrite("X-Amz-Signature", "x"), 403, id="signature: none"),
+        pytest.param(
+            lambda it: it.rewrite(f"&X-Amz-Signature={it.parameter('X-Amz-Signature')}", ""),
+            403,
+            id="signature: cut off",
+        ),
+        pytest.param(sign_by_header, 403, id="signature: moved to a header"),
+        pytest.param(
+            lambda it: it.rewrite("X-Amz-Expires=3600", "X-Amz-Expires=604800"),
+            403,
+            id="expiry: extended",
+        ),
+        pytest.param(
+            lambda it: it.rewrite(it.parameter("X-Amz-Date"), "20991231T000000Z"),
+            403,
+            id="date: of the future",
+        ),
+        pytest.param(
+            lambda it: it.rewrite("content-length%3Bhost", "host"),
+            403,
+            id="signed headers: only the host",
+        ),
+        pytest.param(lambda it: it.carry(LAST + b"x"), 403, id="body: longer"),
+        pytest.param(lambda it: it.carry(LAST[:-1]), 403, id="body: shorter"),
+        pytest.param(lambda it: it.carry(b""), 403, id="body: empty"),
+        pytest.param(send_in_chunks, 403, id="body: in chunks, without a length"),
+        pytest.param(say("Transfer-Encoding", "chunked"), 400, id="body: in chunks, with a length"),
+        pytest.param(say("Content-Length", "1"), 400, id="body: two lengths"),
+        pytest.param(say("Content-MD5", "A" * 22 + "=="), 400, id="body: another MD5"),
+        pytest.param(rewrite("partNumber=1", "partNumber=2"), 403, id="part: another"),
+        pytest.param(rewrite("partNumber=1", "partNumber=01"), 403, id="part: 01"),
+        pytest.param(rewrite("partNumber=1", "partNumber=0"), 403, id="part: 0"),
+        pytest.param(rewrite("partNumber=1", "partNumber=10001"), 403, id="part: 10,001"),
+        pytest.param(rewrite("partNumber=1&", ""), 403, id="part: none"),
+        pytest.param(ask_for("&partNumber=2"), 403, id="part: twice, another last"),
+        pytest.param(rewrite("?", "?partNumber=2&"), 403, id="part: twice, another first"),
+        pytest.param(rewrite("uploadId=", "uploadId=x"), 403, id="upload: another"),
+        pytest.param(ask_for("&uploadId=x"), 403, id="upload: twice"),
+        pytest.param(write_to_the_key, 403, id="upload: none, nor part"),
+        pytest.param(rewrite("film.mp4", "other.mp4"), 403, id="key: another tail"),
+        pytest.param(rewrite("/site/films/", "/site/"), 403, id="key: another folder"),
+        pytest.param(lambda it: it.change("Host", "evil.example"), 403, id="host: another"),
+        pytest.param(say("Content-Type", "text/html"), 403, id="content type"),
+        *(
+            pytest.param(say(name, value), 403, id=name)
+            for name, value in (
+                ("x-amz-acl", "public-read"),
+                ("x-amz-grant-read", EVERYBODY),
+                ("x-amz-tagging", "a=b"),
+                ("x-amz-meta-a", "b"),
+                ("x-amz-copy-source", "/x/y"),
+                ("x-amz-storage-class", "GLACIER"),
+                ("x-amz-server-side-encryption", "AES256"),
+                ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+                ("x-amz-checksum-crc32", "AAAAAA=="),
+                ("x-amz-sdk-checksum-algorithm", "CRC32"),
+                ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+                ("x-amz-decoded-content-length", "1"),
+                ("x-amz-security-token", "x"),
+            )
+        ),
+        *(
+            pytest.param(ask_for(query), 403, id=query)
+            for query in ("&uploads", "&acl", "&tagging", "&x-amz-acl=public-read", "&x=y")
+        ),
+        # Of the uploadId alone, DELETE aborts, GET lists and POST completes.
+        *(
+            pytest.param(use(method), 403, id=f"method: {method}")
+            for method in ("GET", "HEAD", "DELETE", "POST")
+        ),
+        pytest.param(
+            use("POST", X_HTTP_Method_Override="PUT"), 403, id="method: POST, overridden to PUT"
+        ),
+    ],
+)
+def test_s3_refuses_another_part_than_was_signed(
+    alice: App, s3: Bucket, attack: Callable[[Sent], None], status: int
+) -> None:
+    upload, part = begin_last_part(alice)
+    it = Sent.of(part, LAST)
+    attack(it)
+
+    assert it.send() == status
+
+    assert keys(s3) == []
+    assert_parts_still_work(alice, s3, upload, part)
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize("swap", ["the upload's id", "the key", "both"])
+def test_the_signature_of_a_part_on_another_upload(
+    alice: App, bob: App, s3: Bucket, swap: str
+) -> None:
+    mine, part = begin_last_part(alice)
+    theirs, their_part = begin_last_part(bob)
+    it = Sent.of(part, LAST)
+    if swap != "the key":
+        it.rewrite(quote(mine.multipart_upload_id), quote(theirs.multipart_upload_id))
+    if swap != "the upload's id":
+        it.rewrite(mine.key, theirs.key)
+    assert it.send() == 403
+    assert_parts_still_work(alice, s3, mine, part)
+    assert_parts_still_work(bob, s3, theirs, their_part)
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Content-Encoding", "gzip"),
+        ("Content-Encoding", "aws-chunked"),
+        ("Content-Disposition", "inline"),
+        ("Content-Language", "de"),
+        ("Cache-Control", "public"),
+        ("Expires", "Wed, 21 Oct 2099 07:28:00 GMT"),
+        ("Content-Range", "bytes 0-3/99"),
+        ("X-HTTP-Method-Override", "DELETE"),
+        ("x-goog-acl", "public-read"),
+        ("x-goog-meta-a", "b"),
+        ("x-goog-tagging", "a=b"),
+        ("x-goog-storage-class", "GLACIER"),
+        ("x-goog-website-redirect-location", "http://evil.example/"),
+    ],
+)
+def test_what_is_added_to_a_part_changes_nothing(
+    alice: App, s3: Bucket, header: str, value: str
+) -> None:
+    upload, part = begin_last_part(alice)
+    it = Sent.of(part, LAST)
+    it.add(header, value)
+    assert it.send() == 200
+
+    assert row(alice.confirm(str(upload.pk))).status == "completed"
+
+    assert s3.read(upload) == LAST
+    found = head(s3, upload)
+    assert (found["ContentType"], found["Metadata"]) == ("video/mp4", {})
+    for other in (
+        "ContentEncoding",
+        "ContentDisposition",
+        "ContentLanguage",
+        "CacheControl",
+        "Expires",
+        "StorageClass",
+        "WebsiteRedirectLocation",
+    ):
+        assert other not in found
+    grants = s3.client.get_object_acl(Bucket=s3.name, Key=upload.key)["Grants"]
+    assert [each["Grantee"]["Type"] for each in grants] == ["CanonicalUser"]
+    assert s3.client.get_object_tagging(Bucket=s3.name, Key=upload.key)["TagSet"] == []
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize("vendor", ["goog", "rgw", "object"])
+def test_anothers_object_is_not_copied_into_a_part(
+    alice: App, bob: App, s3: Bucket, vendor: str
+) -> None:
+    theirs = row(bob.upload(b"secret!"))
+    upload, part = begin_last_part(alice)
+    it = Sent.of(part, LAST)
+    it.add(f"x-{vendor}-copy-source", f"/{s3.name}/{theirs.key}")
+    assert it.send() == 200
+    assert alice.confirm(str(upload.pk)).status_code == 200
+    assert s3.read(upload) == LAST
+
+
+@pytest.mark.usefixtures("films")
+def test_an_expired_part(alice: App, s3: Bucket, settings: Any) -> None:
+    set_settings(settings, URL_EXPIRES=1)
+    upload, part = begin_last_part(alice)
+    time.sleep(1.3)
+    assert Sent.of(part, LAST).send() == 403
+    [renewed] = alice.sign_parts(str(upload.pk), [1]).json()["parts"]
+    assert_parts_still_work(alice, s3, upload, {"method": "PUT", **renewed})
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize("end", ["completed", "cancelled", "rejected", "deleted"])
+def test_a_part_that_comes_too_late(alice: App, s3: Bucket, end: str) -> None:
+    crc32 = base64.b64encode(zlib.crc32(b"rejected" if end == "rejected" else LAST).to_bytes(4))
+    upload, part = begin_last_part(alice, checksum={"algorithm": "CRC32", "value": crc32.decode()})
+    id = str(upload.pk)
+    assert Sent.of(part, LAST).send() == 200
+    if end != "cancelled":
+        assert alice.confirm(id).status_code == (422 if end == "rejected" else 200)
+    if end in ("cancelled", "deleted"):
+        assert alice.delete(id).status_code == 204
+
+    assert Sent.of(part, LAST[::-1]).send() == 404
+
+    assert alice.sign_parts(id, [1]).status_code == 410
+    assert alice.renew(id).status_code == 410
+    upload.refresh_from_db()
+    assert upload.status == end
+    # Deleted: its object is due, and until then keeps the key closed.
+    assert s3.read(upload) == (LAST if end in ("completed", "deleted") else None)
+    assert s3.open_multiparts(upload) == []
+
+
+@pytest.mark.usefixtures("films")
+def test_a_part_that_began_in_time_and_lands_on_a_cancelled_upload(alice: App, s3: Bucket) -> None:
+    upload, part = begin_last_part(alice)
+    slow = Sent.of(part, LAST).start(LAST[:3])
+    time.sleep(0.1)
+    assert alice.delete(str(upload.pk)).status_code == 204
+    slow.send(LAST[3:])
+    assert slow.getresponse().status in (200, 404)
+    slow.close()
+    assert row(alice.get(f"{upload.pk}/")).status == "cancelled"
+    assert s3.open_multiparts(upload) == []
+    assert s3.read(upload) is None
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_anothers_parts(alice: App, bob: App, s3: Bucket, method: str) -> None:
+    upload, part = begin_last_part(alice)
+    before = Upload.objects.values().get()
+    answer = bob.parts(str(upload.pk)) if method == "get" else bob.sign_parts(str(upload.pk), [1])
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert "X-Amz" not in answer.text
+    assert Upload.objects.values().get() == before
+    assert_parts_still_work(alice, s3, upload, part)
+
+
+@pytest.mark.usefixtures("films")
+def test_parts_signed_for_another_site(alice: App, s3: Bucket) -> None:
+    upload, part = begin_last_part(alice)
+    before = Upload.objects.values().get()
+    assert alice.user is not None
+    forger = APIClient(enforce_csrf_checks=True)
+    forger.force_login(alice.user)
+    answer = forger.post(f"{URL}{upload.pk}/parts/", {"part_numbers": [1]}, format="json")
+    assert answer.status_code == 403
+    assert "CSRF" in answer.json()["detail"]
+    assert "X-Amz" not in answer.text
+    assert Upload.objects.values().get() == before
+    assert_parts_still_work(alice, s3, upload, part)
+
+
+def test_parts_of_an_upload_that_is_one_put(alice: App, s3: Bucket) -> None:
+    begun = alice.begin().json()
+    for answer in (alice.parts(begun["id"]), alice.sign_parts(begun["id"], [1])):
+        assert (answer.status_code, answer.json()["code"]) == (409, "not_multipart")
+        assert "X-Amz" not in answer.text
+    assert s3.open_multiparts(Upload.objects.get()) == []
+    assert_still_works(alice, s3, begun)
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize(
+    "numbers", [[10_001], [0], [-1], [2**31], [2**63], range(1, 10_002), [1, 10_001]], ids=str
+)
+def test_parts_that_s3_does_not_have(alice: App, s3: Bucket, numbers: Any) -> None:
+    begun = alice.begin_film(size=10_000 * PART_SIZE)
+    before = Upload.objects.values().get()
+    answer = alice.sign_parts(begun.json()["id"], numbers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+    assert answer.json()["errors"][0]["field"] == "part_numbers"
+    assert "X-Amz" not in answer.text
+    assert Upload.objects.values().get() == before
+    assert alice.sign_parts(begun.json()["id"], [10_000]).status_code == 200
+    assert s3.open_multiparts(row(begun)) == [row(begun).multipart_upload_id]
+
+
+@pytest.mark.usefixtures("films")
+def test_fields_of_ours_in_a_declaration_of_parts(alice: App, s3: Bucket) -> None:
+    begun = alice.begin_film(**OURS)
+    assert begun.status_code == 201
+    upload = row(begun)
+    assert (upload.part_size, upload.busy_until, upload.bucket) == (PART_SIZE, None, s3.name)
+    assert upload.key.startswith("site/films/")
+    assert s3.open_multiparts(upload) == [upload.multipart_upload_id]
+    assert upload.multipart_upload_id != "x"
+    assert upload.expires_at < upload.created_at + timedelta(days=7, minutes=1)
+    multipart = begun.json()["multipart"]
+    assert (multipart["part_size"], multipart["part_count"]) == (PART_SIZE, 2)
+    there = f"{s3.client.meta.endpoint_url}/{s3.name}/{upload.key}?uploadId="
+    assert all(part["url"].startswith(there) for part in multipart["parts"])
+
+    ours = {**OURS, "part_numbers": [2]}
+    answer = alice.client.post(f"{URL}{upload.pk}/parts/", ours, format="json")
+    [part] = answer.json()["parts"]
+    assert (part["part_number"], part["size"], part["headers"]) == (2, 7, {})
+    assert part["url"].startswith(there)
+    assert alice.send_parts([part]) == [200]
+    claims = {**OURS, "parts": [{"part_number": 1, "etag": '"x"'}], "multipart": None}
+    early = alice.client.post(f"{URL}{upload.pk}/confirm/", claims, format="json")
+    assert (early.status_code, early.json()["code"]) == (409, "parts_incomplete")
+    assert early.json()["errors"][0]["params"] == {"part_numbers": [1]}
+    assert (row(early).status, s3.read(upload)) == ("pending", None)
+
+
+def crc64nvme(body: bytes) -> bytes:
+    table = []
+    for crc in range(256):
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x9A6C9329AC4BC9B5 if crc & 1 else 0)
+        table.append(crc)
+    crc = 2**64 - 1
+    for byte in body:
+        crc = table[(crc ^ byte) & 255] ^ (crc >> 8)
+    return (crc ^ (2**64 - 1)).to_bytes(8)
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize("declared", ["right", "wrong"])
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC64NVME"])
+def test_a_whole_files_checksum_is_compared_by_s3_or_by_us(
+    alice: App, s3: Bucket, algorithm: str, declared: str
+) -> None:
+    body = FILM if declared == "right" else OTHER
+    value = zlib.crc32(body).to_bytes(4) if algorithm == "CRC32" else crc64nvme(body)
+    checksum = {"algorithm": algorithm, "value": base64.b64encode(value).decode()}
+    begun = alice.begin_film(checksum=checksum)
+    assert alice.send_parts(begun.json()["multipart"]["parts"]) == [200, 200]
+
+    answers = [alice.confirm(begun.json()["id"]) for _ in range(2)]
+
+    assert answers[0].json() == answers[1].json()
+    upload = row(begun)
+    if declared == "right":
+        assert (answers[0].status_code, upload.status) == (200, "completed")
+        found = s3.client.head_object(Bucket=s3.name, Key=upload.key, ChecksumMode="ENABLED")
+        assert found[f"Checksum{algorithm}"] == checksum["value"]
+    else:
+        assert (answers[0].status_code, answers[0].json()["code"]) == (422, "object_mismatch")
+        assert (upload.status, upload.due_at) == ("rejected", upload.key_closes_at)
+    # A wrong CRC32 Ceph refuses at Complete; of a wrong CRC64NVME it makes an object, with its own.
+    made = declared == "right" or algorithm == "CRC64NVME"
+    assert s3.read(upload) == (FILM if made else None)
+    assert s3.open_multiparts(upload) == []
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize("body", [b"smuggled", b"THE END"])
+def test_an_object_that_was_at_the_key_before(alice: App, s3: Bucket, body: bytes) -> None:
+    """By whoever may write to the bucket as we do: no URL of ours writes there but Complete."""
+    crc32 = base64.b64encode(zlib.crc32(LAST).to_bytes(4)).decode()
+    upload, part = begin_last_part(alice, checksum={"algorithm": "CRC32", "value": crc32})
+    s3.write(upload, body, ChecksumAlgorithm="CRC32")
+    assert Sent.of(part, LAST).send() == 200
+    answer = alice.confirm(str(upload.pk))
+    assert (answer.status_code, answer.json()["code"]) == (422, "object_mismatch")
+    upload.refresh_from_db()
+    assert (upload.status, upload.due_at) == ("rejected", upload.key_closes_at)
+    assert s3.read(upload) == body, "Complete overwrites nothing"
+    assert s3.open_multiparts(upload) == []
+
+
+@pytest.mark.usefixtures("films")
+def test_nothing_but_complete_writes_to_its_key(alice: App, s3: Bucket) -> None:
+    upload, part = begin_last_part(alice)
+    assert Sent.of(part, LAST).send() == 200
+    assert alice.confirm(str(upload.pk)).status_code == 200
+    it = Sent.of(part, LAST[::-1])
+    write_to_the_key(it)
+    assert it.send() == 403
+    at = {"Bucket": s3.name, "Key": upload.key}
+    again = s3.client.create_multipart_upload(**at)["UploadId"]  # were another to be created
+    tag = s3.client.upload_part(**at, UploadId=again, PartNumber=1, Body=b"THE END")["ETag"]
+    other = StoredPart(part_number=1, size=7, etag=tag)
+    get_bucket("default").complete_multipart(upload.key, again, [other], size=7, checksum={})
+    assert s3.read(upload) == LAST
+    assert s3.open_multiparts(upload) == []
+
+
+@pytest.mark.usefixtures("films")
+def test_no_parts_signature_is_logged_or_kept(
+    alice: App,
+    s3: Bucket,
+    everything_logged: pytest.LogCaptureFixture,
+    make_user: Callable[..., User],
+    s3_away: Callable[[], None],
+) -> None:
+    key = {"Idempotency-Key": "one"}
+    upload, part = begin_last_part(alice, headers=key)
+    id = str(upload.pk)
+    answers = [alice.renew(id), alice.sign_parts(id, [1])]
+    refused = [alice.confirm(id), alice.sign_parts(id, [2])]
+    staff = App(make_user(is_staff=True, is_superuser=True))
+    admin = "/admin/s3direct_uploads/upload/"
+    pages = [staff.client.get(f"{admin}{id}/change/")]
+    assert Sent.of(part, LAST).send() == 200
+    assert alice.parts(id).json() == [{"part_number": 1, "size": 7}]
+    assert alice.confirm(id).status_code == 200
+    pages += [staff.client.get(path) for path in (admin, f"{admin}{id}/change/")]
+    refused += [alice.renew(id), alice.sign_parts(id, [1]), alice.parts(id)]
+    other = alice.begin_film()
+    answers.append(other)
+    s3_away()
+    refused += [alice.begin_film(), alice.parts(other.json()["id"])]
+    refused += [alice.confirm(other.json()["id"]), alice.delete(other.json()["id"])]
+
+    handed_out = set().union(*map(signatures, answers))
+    assert len(handed_out) >= 3, "those of one second are the same"
+    assert [page.status_code for page in pages] == [200] * 3
+    assert [each.status_code for each in refused] == [409, 400, 410, 410, 410, 503, 503, 503, 204]
+
+    log = everything_logged.text
+    assert "s3direct_uploads_upload" in log, "SQL was logged"
+    assert "S3 failed at ListParts" in log
+    said = {
+        "the log": log,
+        "the database": str([list(Upload.objects.values()), list(user_tables())]),
+        "the admin": "".join(page.text for page in pages),
+        "an error": "".join(each.text for each in refused),
+    }
+    for where, text in said.items():
+        assert "X-Amz-Signature" not in text, where
+        assert "X-Amz-Credential" not in text, where
+        assert not [signature for signature in handed_out if signature in text], where
+        assert "testsecretkey" not in text, where
+    assert s3.read(upload) == LAST
+
+
+@pytest.mark.usefixtures("films")
+def test_no_parts_signature_is_in_a_repr_or_a_cache(alice: App, s3: Bucket) -> None:
+    assert alice.user is not None
+    upload, presigned = lifecycle.begin(
+        owner=alice.user, destination="films", filename="a.mp4", size=len(FILM), multipart=True
+    )
+    assert isinstance(presigned, PresignedMultipart)
+    parts, _ = lifecycle.sign_parts(upload, [1, 2])
+    answers = [alice.renew(str(upload.pk)), alice.sign_parts(str(upload.pk), [1])]
+    answers.append(alice.begin_film())
+    assert all(signatures(answer) for answer in answers)
+    assert {answer["Cache-Control"] for answer in answers} == {"no-store"}
+    for each in (presigned, presigned.parts, parts, parts[0], upload, vars(upload)):
+        for text in (repr(each), str(each), f"{each}"):
+            assert "X-Amz" not in text
+            assert "testsecretkey" not in text
+    assert s3.open_multiparts(upload) == [upload.multipart_upload_id]

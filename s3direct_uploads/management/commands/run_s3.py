@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from s3direct_uploads.bucket import Bucket, get_bucket
-from s3direct_uploads.exceptions import StorageNotS3
+from s3direct_uploads.exceptions import BucketUnavailable, StorageNotS3
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOCAL_ORIGINS = ["http://localhost:*", "http://127.0.0.1:*"]
@@ -53,8 +53,11 @@ class Command(BaseCommand):
             )
         server = _start(ports.pop())
         rule = {**CORS_RULE, "AllowedOrigins": [*LOCAL_ORIGINS, *options["origin"]]}
-        for bucket in buckets:
-            bucket.create(cors_rules=[rule])
+        try:
+            for bucket in buckets:
+                bucket.create(cors_rules=[rule])
+        except BucketUnavailable as error:
+            raise CommandError(f"{error} Any access_key and secret_key will do here.") from error
         names = ", ".join(sorted({bucket.name for bucket in buckets}))
         self.stdout.write(f"S3 at {buckets[0].endpoint_url}, with {names}. Ctrl-C stops it.")
         _wait_for_signal()

@@ -1,58 +1,33 @@
 /**
- * Uploads a File straight to S3, by a request that Django signed: begin, send, confirm.
+ * Uploads a File straight to S3, by requests that Django signed: begin, send, confirm. A large file goes in parts,
+ * several at once, and is resumed where it was interrupted.
  *
  *     import {upload} from "s3direct-uploads";
  *
- *     const {id} = await upload(file, {
- *       endpoint: "/api/uploads/",
- *       destination: "photos",
- *       headers: {"X-CSRFToken": token},
- *       onProgress: ({loaded, total}) => { bar.value = loaded / (total || 1); },
- *     });
+ *     const {id} = await upload(file, {endpoint: "/api/uploads/", destination: "photos"});
  *
  * @module
  *
- * @typedef {"begin" | "send" | "renew" | "confirm"} Step
- *
- * @typedef {{method: string, url: string, headers: Record<string, string>, expires_in: number}} PresignedRequest
- *
- * @typedef {{
- *   id: string, status: string, destination: string, filename: string, content_type: string, size: number,
- *   context: Record<string, unknown>, created_at: string, expires_at: string, completed_at: string | null,
- *   reason: string | null,
- * }} Upload what Django says of it; a status you do not know is not final
- *
- * @typedef {{step: Step, code: string, status?: number, body?: any, upload?: Upload, retryAfter?: number,
- *   cause?: unknown}} Facts
- *
- * @typedef {object} Progress
- * @property {number} loaded bytes that have left; never runs backward, not even when sending starts over
- * @property {number} total
- * @property {"begin" | "send" | "confirm"} phase
- *
- * @typedef {object} Options
- * @property {string} endpoint where Django has the uploads, such as "/api/uploads/"
- * @property {string} destination
- * @property {Record<string, unknown>} [context]
- * @property {HeadersInit | (() => HeadersInit | Promise<HeadersInit>)} [headers] for Django, never for S3;
- *   a function is called anew for each request, so that a token may change under way
- * @property {RequestCredentials} [credentials] for Django, never for S3
- * @property {(progress: Progress) => void} [onProgress]
- * @property {AbortSignal} [signal] aborting cancels the upload at Django too
- * @property {{algorithm: string, value: string} | "SHA256"} [checksum] value in base64; "SHA256" is computed
- *   here, which reads the whole file into memory and needs https or localhost
- * @property {string} [idempotencyKey] at most 64 characters; a failed upload's takes it up where it failed
+ * @import {Begun, Facts, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Step, Upload, Uploading} from "./types"
  */
 
 const ATTEMPTS = 5;
+const PART_ATTEMPTS = 8; // a train in a tunnel
 const FIRST_DELAY = 1_000;
 const LONGEST_DELAY = 30_000;
 const LONGEST_RETRY_AFTER = 300; // seconds; a server that asks for more means "not now"
+const SIGNED_AT_ONCE = 100; // parts; Django signs a thousand, of which most would expire unused
+const SMALLEST_MULTIPART = 5 * 1024 ** 2; // bytes: S3's smallest part
+const COPIED = 64 * 1024 ** 2; // bytes; what fetch sends faster from memory than from a file
+const SPEED_OVER = 8_000; // milliseconds
 
 const NO_ANSWER = 0;
 const PASSING_STATUSES = new Set([NO_ANSWER, 408, 429, 500, 502, 503, 504]);
 const LASTING_CODES = new Set(["storage_not_s3", "misconfigured"]); // although 503
 const PASSING_S3_CODES = new Set(["RequestTimeout", "ConditionalRequestConflict"]); // although 400 and 409
+
+/** The ids of those that this page is at: nobody else is to resume them. @type {Set<string>} */
+const running = new Set();
 
 /** Why an upload did not complete. */
 export class UploadError extends Error {
@@ -76,16 +51,26 @@ export class UploadError extends Error {
 
 /**
  * Resolves when the upload is completed; rejects with an UploadError, or with `signal.reason`. What is safe to
- * repeat has been repeated by then.
+ * repeat has been repeated by then. While it is paused nothing is sent to S3.
  *
  * @param {File} file
  * @param {Options} options
- * @returns {Promise<Upload>}
+ * @returns {Uploading}
  */
-export async function upload(file, options) {
+export function upload(file, options) {
+  const gate = new Gate();
+  return Object.assign(run(file, options, gate), {pause: () => gate.shut(), resume: () => gate.open()});
+}
+
+/** @param {File} file @param {Options} options @param {Gate} gate @returns {Promise<Upload>} */
+async function run(file, options, gate) {
   const {destination, context, checksum, idempotencyKey, onProgress, signal} = options;
+  const isNamed = typeof checksum === "string";
+  const algorithm = isNamed ? checksum : checksum?.algorithm;
+  const {parallel = 4, resume = true, multipart = algorithm !== "SHA256"} = options;
   const django = new Django(options);
   const progress = new ForwardProgress(file.size, onProgress);
+  gate.onShut = () => progress.rest();
   /** @type {Upload | undefined} */
   let begun;
   try {
@@ -97,86 +82,359 @@ export async function upload(file, options) {
       size: file.size,
       content_type: file.type,
       context,
-      checksum: checksum === "SHA256" ? await sha256(file) : checksum,
+      checksum: isNamed ? await (await import("./checksum.js")).inWorker(checksum, file, signal) : checksum,
+      multipart,
     };
-    const answer = await django.ask("begin", "", declared, {"Idempotency-Key": idempotencyKey ?? randomKey()});
+    const print = fingerprint([file.lastModified, declared]);
+    const mayResume = resume && multipart && file.size > SMALLEST_MULTIPART;
+    const interrupted = mayResume && (await findInterrupted(django, declared, print));
+    const key = {"Idempotency-Key": idempotencyKey ?? randomKey()};
+    /** @type {Begun} */
+    const answer = interrupted || (await django.ask("begin", "", declared, key));
     // Kept apart: an upload may end up in an error, and an error in a log, which is no place for a signature.
-    const {request, ...upload} = answer;
+    const {request, multipart: inParts, ...upload} = answer;
     begun = upload;
     if (upload.status === "completed") return upload;
-    if (request) {
-      progress.enter("send");
-      await send(file, request, () => renew(upload.id, django), progress, signal);
+    running.add(upload.id);
+    const rest = {file, id: upload.id, django, gate, progress, signal, parallel};
+    const parts = inParts && new Parts(inParts, rest);
+    if (parts) {
+      memory("setItem", upload.id, print);
+      // With a key of the caller's it may have been begun before.
+      if (interrupted || idempotencyKey) await parts.leaveOutWhatIsThere();
     }
-    progress.enter("confirm");
-    return await confirm(upload.id, django, signal);
+    for (let rounds = 1; ; rounds++) {
+      progress.enter("send");
+      if (request) await sendWhole(request, rest);
+      await parts?.send();
+      progress.enter("confirm");
+      try {
+        return await confirm(upload.id, django, signal);
+      } catch (error) {
+        const missing = incompleteParts(error);
+        if (!parts || !missing || rounds === ATTEMPTS) throw error;
+        parts.waiting = missing;
+      }
+    }
   } catch (error) {
     if (signal?.aborted) {
       if (begun) django.cancel(begun.id);
       throw signal.reason;
     }
-    if (error instanceof UploadError) error.upload ??= begun;
-    throw error;
-  }
-}
-
-/**
- * @param {File} file
- * @param {PresignedRequest} request
- * @param {() => Promise<PresignedRequest | null>} renewed
- * @param {ForwardProgress} progress
- * @param {AbortSignal} [signal]
- */
-async function send(file, request, renewed, progress, signal) {
-  /** @type {PresignedRequest | null} */
-  let newest = request;
-  let untried = false; // a URL signed just now and refused at once will do no better signed anew
-  /** @returns {Promise<void>} */
-  const attempt = async () => {
-    try {
-      if (newest) await put(file, newest, progress, signal);
-    } catch (error) {
-      const mayRenew = !untried && error instanceof UploadError && mayHaveExpired(error);
-      untried = false;
-      if (!mayRenew) throw error;
-      newest = await renewed();
-      untried = true;
-      if (error.status === NO_ANSWER) throw error; // a broken network wants a pause
-      await attempt();
+    if (error instanceof UploadError) {
+      error.upload ??= begun;
+      if (begun && error.code === "multipart_gone") await django.cancel(begun.id); // nobody is to resume it
     }
-  };
-  await persist(attempt, signal);
-}
-
-/**
- * 403 is how S3 says that a URL has expired. Ceph says it to the preflight already, and without CORS headers: then a
- * page sees no answer.
- *
- * @param {UploadError} error
- */
-function mayHaveExpired({status}) {
-  return status === 403 || status === NO_ANSWER;
-}
-
-/**
- * @param {string} id @param {Django} django
- * @returns {Promise<PresignedRequest | null>} null when the upload was settled meanwhile: confirm tells how
- */
-async function renew(id, django) {
-  try {
-    return (await django.ask("renew", `${id}/renew/`, {})).request;
-  } catch (error) {
-    if (error instanceof UploadError && error.code === "not_pending") return null;
     throw error;
+  } finally {
+    if (begun) running.delete(begun.id);
   }
+}
+
+/** Which parts Django misses, if that is the matter. @param {unknown} error @returns {number[] | null} */
+function incompleteParts(error) {
+  if (!(error instanceof UploadError) || error.code !== "parts_incomplete") return null;
+  return error.body.errors.flatMap((/** @type {any} */ {params}) => params.part_numbers);
 }
 
 /** @param {string} id @param {Django} django @param {AbortSignal} [signal] */
 async function confirm(id, django, signal) {
   for (let times = 0; ; times++) {
     const upload = await django.ask("confirm", `${id}/confirm/`, {});
-    if (upload.status === "completed") return upload;
+    if (upload.status === "completed") {
+      memory("removeItem", id);
+      return upload;
+    }
     await pause(FIRST_DELAY + delay(times), signal);
+  }
+}
+
+// Going on with what was interrupted
+
+/**
+ * The pending upload of this file, freshly signed, if there is one that nobody here is at.
+ *
+ * @param {Django} django
+ * @param {{destination: string, filename: string, size: number, context?: object, content_type: string}} declared
+ * @param {string} print
+ * @returns {Promise<Begun | null>}
+ */
+async function findInterrupted(django, declared, print) {
+  const {destination, filename, size, context = {}, content_type} = declared;
+  const query = new URLSearchParams({status: "pending", destination, filename, size: `${size}`});
+  const {results} = await django.ask("begin", `?${query}`);
+  // This browser remembers which file it was, by more than its name; of another's doing the declaration must do.
+  const found = results.find((/** @type {Upload} */ each) => {
+    const remembered = memory("getItem", each.id);
+    if (running.has(each.id)) return false;
+    if (remembered) return remembered === print;
+    const isSameType = !content_type || each.content_type === content_type.toLowerCase();
+    return isSameType && JSON.stringify(each.context) === JSON.stringify(context);
+  });
+  const answer = found && (await renew(found.id, django));
+  return answer?.multipart ? answer : null;
+}
+
+/** @param {unknown} value */
+function fingerprint(value) {
+  let hash = 0;
+  for (const character of JSON.stringify(value)) hash = (31 * hash + character.charCodeAt(0)) | 0;
+  return `${hash}`;
+}
+
+/** @param {"getItem" | "setItem" | "removeItem"} action @param {string} id @param {string} [print] */
+function memory(action, id, print = "") {
+  try {
+    return localStorage[action](`s3direct-uploads:${id}`, print);
+  } catch {
+    return null; // there is none, or it is full: then the declaration alone must do
+  }
+}
+
+// Sending
+
+/**
+ * @typedef {object} Rest
+ * @property {File} file
+ * @property {string} id
+ * @property {Django} django
+ * @property {Gate} gate
+ * @property {ForwardProgress} progress
+ * @property {AbortSignal} [signal]
+ * @property {number} parallel
+ */
+
+/** A file in one PUT. @param {PresignedRequest} request @param {Rest} rest */
+function sendWhole(request, {file, id, django, gate, progress, signal}) {
+  /** @type {PresignedRequest | null | undefined} */
+  let newest = request;
+  return deliver(file, {
+    signed: async () => (newest ??= (await renew(id, django))?.request),
+    refused: () => (newest = null),
+    onLoaded: (loaded) => progress.reach(loaded),
+    onFailure: () => {},
+    attempts: ATTEMPTS,
+    gate,
+    signal,
+  });
+}
+
+/** A file in parts, several at once. */
+class Parts {
+  /** @param {PresignedMultipart} multipart @param {Rest} rest */
+  constructor({part_size, part_count, parts, expires_in}, rest) {
+    this.rest = rest;
+    this.partSize = part_size;
+    /** The numbers of the parts that nobody is at yet. */
+    this.waiting = Array.from({length: part_count}, (_, index) => index + 1);
+    /** What has left of those under way. @type {Map<number, number>} */
+    this.underway = new Map();
+    this.atOnce = rest.parallel;
+    this.successes = 0;
+    this.sent = 0; // bytes
+    this.over = false; // S3 takes no more parts: they were put together, or given up
+    /** @type {Map<number, PresignedPart & {until: number}>} */
+    this.urls = new Map();
+    /** @type {Promise<void> | null} */
+    this.signing = null;
+    this.keep(parts, expires_in);
+  }
+
+  async leaveOutWhatIsThere() {
+    const {id, django} = this.rest;
+    const there = await ended(django.ask("renew", `${id}/parts/`));
+    const sizes = new Map((there ?? []).map((/** @type {PresignedPart} */ part) => [part.part_number, part.size]));
+    this.waiting = this.waiting.filter((number) => sizes.get(number) !== this.sizeOf(number));
+    this.sent = this.rest.file.size - this.waiting.reduce((sum, number) => sum + this.sizeOf(number), 0);
+    this.over = !there;
+    this.rest.progress.reach(this.sent);
+  }
+
+  async send() {
+    const {signal} = this.rest;
+    const failed = new AbortController();
+    const abort = () => failed.abort(signal?.reason);
+    const lanes = new Set();
+    signal?.addEventListener("abort", abort);
+    while (this.waiting.length + lanes.size && !this.over && !failed.signal.aborted) {
+      while (this.waiting.length && lanes.size < this.atOnce) {
+        const number = /** @type {number} */ (this.waiting.shift());
+        const lane = this.sendPart(number, failed.signal)
+          .catch((error) => failed.abort(error)) // the others need not go on
+          .finally(() => lanes.delete(lane));
+        lanes.add(lane);
+      }
+      await Promise.race(lanes);
+    }
+    await Promise.all(lanes);
+    signal?.removeEventListener("abort", abort);
+    failed.signal.throwIfAborted();
+  }
+
+  /** @param {number} number @param {AbortSignal} signal */
+  async sendPart(number, signal) {
+    const {file, gate, parallel} = this.rest;
+    const start = (number - 1) * this.partSize;
+    const size = this.sizeOf(number);
+    this.load(number, 0);
+    try {
+      // A slice has no type, which S3 would take for a header that nobody signed.
+      await deliver(file.slice(start, start + size), {
+        signed: () => this.signed(number),
+        refused: () => this.urls.clear(), // they were signed together
+        onLoaded: (loaded) => this.load(number, loaded),
+        onFailure: () => {
+          this.atOnce = Math.max(1, this.atOnce >> 1);
+          this.successes = 0;
+        },
+        attempts: PART_ATTEMPTS,
+        gate,
+        signal,
+      });
+      this.sent += size;
+      if (++this.successes >= 2 * this.atOnce && this.atOnce < parallel) {
+        this.atOnce++;
+        this.successes = 0;
+      }
+    } catch (error) {
+      if (!(error instanceof UploadError) || error.code !== "NoSuchUpload") throw error;
+      this.over = true; // confirm tells how it ended
+    } finally {
+      this.urls.delete(number);
+      this.underway.delete(number);
+    }
+  }
+
+  /** @param {number} number */
+  sizeOf(number) {
+    return Math.min(this.partSize, this.rest.file.size - (number - 1) * this.partSize);
+  }
+
+  /** @param {number} number @param {number} loaded */
+  load(number, loaded) {
+    this.underway.set(number, loaded);
+    let all = this.sent;
+    for (const each of this.underway.values()) all += each;
+    this.rest.progress.reach(all);
+  }
+
+  /** @param {number} number @returns {Promise<PresignedRequest | null>} null when S3 takes no more */
+  async signed(number) {
+    while (!this.over && !this.isSigned(number)) await this.sign();
+    if (this.over) return null;
+    const ahead = this.waiting[2 * this.atOnce];
+    if (ahead && !this.isSigned(ahead)) this.sign().catch(() => {}); // whoever needs it will ask again
+    return /** @type {PresignedRequest} */ (this.urls.get(number));
+  }
+
+  /** @param {number} number */
+  isSigned(number) {
+    return performance.now() < (this.urls.get(number)?.until ?? 0);
+  }
+
+  /** Those under way, and the next: whoever comes meanwhile waits for the same answer. */
+  sign() {
+    const {id, django} = this.rest;
+    const ask = async () => {
+      const wanted = [...this.underway.keys(), ...this.waiting.slice(0, SIGNED_AT_ONCE)];
+      const part_numbers = wanted.filter((number) => !this.isSigned(number)).slice(0, SIGNED_AT_ONCE);
+      const answer = await ended(django.ask("renew", `${id}/parts/`, {part_numbers}));
+      if (answer) this.keep(answer.parts, answer.expires_in);
+      else this.over = true;
+    };
+    return (this.signing ??= ask().finally(() => (this.signing = null)));
+  }
+
+  /** @param {PresignedPart[]} parts @param {number} expiresIn */
+  keep(parts, expiresIn) {
+    // By a clock of our own, for phones' are wrong, and sooner: to be sent takes a moment too.
+    const until = performance.now() + expiresIn * 900;
+    for (const part of parts) this.urls.set(part.part_number, {...part, until});
+  }
+}
+
+/**
+ * Sends a body to S3 until it is there: what was signed may have expired, and the network fail.
+ *
+ * @typedef {object} Delivery
+ * @property {() => Promise<PresignedRequest | null | undefined>} signed null where there is nothing to send any more
+ * @property {() => void} refused it is to be signed anew
+ * @property {(loaded: number) => void} onLoaded
+ * @property {() => void} onFailure
+ * @property {number} attempts
+ * @property {Gate} gate
+ * @property {AbortSignal} [signal]
+ *
+ * @param {Blob} body @param {Delivery} delivery
+ */
+async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, gate, signal}) {
+  let untried = false; // a URL signed just now and refused at once will do no better signed anew
+  for (let failed = 0; ; ) {
+    await gate.passed(signal);
+    const request = await signed();
+    if (!request) return;
+    try {
+      return await put(request, body, onLoaded, [signal, gate.signal]);
+    } catch (error) {
+      onLoaded(0);
+      if (gate.signal.aborted) continue;
+      signal?.throwIfAborted();
+      if (!(error instanceof UploadError)) throw error;
+      // 403 is how S3 says that a URL has expired. Ceph says it to the preflight already, and without CORS headers:
+      // then a page sees no answer.
+      untried = !untried && (error.status === 403 || error.status === NO_ANSWER);
+      if (untried) refused();
+      if (untried && error.status) continue; // a broken network wants a pause
+      onFailure();
+      if (!mayPass(error) || ++failed === attempts) throw error;
+      await pause(delay(failed - 1), signal);
+    }
+  }
+}
+
+/** @param {string} id @param {Django} django @returns {Promise<Begun | null>} null when it was settled meanwhile */
+function renew(id, django) {
+  return ended(django.ask("renew", `${id}/renew/`, {}));
+}
+
+/** @param {Promise<any>} asked what is null when the upload has come to its end: confirm tells how */
+async function ended(asked) {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof UploadError && error.status === 410) return null;
+    throw error;
+  }
+}
+
+/** Shut while the upload is paused, which aborts what is under way. */
+class Gate extends EventTarget {
+  controller = new AbortController();
+  onShut = () => {};
+
+  get signal() {
+    return this.controller.signal;
+  }
+
+  shut() {
+    this.onShut();
+    this.controller.abort();
+  }
+
+  open() {
+    this.controller = new AbortController();
+    this.dispatchEvent(new Event("open"));
+  }
+
+  /** @param {AbortSignal} [signal] */
+  async passed(signal) {
+    while (this.signal.aborted && !signal?.aborted) {
+      await new Promise((resolve) => {
+        this.addEventListener("open", resolve, {once: true});
+        signal?.addEventListener("abort", resolve, {once: true});
+      });
+    }
+    signal?.throwIfAborted();
   }
 }
 
@@ -192,21 +450,22 @@ class Django {
   /**
    * Whatever is asked may be asked again: begin thanks to its Idempotency-Key, the others by nature.
    *
-   * @param {Step} step @param {string} path @param {object} body @param {Record<string, string>} [extra]
+   * @param {Step} step @param {string} path @param {object} [body] to POST @param {Record<string, string>} [extra]
    */
   ask(step, path, body, extra = {}) {
     return persist(async () => {
       const {credentials, signal} = this;
       const headers = await this.headers();
-      const ours = {Accept: "application/json", "Content-Type": "application/json", ...extra};
+      const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
       for (const [name, value] of Object.entries(ours)) headers.set(name, value);
-      const init = {method: "POST", headers, body: JSON.stringify(body), credentials, signal};
+      const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal};
       return answered(step, () => fetch(this.endpoint + path, init));
     }, this.signal);
   }
 
   /** @param {string} id */
   async cancel(id) {
+    memory("removeItem", id);
     try {
       const {credentials} = this;
       const headers = await this.headers();
@@ -228,7 +487,7 @@ async function answered(step, ask) {
     throw new UploadError("The server could not be reached.", {step, code: "network_error", cause});
   }
   const body = parsed(text);
-  if (response.ok && body?.id) return body; // the login page that a redirect led to is "ok" as well
+  if (response.ok && body && typeof body === "object") return body; // the login page that a redirect led to is "ok" as well
   const {status, headers} = response;
   throw new UploadError(body?.detail ?? `The server gave an unexpected answer (${status}).`, {
     step,
@@ -241,39 +500,65 @@ async function answered(step, ask) {
 }
 
 /**
- * By XMLHttpRequest, because fetch does not tell how much has left.
+ * By XMLHttpRequest, because fetch does not tell how much has left; where there is none, by fetch.
  *
- * @param {File} file @param {PresignedRequest} request
- * @param {ForwardProgress} progress @param {AbortSignal} [signal]
- * @returns {Promise<void>}
+ * @param {PresignedRequest} request @param {Blob} body
+ * @param {(loaded: number) => void} onLoaded @param {(AbortSignal | undefined)[]} signals
  */
-function put(file, {method, url, headers}, progress, signal) {
-  return new Promise((resolve, reject) => {
+async function put(request, body, onLoaded, signals) {
+  const aborted = new AbortController();
+  const abort = () => aborted.abort();
+  for (const signal of signals) signal?.addEventListener("abort", abort);
+  let left = 0;
+  const count = (/** @type {number} */ loaded) => onLoaded((left = loaded));
+  try {
+    const send = typeof XMLHttpRequest === "undefined" ? byFetch : byXhr;
+    const {status, text} = await send(request, body, aborted.signal, count);
+    // 412: something is there already, most likely ours, its answer lost. Confirm tells.
+    if ((status >= 200 && status < 300) || status === 412) return onLoaded(body.size);
+    throw status === NO_ANSWER ? unreachable(left) : refusal(status, text);
+  } finally {
+    for (const signal of signals) signal?.removeEventListener("abort", abort);
+  }
+}
+
+/**
+ * @param {PresignedRequest} request @param {Blob} body @param {AbortSignal} signal
+ * @param {(loaded: number) => void} onLoaded
+ * @returns {Promise<{status: number, text: string}>}
+ */
+function byXhr({method = "PUT", url, headers}, body, signal, onLoaded) {
+  return new Promise((resolve) => {
     const xhr = new XMLHttpRequest();
-    const abort = () => xhr.abort();
     xhr.open(method, url);
     xhr.withCredentials = false;
     for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
-    xhr.upload.onprogress = ({loaded}) => progress.reach(loaded);
-    xhr.onloadend = () => {
-      signal?.removeEventListener("abort", abort);
-      // 412: something is there already, most likely ours, its answer lost. Confirm tells.
-      if ((xhr.status >= 200 && xhr.status < 300) || xhr.status === 412) resolve();
-      else reject(xhr.status === NO_ANSWER ? unreachable(progress) : refused(xhr));
-    };
-    signal?.addEventListener("abort", abort);
-    xhr.send(file);
+    xhr.upload.onprogress = ({loaded}) => onLoaded(loaded);
+    xhr.onloadend = () => resolve({status: xhr.status, text: xhr.responseText});
+    signal.addEventListener("abort", () => xhr.abort());
+    xhr.send(body);
   });
 }
 
-/** @param {XMLHttpRequest} xhr */
-function refused({status, responseText: body}) {
+/** @type {typeof byXhr} */
+async function byFetch({method = "PUT", url, headers}, body, signal) {
+  try {
+    const content = body.size > COPIED ? body : await body.arrayBuffer();
+    const response = await fetch(url, {method, headers, body: content, signal, credentials: "omit"});
+    return {status: response.status, text: await response.text()};
+  } catch {
+    return {status: NO_ANSWER, text: ""};
+  }
+}
+
+/** @param {number} status @param {string} body */
+function refusal(status, body) {
   const code = /<Code>([^<]+)/.exec(body)?.[1] ?? "unexpected_answer";
   return new UploadError(`The storage answered ${status} ${code}.`, {step: "send", code, status, body});
 }
 
-/** @param {ForwardProgress} progress */
-function unreachable({loaded}) {
+/** @param {number} loaded */
+function unreachable(loaded) {
   const message = loaded
     ? "The connection to the storage broke off."
     : "The storage could not be reached. It may be the network, or the bucket's CORS configuration " +
@@ -326,6 +611,8 @@ function pause(milliseconds, signal) {
 class ForwardProgress {
   loaded = 0;
   phase = /** @type {Progress["phase"]} */ ("begin");
+  /** @type {{at: number, loaded: number}[]} */
+  marks = [];
 
   /** @param {number} total @param {Options["onProgress"]} listener */
   constructor(total, listener) {
@@ -336,13 +623,26 @@ class ForwardProgress {
   /** @param {Progress["phase"]} phase */
   enter(phase) {
     this.phase = phase;
+    this.rest();
     this.reach(phase === "confirm" ? this.total : 0);
+  }
+
+  /** No time that passes from now on counts. */
+  rest() {
+    this.marks = [];
   }
 
   /** @param {number} loaded */
   reach(loaded) {
-    this.loaded = Math.max(this.loaded, loaded);
-    this.listener?.({loaded: this.loaded, total: this.total, phase: this.phase});
+    this.loaded = Math.max(this.loaded, Math.min(loaded, this.total));
+    const at = performance.now();
+    this.marks.push({at, loaded: this.loaded});
+    while (at - this.marks[0].at > SPEED_OVER) this.marks.shift();
+    const [oldest] = this.marks;
+    const bytesPerSecond = (1_000 * (this.loaded - oldest.loaded)) / (at - oldest.at) || 0;
+    const secondsLeft = bytesPerSecond ? (this.total - this.loaded) / bytesPerSecond : null;
+    const {total, phase} = this;
+    this.listener?.({loaded: this.loaded, total, phase, bytesPerSecond, secondsLeft});
   }
 }
 
@@ -353,16 +653,6 @@ function parsed(text) {
   } catch {
     return text;
   }
-}
-
-/** @param {File} file */
-async function sha256(file) {
-  if (!crypto.subtle) {
-    const message = "A checksum can be computed only on a page that came by https, or from localhost.";
-    throw new UploadError(message, {step: "begin", code: "insecure_context"});
-  }
-  const digest = await crypto.subtle.digest("SHA-256", await file.arrayBuffer());
-  return {algorithm: "SHA256", value: btoa(String.fromCharCode(...new Uint8Array(digest)))};
 }
 
 /** Not by crypto.randomUUID, which a page that came by plain http lacks. */

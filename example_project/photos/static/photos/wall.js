@@ -2,9 +2,11 @@
 import {upload} from "s3direct-uploads";
 
 const AT_ONCE = 3;
+const PART_SIZE = 16 * 1024 ** 2; // as the destination has it: only what is larger is sent in parts
 const {uploads: UPLOADS, photos: PHOTOS} = document.body.dataset;
 
 const $ = (selector, within = document) => within.querySelector(selector);
+const $$ = (selector) => document.querySelectorAll(selector);
 
 // Talking to Django
 
@@ -61,6 +63,12 @@ function inBytes(count) {
   const unit = ["byte", "kilobyte", "megabyte", "gigabyte"][power];
   const style = {style: "unit", unit, unitDisplay: count < 1024 ? "long" : "short", maximumFractionDigits: power > 1 ? 1 : 0};
   return new Intl.NumberFormat("en", style).format(count / 1024 ** power);
+}
+
+function inTime(seconds) {
+  const [count, unit] = seconds < 90 ? [seconds, "second"] : seconds < 5400 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
+  const style = {style: "unit", unit, unitDisplay: "narrow"};
+  return `${new Intl.NumberFormat("en", style).format(Math.max(1, Math.round(count)))} left`;
 }
 
 const SECONDS = {year: 31_557_600, month: 2_629_800, day: 86_400, hour: 3_600, minute: 60};
@@ -206,6 +214,9 @@ const running = new Set();
 function add(files) {
   for (const file of files) {
     const item = underwayItem(file);
+    for (const each of $$("#underway .interrupted")) {
+      if (each.upload.filename === file.name && each.upload.size === file.size) each.remove();
+    }
     $("#underway ul").append(item);
     enqueue(item);
   }
@@ -217,6 +228,7 @@ function underwayItem(file) {
   $(".filename", item).textContent = file.name;
   $("progress", item).setAttribute("aria-label", `Progress of ${file.name}`);
   $(".actions", item).setAttribute("aria-label", file.name);
+  $(".pause", item).addEventListener("click", () => pauseOrGoOn(item));
   $(".cancel", item).addEventListener("click", () => giveUp(item));
   $(".retry", item).addEventListener("click", () => enqueue(item));
   image.addEventListener("load", () => { image.hidden = false; });
@@ -228,16 +240,23 @@ function underwayItem(file) {
 function enqueue(item) {
   waiting.push(item);
   item.begun = null;
+  item.paused = false;
   item.abort = new AbortController();
   tell(item, `Waiting · ${inBytes(item.file.size)}`, {loaded: 0});
   $(".retry", item).hidden = true;
+  $(".pause", item).hidden = true;
+  $(".pause", item).textContent = "Pause";
   $(".cancel", item).textContent = "Cancel";
   item.classList.remove("failed");
   workOn();
 }
 
-async function workOn() {
+function showUnderway() {
   $("#underway").hidden = !$("#underway ul").children.length;
+}
+
+async function workOn() {
+  showUnderway();
   if (running.size === AT_ONCE || !waiting.length) return;
   const item = waiting.shift();
   running.add(item);
@@ -254,7 +273,7 @@ async function workOn() {
 
 /** The whole of it: the file to S3, and the upload to the photo. */
 async function put(item) {
-  item.upload ??= await upload(item.file, {
+  item.going = item.upload ?? upload(item.file, {
     endpoint: UPLOADS,
     destination: "photos",
     headers: csrf,
@@ -262,6 +281,8 @@ async function put(item) {
     signal: item.abort.signal,
     onProgress: (progress) => showProgress(item, progress),
   });
+  item.upload = await item.going;
+  $(".pause", item).hidden = true;
   $(".cancel", item).hidden = true;
   wall.list.prepend(photoItem(await ask("POST", PHOTOS, {image: item.upload.id})));
   wall.showEmptiness();
@@ -269,14 +290,26 @@ async function put(item) {
   discard(item);
 }
 
-function showProgress(item, {loaded, total, phase}) {
-  if (phase === "send" && loaded === 0) reloadRecords();
+function showProgress(item, {loaded, total, phase, bytesPerSecond, secondsLeft}) {
+  if (phase === "send" && item.phase !== phase) reloadRecords();
+  item.phase = phase;
+  if (item.paused) return;
+  const pace = loaded && secondsLeft !== null ? [`${inBytes(bytesPerSecond)}/s`, inTime(secondsLeft)] : [];
   const words = {
     begin: "Preparing…",
-    send: loaded < total ? `${inBytes(loaded)} of ${inBytes(total)}` : "Sent, waiting for the storage…",
+    send: loaded < total ? [`${inBytes(loaded)} of ${inBytes(total)}`, ...pace].join(" · ") : "Sent, waiting for the storage…",
     confirm: "Checking…",
   };
+  $(".pause", item).hidden = phase !== "send" || loaded === total;
   tell(item, words[phase], {loaded, total});
+}
+
+function pauseOrGoOn(item) {
+  item.paused = !item.paused;
+  if (item.paused) item.going.pause();
+  else item.going.resume();
+  $(".pause", item).textContent = item.paused ? "Go on" : "Pause";
+  $(".said", item).textContent = item.paused ? `Paused · ${inBytes($("progress", item).value)} of ${inBytes(item.file.size)}` : "Going on…";
 }
 
 function tell(item, text, {loaded, total}) {
@@ -292,6 +325,7 @@ function fail(item, error) {
   if (item.upload) wall.reload(); // where the photo may be: its answer was lost, perhaps
   item.begun = item.upload ?? error.upload;
   item.classList.add("failed");
+  $(".pause", item).hidden = true;
   $(".said", item).textContent = inWords(error);
   $(".retry", item).hidden = error.code === "invalid";
   $(".cancel", item).hidden = false;
@@ -313,6 +347,29 @@ function giveUp(item) {
 function discard(item) {
   URL.revokeObjectURL($("img", item).src);
   item.remove();
+}
+
+// What an earlier visit left half way
+
+async function offerInterrupted() {
+  const {results} = await ask("GET", `${UPLOADS}?status=pending`);
+  for (const each of results) if (each.size > PART_SIZE) $("#underway ul").append(interruptedItem(each));
+  showUnderway();
+}
+
+function interruptedItem(interrupted) {
+  const item = newItem("interrupted");
+  $(".filename", item).textContent = interrupted.filename;
+  $(".said", item).textContent = `Interrupted · ${inBytes(interrupted.size)}. Choose it again to go on.`;
+  $(".actions", item).setAttribute("aria-label", interrupted.filename);
+  $(".go-on", item).addEventListener("click", () => $("#files").click());
+  $(".discard", item).addEventListener("click", async () => {
+    await ask("DELETE", `${UPLOADS}${interrupted.id}/`).catch(complain);
+    item.remove();
+    showUnderway();
+    reloadRecords();
+  });
+  return Object.assign(item, {upload: interrupted});
 }
 
 // How files come in
@@ -351,3 +408,4 @@ addEventListener("focus", () => {
 
 wall.reload();
 records.reload();
+offerInterrupted().catch(complain);

@@ -5,19 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
 from botocore.config import Config
-from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, expect
 
-from .site import ADMIN, PASSWORD, Exchange, Site, Visitor
+from tests.real.site import ADMIN, PASSWORD, Exchange, Site, Visitor
 
 pytestmark = pytest.mark.journey
 
@@ -25,75 +22,6 @@ MB = 1_000_000
 BIG = 12 * MB  # more than the sockets between the browser and a wire hold
 ATTEMPTS = 5  # upload.js's
 BEGIN = "/api/uploads/"
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-IMPATIENCE = "Math.random = () => 0.01"  # upload.js pauses a random part of 1 s, 2 s, 4 s …
-
-
-@pytest.fixture(scope="module")
-def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    log = tmp_path_factory.mktemp("site") / "log"
-    with Site().serving(log) as site:
-        yield site
-    said = log.read_text()
-    assert "Traceback" not in said
-    assert "X-Amz" not in said
-
-
-@pytest.fixture
-def site(running_site: Site) -> Site:
-    running_site.web.mend()
-    running_site.s3.mend()
-    running_site.allow(running_site.url)
-    return running_site
-
-
-# Of this module alone: while Playwright runs, Django takes its thread for an asynchronous one.
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    expect.set_options(timeout=15_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(
-    site: Site, chromium: Browser, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Visitor]]:
-    """A new user, signed in, in a browser with these options."""
-    visitors: list[Visitor] = []
-
-    def visit(**options: Any) -> Visitor:
-        context = chromium.new_context(**options)
-        context.set_default_timeout(15_000)
-        context.add_init_script(IMPATIENCE)
-        username = f"{request.node.name.removeprefix('test_')[:100]} {len(visitors)}"
-        visitor = Visitor(site, context, username, tmp_path)
-        visitors.append(visitor)
-        site.make_user(visitor.username)
-        visitor.page.goto(site.url)
-        visitor.sign_in()
-        return visitor
-
-    yield visit
-    for visitor in visitors:
-        visitor.context.close()
-        assert visitor.errors == []
-
-
-@pytest.fixture
-def alice(visit: Callable[..., Visitor]) -> Visitor:
-    return visit()
 
 
 def width(page: Page, selector: str) -> int:
@@ -358,8 +286,8 @@ def test_a_name_that_is_not_ascii(alice: Visitor, site: Site) -> None:
 def test_what_is_refused(alice: Visitor, site: Site) -> None:
     for filename, size, message in (
         ("notes.txt", 10, "Not text/plain; allowed: image/*."),
-        ("drawing.svg", 10, "Not image/svg+xml; allowed: image/*."),
-        ("huge.jpg", 20 * 1024**2 + 1, "At most 20 MiB."),
+        ("drawing.svg", 10, "Not image/svg+xml; allowed: image/*, but SVG only by that name."),
+        ("huge.jpg", 1024**3 + 1, "At most 1 GiB."),
     ):
         file = alice.files / filename
         with file.open("wb") as content:

@@ -1,0 +1,124 @@
+"""AWS Signature Version 4 in the query of a URL: pure functions, byte for byte as botocore signs.
+
+botocore makes a presigned URL in 0.3 ms; ten thousand parts at that pace take a worker for seconds.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from urllib.parse import quote, urlsplit
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Frozen: what rotates under a signature in the making makes it void."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str = field(default="", repr=False)  # of temporary credentials
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What all URLs that are signed at one moment, by the same credentials, have in common."""
+
+    timestamp: str  # "20260101T120000Z"
+    scope: str  # "20260101/eu-central-1/s3/aws4_request"
+    key: bytes = field(repr=False)
+    before: str  # the parameters up to the signed headers, percent-encoded
+    after: str = field(repr=False)  # and what follows them: the token
+
+
+def signature_of(
+    credentials: Credentials, *, region: str, expires: int, now: datetime, service: str = "s3"
+) -> Signature:
+    """``now`` must be aware; ``expires`` is in seconds, 7 days at most as S3 has it."""
+    timestamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    day = timestamp[:8]
+    scope = f"{day}/{region}/{service}/aws4_request"
+    parameters = {
+        "X-Amz-Algorithm": ALGORITHM,
+        "X-Amz-Credential": f"{credentials.access_key}/{scope}",
+        "X-Amz-Date": timestamp,
+        "X-Amz-Expires": str(expires),
+    }
+    return Signature(
+        timestamp=timestamp,
+        scope=scope,
+        key=_signing_key(credentials.secret_key, day, region, service),
+        before="&".join([f"{name}={_quote(value)}" for name, value in parameters.items()]),
+        after=f"&X-Amz-Security-Token={_quote(credentials.token)}" if credentials.token else "",
+    )
+
+
+def presign(
+    signature: Signature,
+    method: str,
+    url: str,
+    *,
+    query: Mapping[str, str],
+    headers: Mapping[str, str],
+) -> str:
+    """``url`` with ``query`` and the signature added to it; its payload is not signed.
+
+    ``url`` has no query of its own, and its path is percent-encoded. Whoever sends the request
+    must send ``headers`` as well, exactly; the host is signed with them.
+    """
+    host, path = _host_and_path(url)
+    signed = [(name.lower(), " ".join(value.split())) for name, value in headers.items()]
+    signed.append(("host", host))
+    signed.sort()
+    names = ";".join([name for name, _ in signed])
+    asked = [
+        # Numbers are all different, and would only drive the others out of the cache.
+        f"{_quote(name)}={value if value.isascii() and value.isdecimal() else _quote(value)}&"
+        for name, value in query.items()
+    ]
+    parameters = (
+        f"{''.join(asked)}{signature.before}&X-Amz-SignedHeaders={_quote(names)}{signature.after}"
+    )
+    # By name, then by value: "=" itself sorts after digits.
+    in_order = sorted([each.partition("=") for each in parameters.split("&")])
+    canonical = "\n".join(
+        [
+            method,
+            path or "/",
+            "&".join(["".join(each) for each in in_order]),
+            *[f"{name}:{value}" for name, value in signed],
+            "",
+            names,
+            "UNSIGNED-PAYLOAD",
+        ]
+    )
+    digest = sha256(canonical.encode()).hexdigest()
+    to_sign = f"{ALGORITHM}\n{signature.timestamp}\n{signature.scope}\n{digest}"
+    mac = hmac.digest(signature.key, to_sign.encode(), "sha256").hex()
+    return f"{url}?{parameters}&X-Amz-Signature={mac}"
+
+
+@lru_cache(maxsize=64)
+def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
+    key = f"AWS4{secret_key}".encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+@lru_cache(maxsize=64)
+def _host_and_path(url: str) -> tuple[str, str]:
+    there = urlsplit(url)
+    # As clients send it: in lower case, without the port that its scheme implies.
+    implied_port = {"http": ":80", "https": ":443"}.get(there.scheme, "")
+    return there.netloc.lower().removesuffix(implied_port), there.path
+
+
+@lru_cache(maxsize=256)
+def _quote(text: str) -> str:
+    return quote(text, safe="-._~")

@@ -1,0 +1,179 @@
+/**
+ * Checksums of files of any size, a piece at a time: CRC32 and SHA-256, in base64 as S3 has them.
+ * It is upload.js's worker, so that the page does not freeze meanwhile; what has no workers imports it.
+ *
+ * @module
+ */
+
+const WORKER = "s3direct-uploads checksum";
+const PIECE = 4 * 1024 ** 2; // bytes in memory at once
+
+/**
+ * @param {"CRC32" | "SHA256"} algorithm
+ * @param {Blob} file
+ * @returns {Promise<{algorithm: string, value: string}>}
+ */
+export async function checksum(algorithm, file) {
+  const sum = algorithm === "CRC32" ? new Crc32() : new Sha256();
+  for (let start = 0; start < file.size; start += PIECE) {
+    sum.update(new Uint8Array(await file.slice(start, start + PIECE).arrayBuffer()));
+  }
+  return {algorithm, value: btoa(String.fromCharCode(...sum.digest()))};
+}
+
+/**
+ * The same, computed beside the page, where it has workers.
+ *
+ * @param {"CRC32" | "SHA256"} algorithm @param {Blob} file @param {AbortSignal} [signal]
+ * @returns {Promise<{algorithm: string, value: string}>}
+ */
+export function inWorker(algorithm, file, signal) {
+  return new Promise((resolve, reject) => {
+    // A script that came from another host than the page is no worker to it.
+    const here = () => checksum(algorithm, file).then(resolve, reject);
+    if (typeof Worker === "undefined") return here();
+    try {
+      const worker = new Worker(new URL("./checksum.js", import.meta.url), {type: "module", name: WORKER});
+      signal?.addEventListener("abort", () => (worker.terminate(), reject(signal.reason)));
+      worker.onerror = here;
+      worker.onmessage = ({data: {found, error}}) => {
+        worker.terminate();
+        if (found) resolve(found);
+        else reject(error);
+      };
+      worker.postMessage({algorithm, file});
+    } catch {
+      here();
+    }
+  });
+}
+
+const CRC_TABLE = Uint32Array.from({length: 256}, (_, byte) => {
+  for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
+  return byte;
+});
+
+class Crc32 {
+  crc = -1;
+
+  /** @param {Uint8Array} bytes */
+  update(bytes) {
+    let {crc} = this;
+    for (let i = 0; i < bytes.length; i++) crc = (crc >>> 8) ^ CRC_TABLE[(crc ^ bytes[i]) & 0xff];
+    this.crc = crc;
+  }
+
+  digest() {
+    return bigEndian([~this.crc]);
+  }
+}
+
+/** By FIPS 180-4. The browser's own takes a file only whole, and only on https. */
+class Sha256 {
+  hash = Int32Array.from(fractions(8, 1 / 2));
+  rest = new Uint8Array(0);
+  length = 0;
+
+  /** @param {Uint8Array} bytes */
+  update(bytes) {
+    this.length += bytes.length;
+    if (this.rest.length) bytes = joined(this.rest, bytes);
+    const whole = bytes.length - (bytes.length % 64);
+    this.blocks(bytes.subarray(0, whole));
+    this.rest = bytes.slice(whole);
+  }
+
+  digest() {
+    const end = new Uint8Array(this.rest.length < 56 ? 64 : 128);
+    end.set(this.rest);
+    end[this.rest.length] = 0x80;
+    const bits = new DataView(end.buffer);
+    bits.setUint32(end.length - 8, Math.floor(this.length / 2 ** 29));
+    bits.setUint32(end.length - 4, (this.length * 8) % 2 ** 32);
+    this.blocks(end);
+    return bigEndian([...this.hash]);
+  }
+
+  /** @param {Uint8Array} bytes a multiple of 64 */
+  blocks(bytes) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const w = new Int32Array(64);
+    let [h0, h1, h2, h3, h4, h5, h6, h7] = this.hash;
+    for (let at = 0; at < bytes.length; at += 64) {
+      for (let i = 0; i < 16; i++) w[i] = view.getInt32(at + 4 * i);
+      for (let i = 16; i < 64; i++) {
+        const x = w[i - 15];
+        const y = w[i - 2];
+        const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
+        const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
+        w[i] = (w[i - 16] + s0 + w[i - 7] + s1) | 0;
+      }
+      let [a, b, c, d, e, f, g, h] = [h0, h1, h2, h3, h4, h5, h6, h7];
+      for (let i = 0; i < 64; i++) {
+        const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
+        const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
+        const t1 = (h + s1 + ((e & f) ^ (~e & g)) + ROUNDS[i] + w[i]) | 0;
+        const t2 = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+        h = g;
+        g = f;
+        f = e;
+        e = (d + t1) | 0;
+        d = c;
+        c = b;
+        b = a;
+        a = (t1 + t2) | 0;
+      }
+      h0 = (h0 + a) | 0;
+      h1 = (h1 + b) | 0;
+      h2 = (h2 + c) | 0;
+      h3 = (h3 + d) | 0;
+      h4 = (h4 + e) | 0;
+      h5 = (h5 + f) | 0;
+      h6 = (h6 + g) | 0;
+      h7 = (h7 + h) | 0;
+    }
+    this.hash.set([h0, h1, h2, h3, h4, h5, h6, h7]);
+  }
+}
+
+/**
+ * The first 32 bits of the fractional parts of the first primes' roots: SHA-256's constants.
+ *
+ * @param {number} count @param {number} power
+ */
+function fractions(count, power) {
+  const found = [];
+  for (let n = 2; found.length < count; n++) {
+    let prime = true;
+    for (let divisor = 2; divisor * divisor <= n; divisor++) prime &&= n % divisor > 0;
+    if (prime) found.push(((n ** power % 1) * 2 ** 32) | 0);
+  }
+  return found;
+}
+
+const ROUNDS = Int32Array.from(fractions(64, 1 / 3));
+
+/** @param {Uint8Array} one @param {Uint8Array} two */
+function joined(one, two) {
+  const both = new Uint8Array(one.length + two.length);
+  both.set(one);
+  both.set(two, one.length);
+  return both;
+}
+
+/** @param {number[]} words */
+function bigEndian(words) {
+  const bytes = new DataView(new ArrayBuffer(4 * words.length));
+  words.forEach((word, index) => bytes.setInt32(4 * index, word));
+  return new Uint8Array(bytes.buffer);
+}
+
+if (/** @type {any} */ (globalThis).name === WORKER && typeof postMessage === "function") {
+  addEventListener("message", async ({data: {algorithm, file}}) => {
+    try {
+      postMessage({found: await checksum(algorithm, file)});
+    } catch (error) {
+      postMessage({error});
+    }
+  });
+}

@@ -1,0 +1,118 @@
+/** The types of upload.js, for editors and compilers: no browser loads this file. */
+
+export type Step = "begin" | "send" | "renew" | "confirm";
+
+export interface Options {
+  /** Where Django has the uploads, such as "/api/uploads/". */
+  endpoint: string;
+  destination: string;
+  context?: Record<string, unknown>;
+  /** For Django, never for S3. A function is called anew for each request: a token may change under way. */
+  headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
+  /** For Django, never for S3. */
+  credentials?: RequestCredentials;
+  onProgress?: (progress: Progress) => void;
+  /** Aborting cancels the upload at Django too. */
+  signal?: AbortSignal;
+  /**
+   * Of the whole file; what is only named is computed in a worker. S3 knows no SHA256 of a file in parts: with it
+   * there is one PUT, of 5 GiB at most.
+   */
+  checksum?: Checksum | "CRC32" | "SHA256";
+  /** false: never in parts. */
+  multipart?: boolean;
+  /** Parts at once: 4 unless given, and fewer while there are errors. */
+  parallel?: number;
+  /** false: never go on with an upload of this file that was interrupted. */
+  resume?: boolean;
+  /** At most 64 characters. A failed upload's takes it up where it failed. */
+  idempotencyKey?: string;
+}
+
+export interface Progress {
+  /** Bytes that have left. Never runs backward, not even when sending starts over. */
+  loaded: number;
+  total: number;
+  phase: "begin" | "send" | "confirm";
+  /** Of the last seconds; 0 while nothing is known. */
+  bytesPerSecond: number;
+  /** Until all has left, at this speed; null while nothing is known. */
+  secondsLeft: number | null;
+}
+
+/** What Django says of an upload. A status that you do not know is not final. */
+export interface Upload {
+  id: string;
+  status: string;
+  destination: string;
+  filename: string;
+  content_type: string;
+  size: number;
+  context: Record<string, unknown>;
+  created_at: string;
+  expires_at: string;
+  completed_at: string | null;
+  reason: string | null;
+}
+
+/** Paused, nothing is sent to S3. */
+export type Uploading = Promise<Upload> & {pause: () => void; resume: () => void};
+
+export interface Checksum {
+  algorithm: string;
+  /** In base64. */
+  value: string;
+}
+
+export interface PresignedRequest {
+  method?: string;
+  url: string;
+  headers: Record<string, string>;
+}
+
+export interface PresignedPart extends PresignedRequest {
+  part_number: number;
+  size: number;
+}
+
+export interface PresignedMultipart {
+  part_size: number;
+  part_count: number;
+  parts: PresignedPart[];
+  expires_in: number;
+}
+
+/** An upload that is to be sent, by one of the two. */
+export type Begun = Upload & {request: PresignedRequest | null; multipart: PresignedMultipart | null};
+
+/** What an UploadError is made of. */
+export interface Facts {
+  step: Step;
+  code: string;
+  status?: number;
+  body?: any;
+  upload?: Upload;
+  retryAfter?: number;
+  cause?: unknown;
+}
+
+/** Why an upload did not complete. */
+export declare class UploadError extends Error {
+  constructor(message: string, facts: Facts);
+  step: Step;
+  /** Django's `code`, S3's `<Code>`, or "network_error" when there was no answer. */
+  code: string;
+  /** 0 when there was no answer. */
+  status: number;
+  /** The answer: JSON, parsed, or text. */
+  body: any;
+  upload?: Upload;
+  /** In seconds; 0 when the server did not ask for a wait. */
+  retryAfter: number;
+}
+
+/**
+ * Resolves when the upload is completed; rejects with an UploadError, or with `signal.reason`. What is safe to
+ * repeat has been repeated by then.
+ */
+export declare function upload(file: File, options: Options): Uploading;
