@@ -3,7 +3,7 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test test-real schema lint
+.PHONY: demo test test-real bench schema lint
 
 demo: .venv/.installed  ## The photo wall, with an S3 and a database of its own, on PORT
 	@exec scripts/demo $(PORT)
@@ -16,6 +16,9 @@ test: .venv/.installed  ## The suite, on SQLite and moto
 
 test-real: .venv/.installed  ## All of it again, on Ceph, PostgreSQL and Chromium; installs them on Debian, as root
 	scripts/test-real
+
+bench: .venv/.installed  ## How fast it is, beside botocore, curl and others; writes benchmarks/RESULTS.md
+	scripts/bench
 
 schema: .venv/.installed  ## docs/openapi.yaml, as the code has it
 	DJANGO_SETTINGS_MODULE=tests.openapi_settings $(BIN)/python manage.py spectacular \

@@ -973,6 +973,25 @@ def test_what_is_cancelled_while_s3_is_asked_past_its_deadline_stays_cancelled(
     assert s3.open_multiparts(upload) == []
 
 
+def test_it_does_not_expire_while_another_completes_it(
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = row(alice.begin_film())
+    past_the_deadline(upload)
+    busy = timezone.now() + timedelta(minutes=1)
+    settle = lifecycle._settle_as_expired
+
+    def too_late(upload: Upload) -> None:
+        Upload.objects.update(busy_until=busy)
+        settle(upload)
+
+    monkeypatch.setattr(lifecycle, "_settle_as_expired", too_late)
+    answer = alice.confirm(str(upload.pk))
+    assert code(answer) == (409, "parts_incomplete")
+    assert (row(answer).status, row(answer).busy_until) == ("pending", busy)
+    assert s3.open_multiparts(upload) == [upload.multipart_upload_id]
+
+
 # The lease: one process at a time completes it.
 
 

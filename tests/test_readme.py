@@ -60,6 +60,7 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
         "management/commands/run_s3.py",
         "static/s3direct_uploads/upload.js",
         "static/s3direct_uploads/checksum.js",
+        "static/s3direct_uploads/node.js",
         "static/s3direct_uploads/types.d.ts",
         "static/s3direct_uploads/package.json",
     ):

@@ -66,8 +66,15 @@ class ToS3(Wire):
 
     def __init__(self, target: str) -> None:
         super().__init__(target)
+        self.before: Callable[[str], None] | None = None  # a request is passed on
+        wire = self
 
         class Handler(self.server.RequestHandlerClass):  # type: ignore[name-defined, misc]
+            def pass_on(self) -> None:
+                if wire.before:
+                    wire.before(self.command)
+                super().pass_on()
+
             def send_answer(
                 self, exchange: Exchange, status: int, headers: list[tuple[str, str]], body: bytes
             ) -> None:
@@ -81,6 +88,10 @@ class ToS3(Wire):
                 self.end_headers()
 
         self.server.RequestHandlerClass = Handler
+
+    def mend(self) -> None:
+        super().mend()
+        self.before = None
 
 
 class Server:
@@ -207,18 +218,24 @@ def doomed(make_server: Callable[..., Server], s3: Bucket) -> Server:
 
 
 class Held:
-    """The answers to requests of one kind: S3 has done what it says, and Django does not know."""
+    """Requests of one kind, before S3 hears of them; or their answers, when it has done them."""
 
-    def __init__(self, wire: Wire, method: str) -> None:
+    def __init__(self, wire: ToS3, method: str, *, answers: bool) -> None:
         self.there, self.released = threading.Event(), threading.Event()
 
-        def hold(exchange: Any, body: bytes) -> bytes:
-            if exchange.method == method:
+        def hold(held: str) -> None:
+            if held == method:
                 self.there.set()
                 self.released.wait(30)
+
+        def hold_answer(exchange: Exchange, body: bytes) -> bytes:
+            hold(exchange.method)
             return body
 
-        wire.rewrite = hold
+        if answers:
+            wire.rewrite = hold_answer
+        else:
+            wire.before = hold
 
 
 def meanwhile(call: Callable[[], Any]) -> Future[Any]:
@@ -269,7 +286,7 @@ def test_killed_when_s3_had_completed_it_and_the_row_did_not_know(
     theirs = doomed.app(alice)
     upload, part = begin_last_part(theirs)
     assert theirs.send(part, LAST) == 200
-    held = Held(doomed.s3, "POST")
+    held = Held(doomed.s3, "POST", answers=True)
     confirmed = meanwhile(lambda: theirs.confirm(str(upload.pk)))
     assert held.there.wait(10)
 
@@ -328,7 +345,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_killed_when_s3_had_created_it_and_the_row_did_not_know(
     alice: App, app: App, s3: Bucket, server: Server, doomed: Server, key: dict[str, str] | None
 ) -> None:
-    held = Held(doomed.s3, "POST")
+    held = Held(doomed.s3, "POST", answers=True)
     begun = meanwhile(lambda: doomed.app(alice).begin_film(headers=key))
     assert held.there.wait(10)
 
@@ -514,17 +531,12 @@ def test_cancelled_while_it_is_confirmed(
 ) -> None:
     upload, part = begin_last_part(app)
     assert app.send(part, LAST) == 200
-    if s3_was_asked:
-        answer = Held(server.s3, "POST")
-        there, release = answer.there, answer.released
-    else:
-        complete = server.s3.hold("POST")
-        there, release = complete.held, complete.released
+    complete = Held(server.s3, "POST", answers=s3_was_asked)
     confirmed = meanwhile(lambda: app.confirm(str(upload.pk)))
-    assert there.wait(10)
+    assert complete.there.wait(10)
 
     assert app.delete(str(upload.pk)).status_code == 204
-    release.set()
+    complete.released.set()
 
     # 503: of what was aborted Ceph says that it is being completed.
     assert confirmed.result(10).status_code == (410 if s3_was_asked else 503)
@@ -532,14 +544,19 @@ def test_cancelled_while_it_is_confirmed(
     assert s3.read(upload) == (LAST if s3_was_asked else None), "it is due for deletion"
 
 
-def test_cancelled_while_it_is_begun(app: App, s3: Bucket, server: Server) -> None:
-    held = Held(server.s3, "POST")
+@pytest.mark.parametrize("s3_was_asked", [False, True])
+def test_cancelled_while_it_is_begun(
+    app: App, s3: Bucket, server: Server, s3_was_asked: bool
+) -> None:
+    create = Held(server.s3, "POST", answers=s3_was_asked)
     begun = meanwhile(lambda: app.begin_film())
-    assert held.there.wait(10)
+    assert create.there.wait(10)
     upload = Upload.objects.get()
-    assert len(s3.open_multiparts(upload)) == 1
+    assert len(s3.open_multiparts(upload)) == s3_was_asked
+
     assert app.delete(str(upload.pk)).status_code == 204
-    held.released.set()
+    create.released.set()
+
     assert code(begun.result(10)) == (410, "not_pending")
     assert_cancelled(app, s3, upload, server)
     assert s3.read(upload) is None

@@ -18,7 +18,6 @@ const LONGEST_DELAY = 30_000;
 const LONGEST_RETRY_AFTER = 300; // seconds; a server that asks for more means "not now"
 const SIGNED_AT_ONCE = 100; // parts; Django signs a thousand, of which most would expire unused
 const SMALLEST_MULTIPART = 5 * 1024 ** 2; // bytes: S3's smallest part
-const COPIED = 64 * 1024 ** 2; // bytes; what fetch sends faster from memory than from a file
 const SPEED_OVER = 8_000; // milliseconds
 
 const NO_ANSWER = 0;
@@ -500,7 +499,7 @@ async function answered(step, ask) {
 }
 
 /**
- * By XMLHttpRequest, because fetch does not tell how much has left; where there is none, by fetch.
+ * By XMLHttpRequest, because fetch does not tell how much has left.
  *
  * @param {PresignedRequest} request @param {Blob} body
  * @param {(loaded: number) => void} onLoaded @param {(AbortSignal | undefined)[]} signals
@@ -512,7 +511,7 @@ async function put(request, body, onLoaded, signals) {
   let left = 0;
   const count = (/** @type {number} */ loaded) => onLoaded((left = loaded));
   try {
-    const send = typeof XMLHttpRequest === "undefined" ? byFetch : byXhr;
+    const send = typeof XMLHttpRequest === "undefined" ? (await import("./node.js")).byNode : byXhr;
     const {status, text} = await send(request, body, aborted.signal, count);
     // 412: something is there already, most likely ours, its answer lost. Confirm tells.
     if ((status >= 200 && status < 300) || status === 412) return onLoaded(body.size);
@@ -538,17 +537,6 @@ function byXhr({method = "PUT", url, headers}, body, signal, onLoaded) {
     signal.addEventListener("abort", () => xhr.abort());
     xhr.send(body);
   });
-}
-
-/** @type {typeof byXhr} */
-async function byFetch({method = "PUT", url, headers}, body, signal) {
-  try {
-    const content = body.size > COPIED ? body : await body.arrayBuffer();
-    const response = await fetch(url, {method, headers, body: content, signal, credentials: "omit"});
-    return {status: response.status, text: await response.text()};
-  } catch {
-    return {status: NO_ANSWER, text: ""};
-  }
 }
 
 /** @param {number} status @param {string} body */

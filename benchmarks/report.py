@@ -1,0 +1,100 @@
+"""What was measured, beside its goal, as a table; and on what machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+MIB, GIB = 1024**2, 1024**3
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+@dataclass
+class Line:
+    """A row of the table. ``met`` is None where there is no goal."""
+
+    what: str
+    measured: str
+    goal: str = ""
+    met: bool | None = None
+
+    @property
+    def verdict(self) -> str:
+        return {True: "met", False: "**missed**", None: ""}[self.met]
+
+
+@dataclass
+class Benchmark:
+    title: str
+    how: str  # what was measured exactly, for who doubts it
+    lines: list[Line]
+
+
+def middle(numbers: Iterable[float], form: str = ".2f", unit: str = "") -> str:
+    """The median, and between what it lies: "0.95 s (0.91 to 0.99)"."""
+    ordered = sorted(numbers)
+    low, high = ordered[0], ordered[-1]
+    return f"{statistics.median(ordered):{form}}{unit} ({low:{form}} to {high:{form}})"
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def first_line(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[0]
+
+
+def machine() -> dict[str, str]:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "Processor": f"{os.cpu_count()} × {model[1] if model else platform.machine()}",
+        "Memory": f"{pages / GIB:.0f} GiB",
+        "System": f"{platform.system()} {platform.release()}",
+        "Load when it began": f"{os.getloadavg()[0]:.2f} (mean of a minute)",
+    }
+
+
+def versions() -> dict[str, str]:
+    packages = ("Django", "djangorestframework", "boto3", "botocore", "psycopg", "playwright")
+    return {
+        "Python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "Node.js": first_line("scripts/node", "node", "--version"),
+        "curl": first_line("curl", "--version").split()[1],
+        "Chromium": first_line(os.environ["CHROMIUM"], "--version").split()[1],
+    }
+
+
+def table(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def as_table(lines: Iterable[Line]) -> str:
+    heads = [("what", "measured", "goal", ""), ("---",) * 4]
+    return table([*heads, *[(each.what, each.measured, each.goal, each.verdict) for each in lines]])
+
+
+def write(benchmarks: Sequence[Benchmark], facts: dict[str, str], seconds: float) -> None:
+    parts = [
+        "# How fast it is",
+        f"Measured on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `make bench`, which wrote this file "
+        f"after {seconds / 60:.0f} minutes. "
+        "Client, Django and S3 were one machine, so that what they compute counts and a network does "
+        "not. What is compared ran in pairs, turn about; a ratio is the median of the pairs' "
+        "ratios, and in brackets are the least and the greatest.",
+    ]
+    for benchmark in benchmarks:
+        parts += [f"## {benchmark.title}", benchmark.how, as_table(benchmark.lines)]
+    parts += ["## Where", table([("", ""), ("---", "---"), *facts.items()])]
+    RESULTS.write_text("\n\n".join(parts) + "\n")

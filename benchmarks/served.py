@@ -1,0 +1,97 @@
+"""The example project, served as in tests/real, but with no wire in between; and a large file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+from tests.real.site import ADMIN, PASSWORD, Site
+
+from .peers import PART_SIZE
+from .report import GIB, say
+
+AUTHORIZATION = f"Basic {b64encode(f'{ADMIN}:{PASSWORD}'.encode()).decode()}"
+PARALLEL = 4
+CORS = {
+    "AllowedMethods": ["GET", "HEAD", "PUT", "POST", "DELETE"],
+    "AllowedHeaders": ["*"],
+    "ExposeHeaders": ["ETag"],
+}
+
+
+class BenchSite(Site):
+    server: subprocess.Popen[bytes]
+
+    def __init__(self, static: Path) -> None:
+        super().__init__()
+        self.url = f"http://127.0.0.1:{self.port}"
+        del self.env["S3_PUBLIC_ENDPOINT_URL"]
+        self.env |= {"DJANGO_SETTINGS_MODULE": "benchmarks.settings", "BENCH_STATIC": str(static)}
+
+    def wait_for(self, server: subprocess.Popen[bytes], log: Path) -> None:
+        self.server = server
+        super().wait_for(server, log)
+
+    def allow(self, origin: str, *headers: str) -> None:
+        """For the other clients as well, whose browsers create and complete by themselves."""
+        rule = {**CORS, "AllowedOrigins": [origin]}
+        self.client.put_bucket_cors(Bucket=self.bucket, CORSConfiguration={"CORSRules": [rule]})
+
+    def memory(self) -> int:
+        """Of Django's process, in bytes."""
+        return memory_of(self.server.pid)
+
+    def check(self, film: Film) -> None:
+        """That what lies in the bucket is the film, in the parts that it was to be sent in."""
+        [stored] = self.client.list_objects_v2(Bucket=self.bucket)["Contents"]
+        assert (stored["Size"], stored["ETag"]) == (film.size, film.etag), stored
+
+    def empty(self) -> None:
+        for each in self.client.list_objects_v2(Bucket=self.bucket).get("Contents", ()):
+            self.client.delete_object(Bucket=self.bucket, Key=each["Key"])
+        for each in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", ()):
+            where = {"Key": each["Key"], "UploadId": each["UploadId"]}
+            self.client.abort_multipart_upload(Bucket=self.bucket, **where)
+
+    def remove(self) -> None:
+        self.empty()
+        self.client.delete_bucket(Bucket=self.bucket)
+
+
+def memory_of(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
+
+
+class Film:
+    """A file of random bytes, and the same in parts: curl can send a file, but no range of one."""
+
+    size = GIB
+
+    def __init__(self, folder: Path) -> None:
+        say("making a file of 1 GiB")
+        self.path = folder / "film.mp4"
+        self.parts: list[Path] = []
+        digests = b""
+        with self.path.open("wb") as whole:
+            for number in range(1, self.size // PART_SIZE + 1):
+                content = os.urandom(PART_SIZE)
+                whole.write(content)
+                part = folder / f"part-{number}"
+                part.write_bytes(content)
+                self.parts.append(part)
+                digests += hashlib.md5(content).digest()
+        # As S3 makes it: whoever sent other bytes, or other parts, is found out by it.
+        self.etag = f'"{hashlib.md5(digests).hexdigest()}-{len(self.parts)}"'
+        os.sync()  # now, and not while something is measured
+
+
+def as_json(response: Any) -> Any:
+    assert response.ok, (response.status_code, response.text)
+    return response.json()
