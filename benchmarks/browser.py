@@ -105,14 +105,15 @@ def run(site: BenchSite, film: Film) -> Benchmark:
         "1 GiB from a browser",
         f"Headless Chromium, parts of {PART_SIZE // MIB} MiB, straight to Ceph. Timed is the whole, "
         f"in the page: from before the first request until the client says that it is done. Uppy "
-        f"({PACKAGES['@uppy/aws-s3']}, `signRequest`, `getChunkSize`, `limit: {PARALLEL}`) and "
-        f"django-s3-file-field ({PACKAGES['django-s3-file-field']}) send the parts of a file one after "
-        "the other, and neither can be told otherwise (`limit` counts files): so `upload.js` ran "
-        "that way as well. Their server is a shim that speaks their protocols, presigns with boto3 "
-        "for the same bucket, and has no accounts and no database: Django's own part is lighter for "
-        "them than for `upload.js`. Requests are without CORS preflights. Memory is the proportional set "
-        "size of all of Chromium's processes, the most that was seen in four looks a second, "
-        "less what they had before.",
+        f"(`@uppy/aws-s3`, with `signRequest`, `getChunkSize` and `limit: {PARALLEL}`) and "
+        "django-s3-file-field send the parts of a file one after the other, and neither can be told "
+        "otherwise (Uppy's `limit` counts files): so `upload.js` ran that way as well. Their server "
+        "is a shim that speaks their protocols, signs by botocore for the same bucket, and has no "
+        "accounts and no database: Django's own part is lighter for them than for `upload.js`. It signs "
+        "the Content-Type that each of them sends, because Ceph refuses one that is not signed. "
+        "Requests are without CORS preflights. Memory is the proportional set size of all of "
+        "Chromium's processes, the most that was seen in four looks a second, less what they had "
+        "before.",
         lines,
     )
 
@@ -150,9 +151,11 @@ def watched_memory() -> Iterator[list[int]]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    yield seen
-    done.set()
-    watcher.join()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
 
 
 def chromium_memory() -> int:

@@ -44,7 +44,8 @@ def run(site: BenchSite, film: Film, folder: Path) -> Benchmark:
         "Timed is sending and completing. `upload.js`: from the begin's answer until `upload()` "
         "resolves, the confirm's answer included. curl: begun, signed and the file cut into parts "
         "beforehand; from the start of `curl --parallel`, one process for all parts, until the "
-        "same confirm's answer. Each object's ETag is compared with the file's parts. Memory is "
+        "same confirm's answer. Each object's ETag is compared with the file's parts. Ceph and the "
+        "client keep both cores busy, so that the ratio is one of what they compute. Memory is "
         "the process's highest (`VmHWM`) less what it had when begin was answered.",
         [
             *[

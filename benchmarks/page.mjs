@@ -10,7 +10,8 @@ const clients = {
 
   async uppy(file, {partSize, parallel}) {
     const signRequest = async (request) => {
-      const answer = await fetch("/uppy/", {method: "POST", body: JSON.stringify(request)});
+      const body = JSON.stringify({...request, type: file.type});
+      const answer = await fetch("/uppy/", {method: "POST", body});
       return answer.json();
     };
     const uppy = new Uppy();

@@ -1,13 +1,17 @@
-"""What Uppy and django-s3-file-field ask of a server: boto3 signs, as their documentation has it.
+"""What Uppy and django-s3-file-field ask of a server, which botocore signs.
 
-Nobody signs in, nothing is recorded: whatever a server of theirs does more is not counted.
+Nobody signs in, nothing is recorded: whatever a server of theirs does more is not counted. Ceph
+refuses a Content-Type that is sent and not signed, as AWS does not: each one's own is signed.
 """
 
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 from uuid import uuid4
 
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
@@ -15,14 +19,9 @@ from s3direct_uploads.bucket import get_bucket
 
 PART_SIZE = 16 * 1024**2
 EXPIRES = 3600  # seconds
-# Uppy names a request by its method, and by whether it is of a multipart upload.
-UPPY_OPERATIONS = {
-    ("POST", False): "create_multipart_upload",
-    ("PUT", True): "upload_part",
-    ("GET", True): "list_parts",
-    ("POST", True): "complete_multipart_upload",
-    ("DELETE", True): "abort_multipart_upload",
-}
+# What axios and the browser make up where django-s3-file-field names none.
+AXIOS_TYPE = "application/x-www-form-urlencoded"
+TEXT_TYPE = "text/plain;charset=UTF-8"
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -32,21 +31,27 @@ def page(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _presign(operation: str, **parameters: object) -> str:
+def _presign(method: str, key: str, content_type: str = "", **query: str) -> str:
     bucket = get_bucket("default")
-    url: str = bucket._client.generate_presigned_url(
-        operation, Params={"Bucket": bucket.name, **parameters}, ExpiresIn=EXPIRES
-    )
-    return url
+    url = f"{bucket.endpoint_url}/{bucket.name}/{quote(key)}"
+    headers = {"Content-Type": content_type} if content_type else {}
+    request = AWSRequest(method, url, params=query, headers=headers)
+    region = bucket._client.meta.region_name
+    S3SigV4QueryAuth(bucket._credentials, "s3", region, expires=EXPIRES).add_auth(request)
+    assert request.url
+    return request.url
 
 
 @csrf_exempt
 def uppy_sign(request: HttpRequest) -> JsonResponse:
     wanted = json.loads(request.body)
-    names = {"key": "Key", "uploadId": "UploadId", "partNumber": "PartNumber"}
-    parameters = {member: wanted[name] for name, member in names.items() if name in wanted}
-    operation = UPPY_OPERATIONS[wanted["method"], "uploadId" in wanted]
-    return JsonResponse({"url": _presign(operation, **parameters)})
+    method, key, content_type = wanted["method"], wanted["key"], ""
+    if "uploadId" not in wanted:
+        query, content_type = {"uploads": ""}, wanted["type"]
+    else:
+        query = {name: str(wanted[name]) for name in ("uploadId", "partNumber") if name in wanted}
+        content_type = "application/xml" if method == "POST" else ""
+    return JsonResponse({"url": _presign(method, key, content_type, **query)})
 
 
 @csrf_exempt
@@ -59,9 +64,7 @@ def s3ff_initialize(request: HttpRequest) -> JsonResponse:
     parts = []
     for number, start in enumerate(range(0, wanted["file_size"], PART_SIZE), start=1):
         size = min(PART_SIZE, wanted["file_size"] - start)
-        url = _presign(
-            "upload_part", Key=key, UploadId=upload_id, PartNumber=number, ContentLength=size
-        )
+        url = _presign("PUT", key, AXIOS_TYPE, uploadId=upload_id, partNumber=str(number))
         parts.append({"part_number": number, "size": size, "upload_url": url})
     return JsonResponse(
         {"object_key": key, "upload_id": upload_id, "parts": parts, "upload_signature": key}
@@ -71,9 +74,7 @@ def s3ff_initialize(request: HttpRequest) -> JsonResponse:
 @csrf_exempt
 def s3ff_complete(request: HttpRequest) -> JsonResponse:
     done = json.loads(request.body)
-    url = _presign(
-        "complete_multipart_upload", Key=done["upload_signature"], UploadId=done["upload_id"]
-    )
+    url = _presign("POST", done["upload_signature"], TEXT_TYPE, uploadId=done["upload_id"])
     parts = "".join(
         f"<Part><PartNumber>{part['part_number']}</PartNumber><ETag>{part['etag']}</ETag></Part>"
         for part in done["parts"]

@@ -88,11 +88,12 @@ def as_table(lines: Iterable[Line]) -> str:
 def write(benchmarks: Sequence[Benchmark], facts: dict[str, str], seconds: float) -> None:
     parts = [
         "# How fast it is",
-        f"Measured on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `make bench`, which wrote this file "
-        f"after {seconds / 60:.0f} minutes. "
+        f"Measured on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `python -m benchmarks`, which `make bench` runs, "
+        f"within {seconds / 60:.0f} minutes. "
         "Client, Django and S3 were one machine, so that what they compute counts and a network does "
         "not. What is compared ran in pairs, turn about; a ratio is the median of the pairs' "
-        "ratios, and in brackets are the least and the greatest.",
+        "ratios, and in brackets are the least and the greatest. `scripts/bench curl` measures one "
+        "of these alone: `signing`, `begin`, `curl`, `browser`.",
     ]
     for benchmark in benchmarks:
         parts += [f"## {benchmark.title}", benchmark.how, as_table(benchmark.lines)]
