@@ -15,10 +15,10 @@ test: .venv/.installed  ## The suite, on SQLite and moto
 	$(BIN)/coverage report --fail-under=95
 
 test-real: .venv/.installed  ## All of it again, on Ceph, PostgreSQL and Chromium; installs them on Debian, as root
-	scripts/test-real
+	scripts/with-servers $(BIN)/python -m pytest
 
 bench: .venv/.installed  ## How fast it is, beside botocore, curl and others; writes benchmarks/RESULTS.md
-	scripts/bench
+	scripts/with-servers $(BIN)/python -m benchmarks
 
 schema: .venv/.installed  ## docs/openapi.yaml, as the code has it
 	DJANGO_SETTINGS_MODULE=tests.openapi_settings $(BIN)/python manage.py spectacular \

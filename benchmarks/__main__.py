@@ -2,7 +2,7 @@
 
     python -m benchmarks [signing] [begin] [curl] [browser]
 
-With names it does these alone, and writes nothing. It wants the servers that scripts/bench starts.
+With names it does these alone, and writes nothing. It wants the servers that scripts/with-servers starts.
 """
 
 from __future__ import annotations

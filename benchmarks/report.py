@@ -92,7 +92,7 @@ def write(benchmarks: Sequence[Benchmark], facts: dict[str, str], seconds: float
         f"within {seconds / 60:.0f} minutes. "
         "Client, Django and S3 were one machine, so that what they compute counts and a network does "
         "not. What is compared ran in pairs, turn about; a ratio is the median of the pairs' "
-        "ratios, and in brackets are the least and the greatest. `scripts/bench curl` measures one "
+        "ratios, and in brackets are the least and the greatest. `scripts/with-servers .venv/bin/python -m benchmarks curl` measures one "
         "of these alone: `signing`, `begin`, `curl`, `browser`.",
     ]
     for benchmark in benchmarks:

@@ -7,6 +7,7 @@ import hashlib
 import re
 import zlib
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, expect
@@ -39,6 +40,20 @@ def cut(site: Site, *, after: int) -> list[Fault]:
 def wait_for_all(faults: list[Fault]) -> None:
     for fault in faults:
         assert fault.held.wait(30)
+
+
+def interrupted(alice: Visitor, site: Site) -> Path:
+    """A film of which parts are under way as the page is reloaded."""
+    film = alice.make_photo("film.jpg", more=40 * MIB)
+    alice.page.on("dialog", lambda dialog: dialog.accept())  # "leave this page?"
+    held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
+    alice.add(film)
+    assert held[0].held.wait(10)
+    alice.page.reload()
+    for fault in held:
+        fault.released.set()
+    site.s3.mend()
+    return film
 
 
 def sha256(body: bytes | None) -> str:
@@ -167,14 +182,7 @@ def test_cancelled_half_way(alice: Visitor, site: Site) -> None:
 
 
 def test_what_was_interrupted_is_discarded(alice: Visitor, site: Site) -> None:
-    film = alice.make_photo("film.jpg", more=40 * MIB)
-    alice.page.on("dialog", lambda dialog: dialog.accept())
-    held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
-    alice.add(film)
-    assert held[0].held.wait(10)
-    alice.page.reload()
-    for fault in held:
-        fault.released.set()
+    interrupted(alice, site)
     offer = alice.underway("film.jpg")
     offer.get_by_role("button", name="Discard").click()
     expect(offer).not_to_be_visible()
@@ -184,15 +192,7 @@ def test_what_was_interrupted_is_discarded(alice: Visitor, site: Site) -> None:
 
 
 def test_another_file_of_that_name_and_size_is_another_upload(alice: Visitor, site: Site) -> None:
-    film = alice.make_photo("film.jpg", more=40 * MIB)
-    alice.page.on("dialog", lambda dialog: dialog.accept())
-    held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
-    alice.add(film)
-    assert held[0].held.wait(10)
-    alice.page.reload()
-    for fault in held:
-        fault.released.set()
-    site.s3.mend()
+    film = interrupted(alice, site)
     edited = film.read_bytes()[::-1]
     film.write_bytes(edited)  # modified at another time, as the browser remembers
 
@@ -335,15 +335,7 @@ def test_a_checksum_is_computed_beside_the_page(alice: Visitor, site: Site, algo
 
 def test_parts_that_vanished_are_sent_again(alice: Visitor, site: Site) -> None:
     """A bucket's rule took the parts of an upload that is being resumed: it begins anew."""
-    film = alice.make_photo("film.jpg", more=40 * MIB)
-    alice.page.on("dialog", lambda dialog: dialog.accept())
-    held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
-    alice.add(film)
-    assert held[0].held.wait(10)
-    alice.page.reload()
-    for fault in held:
-        fault.released.set()
-    site.s3.mend()
+    film = interrupted(alice, site)
     vanished = alice.row()
     [upload_id] = site.open_multiparts(vanished)
     site.client.abort_multipart_upload(Bucket=site.bucket, Key=vanished.key, UploadId=upload_id)
