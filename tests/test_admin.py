@@ -521,13 +521,13 @@ def test_a_row_that_is_gone_meanwhile_is_a_warning(
     begun = alice.begin().json()
     alice.send(begun["request"])
     upload = Upload.objects.get()
-    compare = lifecycle._compare
+    compare = lifecycle.settling._compare
 
     def prune_first(*args: Any) -> None:
         Upload.objects.all().delete()
         compare(*args)
 
-    monkeypatch.setattr(lifecycle, "_compare", prune_first)
+    monkeypatch.setattr(lifecycle.settling, "_compare", prune_first)
     assert told(support.act("confirm_again", upload))[0][0] == "warning"
 
 

@@ -339,13 +339,13 @@ def test_a_row_that_is_gone_meanwhile_is_not_found(
 ) -> None:
     begun = alice.begin().json()
     alice.send(begun["request"])
-    compare = lifecycle._compare
+    compare = lifecycle.settling._compare
 
     def prune_first(*args: Any) -> None:
         Upload.objects.all().delete()
         compare(*args)
 
-    monkeypatch.setattr(lifecycle, "_compare", prune_first)
+    monkeypatch.setattr(lifecycle.settling, "_compare", prune_first)
     assert alice.confirm(begun["id"]).status_code == 404
 
 

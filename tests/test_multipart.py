@@ -979,13 +979,13 @@ def test_it_does_not_expire_while_another_completes_it(
     upload = row(alice.begin_film())
     past_the_deadline(upload)
     busy = timezone.now() + timedelta(minutes=1)
-    settle = lifecycle._settle_as_expired
+    settle = lifecycle.settling.settle_as_expired
 
     def too_late(upload: Upload) -> None:
         Upload.objects.update(busy_until=busy)
         settle(upload)
 
-    monkeypatch.setattr(lifecycle, "_settle_as_expired", too_late)
+    monkeypatch.setattr(lifecycle.settling, "settle_as_expired", too_late)
     answer = alice.confirm(str(upload.pk))
     assert code(answer) == (409, "parts_incomplete")
     assert (row(answer).status, row(answer).busy_until) == ("pending", busy)

@@ -1,0 +1,33 @@
+"""What happens to an upload, from begin to its end: the only place where row and bucket meet.
+
+S3 is never asked from within a transaction. The row says what is about to be, S3 is asked, and one
+conditional UPDATE settles it; who comes second finds the row settled, and answers from it.
+"""
+
+from .operations import (
+    FIRST_PARTS,
+    begin,
+    cancel,
+    is_safe_inline,
+    list_parts,
+    presign_download,
+    renew,
+    sign_parts,
+    store,
+)
+from .rows import never_atomic
+from .settling import confirm
+
+__all__ = [
+    "FIRST_PARTS",
+    "begin",
+    "cancel",
+    "confirm",
+    "is_safe_inline",
+    "list_parts",
+    "never_atomic",
+    "presign_download",
+    "renew",
+    "sign_parts",
+    "store",
+]

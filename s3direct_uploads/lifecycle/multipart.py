@@ -1,0 +1,157 @@
+"""In parts: what S3 keeps of a multipart upload, and one process at a time that has it in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from django.core.exceptions import ImproperlyConfigured
+
+from s3direct_uploads.bucket import COMPLETE_READ_TIMEOUT, Bucket, StoredObject, StoredPart
+from s3direct_uploads.exceptions import (
+    AnswerLost,
+    BucketUnavailable,
+    MultipartGone,
+    NotMultipart,
+    NotPending,
+    ObjectMissing,
+    PartsIncomplete,
+    UploadError,
+)
+from s3direct_uploads.models import Upload
+
+from .rows import (
+    Status,
+    bucket_of,
+    give_back,
+    lease,
+    move,
+    refuse_transaction,
+    release_connection,
+)
+
+# One process at a time creates or completes a multipart upload: two Creates leave one that no row
+# knows, and a second Complete is a conflict to S3. Longer than either takes at the most.
+CREATE_LEASE = timedelta(seconds=15)
+COMPLETE_LEASE = timedelta(seconds=COMPLETE_READ_TIMEOUT + 30)
+
+
+def require_multipart(upload: Upload) -> None:
+    if not upload.is_multipart:
+        raise NotMultipart("This upload has no parts.", upload=upload)
+
+
+def create_multipart(upload: Upload) -> None:
+    """Ask S3 for the multipart upload, under a lease on the row; it is given back."""
+    mine = {"busy_until": upload.busy_until}
+    release_connection()
+    bucket = bucket_of(upload)
+    try:
+        upload_id = bucket.create_multipart(
+            upload.key,
+            parameters={**upload.object_parameters, "ContentType": upload.content_type},
+            checksum_algorithm=upload.checksum_algorithm,
+        )
+    except (BucketUnavailable, ImproperlyConfigured):
+        give_back(upload)
+        raise
+    if move(upload, mine, multipart_upload_id=upload_id, busy_until=None):
+        return
+    # Cancelled meanwhile, or the lease is another's by now: then so is what counts.
+    bucket.abort_multipart(upload.key, upload_id)
+    _require_created(upload)
+
+
+def _require_created(upload: Upload) -> None:
+    if upload.status != Status.PENDING:
+        raise NotPending(f"This upload is {upload.status}.", upload=upload)
+    if not upload.multipart_upload_id:
+        raise BucketUnavailable("Another request is about to create it.", upload=upload)
+
+
+def create_again(upload: Upload) -> None:
+    """A Create was lost, or its answer: then S3 has an upload at the key that no row knows."""
+    refuse_transaction("renew")
+    if not lease(upload, CREATE_LEASE):
+        _require_created(upload)
+        return
+    release_connection()
+    try:
+        bucket_of(upload).abort_multiparts(upload.key)
+    except BucketUnavailable:
+        give_back(upload)
+        raise
+    create_multipart(upload)
+
+
+def find_object(upload: Upload) -> StoredObject | None:
+    """What S3 has at the key. None while another process completes a multipart upload.
+
+    Raises ObjectMissing, PartsIncomplete, MultipartGone, ObjectMismatch.
+    """
+    bucket = bucket_of(upload)
+    if not upload.is_multipart:
+        return bucket.head(upload.key)
+    if upload.busy_until is not None:
+        # Whoever had it may have died after S3 was through with it.
+        try:
+            return bucket.head(upload.key)
+        except ObjectMissing:
+            pass
+    if not lease(upload, COMPLETE_LEASE):
+        return None
+    if not upload.multipart_upload_id:
+        give_back(upload)
+        raise PartsIncomplete({"missing": range(1, upload.part_count + 1)})
+    release_connection()
+    try:
+        _complete(upload, bucket)
+    except MultipartGone:
+        pass  # completed, or aborted behind our back
+    except AnswerLost:
+        raise  # and the lease kept: S3 may still be at it, and takes a second one for a conflict
+    except UploadError:
+        give_back(upload)
+        raise
+    try:
+        return bucket.head(upload.key)
+    except ObjectMissing:
+        give_back(upload)
+        raise MultipartGone("S3 has neither the object nor the parts any more.") from None
+
+
+def _complete(upload: Upload, bucket: Bucket) -> None:
+    parts = bucket.list_parts(upload.key, upload.multipart_upload_id)
+    wrong = wrong_parts(upload, parts)
+    if wrong:
+        raise PartsIncomplete(wrong)
+    checksum = {upload.checksum_algorithm: upload.checksum} if upload.checksum else {}
+    try:
+        bucket.complete_multipart(
+            upload.key, upload.multipart_upload_id, parts, size=upload.size, checksum=checksum
+        )
+    except PartsIncomplete:
+        now = set(bucket.list_parts(upload.key, upload.multipart_upload_id))
+        replaced = [part.part_number for part in parts if part not in now]
+        raise PartsIncomplete({"replaced": replaced}) from None
+
+
+def wrong_parts(upload: Upload, parts: Sequence[StoredPart]) -> dict[str, list[int]]:
+    sizes = {part.part_number: part.size for part in parts}
+    expected = {number: upload.size_of_part(number) for number in range(1, upload.part_count + 1)}
+    wrong = {
+        "missing": [number for number in expected if number not in sizes],
+        "wrong_size": [n for n, size in sizes.items() if size != expected.get(n, -1)],
+    }
+    return {what: numbers for what, numbers in wrong.items() if numbers}
+
+
+def abort_multiparts(upload: Upload) -> None:
+    """Of a tombstone: what is left of its parts, be they of a Create whose answer was lost."""
+    if not upload.is_multipart:
+        return
+    release_connection()
+    try:
+        bucket_of(upload).abort_multiparts(upload.key)
+    except BucketUnavailable:
+        pass  # the row is due, so the sweep tries again

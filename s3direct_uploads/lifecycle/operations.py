@@ -1,0 +1,394 @@
+"""What a client may ask: begin, renew, parts, cancel, download; and what a script stores."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from s3direct_uploads import conf, destinations, keys, signals
+from s3direct_uploads.bucket import (
+    PresignedMultipart,
+    PresignedPart,
+    PresignedRequest,
+    StoredPart,
+    get_bucket,
+)
+from s3direct_uploads.exceptions import (
+    AlreadyAttached,
+    AnswerLost,
+    BucketUnavailable,
+    IdempotencyKeyReused,
+    MultipartGone,
+    NotCompleted,
+    NotPending,
+    ObjectMismatch,
+    ObjectMissing,
+)
+from s3direct_uploads.models import Upload
+
+from .multipart import (
+    CREATE_LEASE,
+    abort_multiparts,
+    create_again,
+    create_multipart,
+    require_multipart,
+)
+from .rows import (
+    Status,
+    bucket_of,
+    bury,
+    database,
+    forget,
+    move,
+    refuse_transaction,
+    release_connection,
+)
+from .settling import confirm, delete_object
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+Presigned = PresignedRequest | PresignedMultipart
+
+DECLARATION = (
+    "destination",
+    "filename",
+    "content_type",
+    "size",
+    "checksum_algorithm",
+    "checksum",
+    "context",
+    "is_multipart",
+)
+FIRST_PARTS = 100  # that begin signs; whoever sends faster asks for more meanwhile
+# What a browser shows without running scripts of the uploader's. An SVG is a page.
+INLINE_TYPES = re.compile(r"image/(?!svg\b)|video/|audio/|application/pdf$")
+
+
+def begin(
+    *,
+    owner: AbstractBaseUser | AnonymousUser | None,
+    destination: str,
+    filename: str,
+    size: int,
+    content_type: str = "",
+    checksum_algorithm: str = "",
+    checksum: str = "",
+    context: Mapping[str, Any] | None = None,
+    multipart: bool = False,
+    idempotency_key: str | None = None,
+    request: HttpRequest | None = None,
+) -> tuple[Upload, Presigned | None]:
+    """Record a pending upload and presign its PUT. One INSERT; S3 is not asked.
+
+    With ``multipart`` a file of more than one part is sent in parts: S3 is asked for a multipart
+    upload, and the first of them are presigned. ``size`` is in bytes, ``checksum`` in base64. With
+    an ``idempotency_key`` that its owner used before it answers with that upload, freshly signed;
+    None if there is nothing to be sent.
+
+    Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, BucketUnavailable,
+    StorageNotS3, and ImproperlyConfigured where the settings are wrong.
+    """
+    owner_id = getattr(owner, "pk", None)
+    if idempotency_key is not None and owner_id is None:
+        raise ValueError("An idempotency key is its owner's: name one.")
+    upload = Upload(
+        owner_id=owner_id,
+        destination=destination,
+        filename=filename,
+        content_type=content_type,
+        size=size,
+        checksum_algorithm=checksum_algorithm,
+        checksum=checksum,
+        context=dict(context or {}),
+        idempotency_key=idempotency_key,
+    )
+    expires = _prepare(upload, request, multipart=multipart)
+    if upload.is_multipart:
+        refuse_transaction("begin")
+        upload.busy_until = timezone.now() + CREATE_LEASE
+    if idempotency_key is None:
+        upload.save(force_insert=True)
+    else:
+        try:
+            with transaction.atomic(using=database()):
+                upload.save(force_insert=True)
+        except IntegrityError:
+            earlier = _begun_before(upload)
+            if earlier is None:
+                raise
+            try:
+                return _begin_again(earlier, upload)
+            except Upload.DoesNotExist:  # it failed meanwhile, and left no row
+                raise BucketUnavailable("The request before this one failed; try again.") from None
+    try:
+        if not upload.is_multipart:
+            return upload, _presign_put(upload, expires)
+        create_multipart(upload)
+        return upload, _presign_first_parts(upload, expires)
+    except (BucketUnavailable, ImproperlyConfigured) as error:
+        if upload.multipart_upload_id or isinstance(error, AnswerLost):
+            # S3 has what only this row can find. Its key begins it again; without, nobody.
+            if idempotency_key is None:
+                bury(upload, Status.CANCELLED)
+        else:
+            forget(upload)
+        raise
+
+
+def store(
+    file: BinaryIO,
+    *,
+    destination: str,
+    filename: str = "",
+    content_type: str = "",
+    owner: AbstractBaseUser | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> Upload:
+    """Upload from a script: begin, PUT, confirm, by the same rules. ``file`` must be seekable.
+
+    Django carries these bytes, up to 5 GiB. Raises what begin and confirm raise.
+    """
+    refuse_transaction("store")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
+    named = getattr(file, "name", None)
+    upload = Upload(
+        owner_id=getattr(owner, "pk", None),
+        destination=destination,
+        filename=filename or (os.path.basename(named) if isinstance(named, str) else ""),
+        content_type=content_type,
+        size=size,
+        checksum_algorithm="SHA256",
+        checksum=base64.b64encode(digest).decode(),
+        context=dict(context or {}),
+    )
+    _prepare(upload, None, multipart=False)
+    upload.save(force_insert=True)
+    file.seek(0)
+    release_connection()
+    try:
+        get_bucket(upload.storage).put(
+            upload.key, file, size=upload.size, parameters=_put_parameters(upload)
+        )
+    except BucketUnavailable:
+        cancel(upload)
+        raise
+    return confirm(upload, cause="store")
+
+
+def renew(upload: Upload) -> Presigned:
+    """Sign the same declaration anew, until the upload's deadline at the latest.
+
+    Raises NotPending, BucketUnavailable, and past the deadline ObjectMismatch as confirm does.
+    """
+    expires = _lengthen(upload)
+    if not upload.is_multipart:
+        return _presign_put(upload, expires)
+    if not upload.multipart_upload_id:
+        create_again(upload)
+    return _presign_first_parts(upload, expires)
+
+
+def sign_parts(
+    upload: Upload, part_numbers: Collection[int]
+) -> tuple[list[PresignedPart], timedelta]:
+    """A PUT for each of these parts, and how long they live. Part numbers begin at 1.
+
+    Raises NotMultipart, ValidationError, and what renew raises.
+    """
+    require_multipart(upload)
+    beyond = [number for number in part_numbers if not 1 <= number <= upload.part_count]
+    if beyond:
+        error = ValidationError(
+            f"This upload has the parts 1 to {upload.part_count}.",
+            code="out_of_range",
+            params={"max_part_number": upload.part_count},
+        )
+        raise ValidationError({"part_numbers": error})
+    expires = _lengthen(upload)
+    if not upload.multipart_upload_id:
+        create_again(upload)
+    return _presign_parts(upload, part_numbers, expires), expires
+
+
+def list_parts(upload: Upload) -> list[StoredPart]:
+    """The parts that S3 has, for resuming.
+
+    Raises NotMultipart, NotPending, MultipartGone (it may be completed: confirm tells),
+    BucketUnavailable.
+    """
+    refuse_transaction("list_parts")
+    require_multipart(upload)
+    if upload.status != Status.PENDING:
+        raise NotPending(f"This upload is {upload.status}.", upload=upload)
+    if not upload.multipart_upload_id:
+        return []
+    release_connection()
+    try:
+        return bucket_of(upload).list_parts(upload.key, upload.multipart_upload_id)
+    except MultipartGone as error:
+        error.upload = upload
+        raise
+
+
+def cancel(upload: Upload) -> None:
+    """Give up a pending upload, or delete a completed one that no model holds. Idempotent.
+
+    Parts are given up at once. The object is deleted once nothing can write to its key any more:
+    here, or by a later sweep.
+    Raises AlreadyAttached, NotPending (a scan holds it).
+    """
+    refuse_transaction("cancel")
+    if bury(upload, Status.CANCELLED):
+        abort_multiparts(upload)
+        signals.upload_cancelled.send_robust(Upload, upload=upload)
+    # Also where a confirm came first, meanwhile.
+    if (
+        upload.status == Status.COMPLETED
+        and upload.attached_at is None
+        and move(upload, {"attached_at": None}, status=Status.DELETED, due_at=upload.key_closes_at)
+    ):
+        delete_object(upload)
+    if upload.status == Status.COMPLETED:
+        raise AlreadyAttached("This upload is in use.", upload=upload)
+    if upload.status == Status.VERIFYING:
+        raise NotPending("This upload is being verified.", upload=upload)
+
+
+def presign_download(upload: Upload, *, inline: bool = False) -> PresignedRequest:
+    """A GET of a completed upload, as an attachment unless ``inline``.
+
+    Raises NotCompleted, BucketUnavailable, ValidationError for a type that is not safe inline.
+    """
+    if upload.status != Status.COMPLETED:
+        raise NotCompleted(f"This upload is {upload.status}.", upload=upload)
+    if inline and not is_safe_inline(upload.content_type):
+        error = ValidationError("Files of this type are only downloaded.", code="not_inline")
+        raise ValidationError({"disposition": error})
+    return bucket_of(upload).presign_get(
+        upload.key,
+        filename=upload.filename,
+        inline=inline,
+        version_id=upload.version_id,
+        expires=conf.url_expires(),
+    )
+
+
+def is_safe_inline(content_type: str) -> bool:
+    return INLINE_TYPES.match(content_type) is not None
+
+
+# Before the row.
+
+
+def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool) -> timedelta:
+    """Hold what is declared against the rules, and decide where, how and how long."""
+    rules = destinations.get(upload.destination)
+    upload.part_size = rules.part_size_of(upload.size) if multipart else None
+    rules.clean(upload, request)
+    bucket = get_bucket(rules.storage)
+    prefix = rules.get_prefix(upload, request)
+    name = keys.new_name(
+        bucket.name, bucket.location, prefix, upload.filename, conf.max_name_length()
+    )
+    upload.storage = rules.storage
+    upload.bucket = bucket.name
+    upload.key = keys.join(bucket.location, name)
+    upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
+    life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
+    upload.expires_at = upload.created_at + life
+    return _extend_url(upload)
+
+
+def _begun_before(upload: Upload) -> Upload | None:
+    same = {"owner": upload.owner_id, "idempotency_key": upload.idempotency_key}
+    return Upload.objects.using(database()).filter(**same).first()
+
+
+def _begin_again(earlier: Upload, upload: Upload) -> tuple[Upload, Presigned | None]:
+    if any(getattr(earlier, field) != getattr(upload, field) for field in DECLARATION):
+        raise IdempotencyKeyReused(
+            "This Idempotency-Key was used for another upload.", upload=earlier
+        )
+    try:
+        return earlier, renew(earlier)
+    except (NotPending, ObjectMismatch):
+        return earlier, None  # the row says how it ended
+
+
+def _extend_url(upload: Upload) -> timedelta:
+    """How long a signature made now lives; never past the deadline."""
+    now = timezone.now()
+    expires = min(conf.url_expires(), upload.expires_at - now)
+    expires = max(timedelta(seconds=int(expires.total_seconds())), timedelta(seconds=1))
+    # An older signature may live longer, if URL_EXPIRES was lowered since.
+    upload.url_expires_at = max(now + expires, upload.url_expires_at or now)
+    upload.due_at = upload.url_expires_at + conf.sweep_grace()
+    return expires
+
+
+def _lengthen(upload: Upload) -> timedelta:
+    """How long a signature of a pending upload lives; the row knows it before there is one."""
+    if upload.status == Status.PENDING and upload.expires_at <= timezone.now():
+        try:
+            confirm(upload)
+        except (ObjectMissing, MultipartGone):
+            pass
+        if upload.status == Status.PENDING:
+            raise NotPending("The deadline of this upload has passed.", upload=upload)
+    while upload.status == Status.PENDING:
+        as_read = {"url_expires_at": upload.url_expires_at}
+        expires = _extend_url(upload)
+        if move(upload, as_read, url_expires_at=upload.url_expires_at, due_at=upload.due_at):
+            return expires
+    raise NotPending(f"This upload is {upload.status}.", upload=upload)
+
+
+def _presign_put(upload: Upload, expires: timedelta) -> PresignedRequest:
+    return bucket_of(upload).presign_put(
+        upload.key, size=upload.size, parameters=_put_parameters(upload), expires=expires
+    )
+
+
+def _put_parameters(upload: Upload) -> dict[str, Any]:
+    """What a PUT signs beside its length, in boto3's words."""
+    parameters = {**upload.object_parameters, "ContentType": upload.content_type}
+    if upload.checksum:
+        # Ceph compares the checksum only where the algorithm is named as well.
+        parameters["ChecksumAlgorithm"] = upload.checksum_algorithm
+        parameters[f"Checksum{upload.checksum_algorithm}"] = upload.checksum
+    return parameters
+
+
+def _presign_first_parts(upload: Upload, expires: timedelta) -> PresignedMultipart:
+    assert upload.part_size is not None
+    first = range(1, min(FIRST_PARTS, upload.part_count) + 1)
+    return PresignedMultipart(
+        part_size=upload.part_size,
+        part_count=upload.part_count,
+        parts=_presign_parts(upload, first, expires),
+        expires_in=int(expires.total_seconds()),
+    )
+
+
+def _presign_parts(
+    upload: Upload, part_numbers: Iterable[int], expires: timedelta
+) -> list[PresignedPart]:
+    return bucket_of(upload).presign_parts(
+        upload.key,
+        upload.multipart_upload_id,
+        {number: upload.size_of_part(number) for number in part_numbers},
+        expires=expires,
+    )
