@@ -58,6 +58,8 @@ class Destination:
     require_checksum: bool = False
     acl: str | None = None  # as S3 names them: "public-read"
     part_size: int = 16 * 1024**2  # bytes, of a multipart upload's parts; larger where need be
+    max_pending: int | None = None  # uploads of one owner under way at once
+    max_total_size: int | None = None  # bytes that one owner may keep here
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -107,6 +109,11 @@ class Destination:
         upload.context = self._clean_context(upload.context, request)
         if not self.has_permission(upload, request):
             raise PermissionDenied
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is a limit to what one owner may have here."""
+        return self.max_pending is not None or self.max_total_size is not None
 
     def part_size_of(self, size: int) -> int | None:
         """How many bytes the parts of an object of ``size`` have, or None where one PUT will do.
@@ -412,6 +419,17 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
             f"{where}: PART_SIZE must be bytes, from 5 MiB to 5 GiB; it is {it.part_size!r}.",
             "Write for example 'PART_SIZE': 16 * 1024**2, or leave it out.",
         )
+    for id, key, limit, example in (
+        ("E036", "MAX_PENDING", it.max_pending, "20 uploads of one owner under way at once"),
+        ("E037", "MAX_TOTAL_SIZE", it.max_total_size, "10 * 1024**3 for 10 GiB of each owner's"),
+    ):
+        whole = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < 2**63
+        if limit is not None and not whole:
+            yield Problem(
+                id,
+                f"{where}: {key} must be a whole number above zero; it is {limit!r}.",
+                f"Write for example {example}, or leave it out.",
+            )
     if it.acl is not None and it.acl not in ACLS:
         yield Problem(
             "E015",

@@ -85,10 +85,36 @@ class IdempotencyKeyReused(UploadError):
     code = "idempotency_key_reused"
 
 
+class QuotaExceeded(UploadError):
+    """The owner has no room left in this destination, and gets it by deleting.
+
+    ``limits`` says what there is, in bytes: {"max_total_size": …, "total_size": …, "left": …}.
+    """
+
+    code = "quota_exceeded"
+
+    def __init__(self, detail: str, limits: Mapping[str, int]) -> None:
+        super().__init__(detail)
+        self.limits = limits
+
+
+class TooManyPending(QuotaExceeded):
+    """The owner has as many uploads under way as the destination allows; it passes by itself.
+
+    ``limits`` is {"max_pending": number, "pending": number, "left": number}.
+    """
+
+    code = "too_many_pending"
+
+
 class BucketUnavailable(UploadError):
     """S3 is down, slow or refuses us. Says nothing about the object, so the row is untouched."""
 
     code = "bucket_unavailable"
+
+
+class BucketMisconfigured(BucketUnavailable):
+    """S3 answers, and will answer so until somebody mends credentials, policy, region or bucket."""
 
 
 class AnswerLost(BucketUnavailable):

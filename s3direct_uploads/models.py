@@ -104,6 +104,9 @@ class Upload(models.Model):
         blank=True,
         help_text="Until then one process has the multipart upload to itself.",
     )
+    counted = models.BooleanField(
+        default=False, help_text="In its owner's usage, until its object is gone."
+    )
     status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
     reason = models.CharField(max_length=255, blank=True, help_text="Why it was rejected.")
     created_at = models.DateTimeField(default=timezone.now)
@@ -220,6 +223,11 @@ class Upload(models.Model):
         return min(self.part_size, self.size - (number - 1) * self.part_size)
 
     @property
+    def gives_up_at(self) -> datetime:
+        """When it expires: past its deadline a PUT that began before may still be under way."""
+        return max(self.expires_at, self.key_closes_at)
+
+    @property
     def key_closes_at(self) -> datetime:
         """When nothing that we ever signed can write to the key any more."""
         in_one_request = self.part_size or self.size
@@ -241,3 +249,27 @@ class Upload(models.Model):
             raise NotCompleted("This upload is not completed.", upload=self)
         self.attached_at = now
         return name
+
+
+class Usage(models.Model):
+    """What one owner has in one destination that sets a limit; kept in step with the rows.
+
+    A row of its own, since a SUM grows with the table, and a lock on the owner's row would hold up
+    every INSERT of the host that refers to it.
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    destination = models.CharField(max_length=63)
+    pending = models.BigIntegerField(default=0, help_text="Uploads.")
+    total_size = models.BigIntegerField(
+        default=0, help_text="Bytes, of all uploads whose objects are there or may yet come."
+    )
+
+    class Meta:
+        verbose_name_plural = "usage"
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "destination"], name="s3direct_usage_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.owner_id} in {self.destination}"

@@ -27,7 +27,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from . import lifecycle
 from .bucket import PresignedMultipart, PresignedRequest
-from .exceptions import PartsIncomplete, UploadError
+from .exceptions import PartsIncomplete, QuotaExceeded, UploadError
 from .models import Upload, UploadQuerySet
 from .serializers import (
     BeginSerializer,
@@ -49,6 +49,8 @@ STATUS = {
     "not_completed": status.HTTP_409_CONFLICT,
     "already_attached": status.HTTP_409_CONFLICT,
     "idempotency_key_reused": status.HTTP_409_CONFLICT,
+    "quota_exceeded": status.HTTP_403_FORBIDDEN,
+    "too_many_pending": status.HTTP_429_TOO_MANY_REQUESTS,
     "bucket_unavailable": status.HTTP_503_SERVICE_UNAVAILABLE,
     "storage_not_s3": status.HTTP_503_SERVICE_UNAVAILABLE,
     "misconfigured": status.HTTP_503_SERVICE_UNAVAILABLE,
@@ -242,6 +244,9 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
                 }
                 for what, numbers in error.parts.items()
             ]
+        if isinstance(error, QuotaExceeded):
+            limits = {"field": "destination", "code": error.code, "detail": error.detail}
+            body["errors"] = [{**limits, "params": error.limits}]
         if error.upload is not None:
             body["upload"] = UploadSerializer(error.upload).data
         return _answer(STATUS.get(error.code, 400), body)

@@ -981,9 +981,9 @@ def test_it_does_not_expire_while_another_completes_it(
     busy = timezone.now() + timedelta(minutes=1)
     settle = lifecycle.settling.settle_as_expired
 
-    def too_late(upload: Upload) -> None:
+    def too_late(upload: Upload, cause: str) -> None:
         Upload.objects.update(busy_until=busy)
-        settle(upload)
+        settle(upload, cause)
 
     monkeypatch.setattr(lifecycle.settling, "settle_as_expired", too_late)
     answer = alice.confirm(str(upload.pk))

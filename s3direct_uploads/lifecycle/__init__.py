@@ -4,6 +4,7 @@ S3 is never asked from within a transaction. The row says what is about to be, S
 conditional UPDATE settles it; who comes second finds the row settled, and answers from it.
 """
 
+from .connection import never_atomic
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -15,7 +16,6 @@ from .operations import (
     sign_parts,
     store,
 )
-from .rows import never_atomic
 from .settling import confirm
 
 __all__ = [

@@ -20,15 +20,8 @@ from s3direct_uploads.exceptions import (
 )
 from s3direct_uploads.models import Upload
 
-from .rows import (
-    Status,
-    bucket_of,
-    give_back,
-    lease,
-    move,
-    refuse_transaction,
-    release_connection,
-)
+from .connection import refuse_transaction, release_connection
+from .rows import Status, bucket_of, give_back, lease, move
 
 # One process at a time creates or completes a multipart upload: two Creates leave one that no row
 # knows, and a second Complete is a conflict to S3. Longer than either takes at the most.

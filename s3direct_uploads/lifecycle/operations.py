@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,9 +34,12 @@ from s3direct_uploads.exceptions import (
     NotPending,
     ObjectMismatch,
     ObjectMissing,
+    QuotaExceeded,
 )
 from s3direct_uploads.models import Upload
 
+from . import quotas
+from .connection import database, refuse_transaction, release_connection
 from .multipart import (
     CREATE_LEASE,
     abort_multiparts,
@@ -43,16 +47,7 @@ from .multipart import (
     create_multipart,
     require_multipart,
 )
-from .rows import (
-    Status,
-    bucket_of,
-    bury,
-    database,
-    forget,
-    move,
-    refuse_transaction,
-    release_connection,
-)
+from .rows import Status, bucket_of, bury, forget, log_transition, move
 from .settling import confirm, delete_object
 
 if TYPE_CHECKING:
@@ -96,8 +91,9 @@ def begin(
     an ``idempotency_key`` that its owner used before it answers with that upload, freshly signed;
     None if there is nothing to be sent.
 
-    Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, BucketUnavailable,
-    StorageNotS3, and ImproperlyConfigured where the settings are wrong.
+    Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
+    TooManyPending, BucketUnavailable, StorageNotS3, and ImproperlyConfigured where the settings are
+    wrong.
     """
     owner_id = getattr(owner, "pk", None)
     if idempotency_key is not None and owner_id is None:
@@ -117,20 +113,16 @@ def begin(
     if upload.is_multipart:
         refuse_transaction("begin")
         upload.busy_until = timezone.now() + CREATE_LEASE
-    if idempotency_key is None:
-        upload.save(force_insert=True)
-    else:
+    try:
+        _insert(upload, "client" if request else "script")
+    except (IntegrityError, QuotaExceeded):
+        earlier = _begun_before(upload)
+        if earlier is None:
+            raise
         try:
-            with transaction.atomic(using=database()):
-                upload.save(force_insert=True)
-        except IntegrityError:
-            earlier = _begun_before(upload)
-            if earlier is None:
-                raise
-            try:
-                return _begin_again(earlier, upload)
-            except Upload.DoesNotExist:  # it failed meanwhile, and left no row
-                raise BucketUnavailable("The request before this one failed; try again.") from None
+            return _begin_again(earlier, upload)
+        except Upload.DoesNotExist:  # it failed meanwhile, and left no row
+            raise BucketUnavailable("The request before this one failed; try again.") from None
     try:
         if not upload.is_multipart:
             return upload, _presign_put(upload, expires)
@@ -175,7 +167,7 @@ def store(
         context=dict(context or {}),
     )
     _prepare(upload, None, multipart=False)
-    upload.save(force_insert=True)
+    _insert(upload, "store")
     file.seek(0)
     release_connection()
     try:
@@ -312,7 +304,20 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool) ->
     return _extend_url(upload)
 
 
+def _insert(upload: Upload, cause: str) -> None:
+    rules = destinations.get(upload.destination)
+    limited = upload.owner_id is not None and rules.limits
+    whole = limited or upload.idempotency_key is not None
+    with transaction.atomic(using=database()) if whole else nullcontext():
+        if limited:
+            quotas.charge(upload, rules)
+        upload.save(force_insert=True)
+    log_transition(upload, None, cause)
+
+
 def _begun_before(upload: Upload) -> Upload | None:
+    if upload.idempotency_key is None:
+        return None
     same = {"owner": upload.owner_id, "idempotency_key": upload.idempotency_key}
     return Upload.objects.using(database()).filter(**same).first()
 

@@ -2,40 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import connections, router, transaction
-from django.db.transaction import TransactionManagementError
+from django.db import transaction
 from django.utils import timezone
 
 from s3direct_uploads.bucket import Bucket, find_bucket
 from s3direct_uploads.models import Upload
 
-_View = TypeVar("_View", bound=Callable[..., Any])
+from . import quotas
+from .connection import database
+
+logger = logging.getLogger("s3direct_uploads")
+
 Status = Upload.Status
 
 
-def move(upload: Upload, unchanged: Mapping[str, Any] | None = None, /, **changes: Any) -> bool:
+def move(
+    upload: Upload,
+    unchanged: Mapping[str, Any] | None = None,
+    /,
+    *,
+    cause: str = "client",
+    **changes: Any,
+) -> bool:
     """One UPDATE, if the row is still as ``upload`` has it; if not, ``upload`` becomes as it is."""
     as_read = Upload.objects.using(database()).filter(
         pk=upload.pk, status=upload.status, **(unchanged or {})
     )
-    if not as_read.update(**changes):
-        upload.refresh_from_db(using=database())
-        return False
-    for field, value in changes.items():
-        setattr(upload, field, value)
+    with _in_step_with_usage([upload]):
+        if not as_read.update(**changes):
+            upload.refresh_from_db(using=database())
+            return False
+        quotas.follow([upload], changes)
+    _take_over(upload, changes, cause)
     return True
 
 
-def bury(upload: Upload, status: Status, **changes: Any) -> bool:
+def move_claimed(
+    uploads: Collection[Upload],
+    unchanged: Mapping[str, Any] | None = None,
+    /,
+    *,
+    cause: str = "sweep",
+    **changes: Any,
+) -> list[Upload]:
+    """As ``move``, those of many rows that still have the ``due_at`` with which they were claimed.
+
+    Whoever renews, confirms or cancels one gives it another. ``changes`` must have a new one, too.
+    """
+    if not uploads:
+        return []
+    rows = Upload.objects.using(database())
+    claims = {upload.due_at for upload in uploads}
+    named = {upload.pk: upload for upload in uploads}
+    with _in_step_with_usage(uploads):
+        as_claimed = rows.filter(pk__in=named, due_at__in=claims, **(unchanged or {}))
+        if as_claimed.update(**changes) < len(named):
+            ours = rows.filter(pk__in=named, due_at=changes["due_at"]).values_list("pk", flat=True)
+            named = {pk: named[pk] for pk in ours}
+        quotas.follow(named.values(), changes)
+    for upload in named.values():
+        _take_over(upload, changes, cause)
+    return list(named.values())
+
+
+def _in_step_with_usage(uploads: Collection[Upload]) -> AbstractContextManager[Any]:
+    counted = any(upload.counted for upload in uploads)
+    return transaction.atomic(using=database()) if counted else nullcontext()
+
+
+def _take_over(upload: Upload, changes: Mapping[str, Any], cause: str) -> None:
+    before = upload.status
+    for field, value in changes.items():
+        setattr(upload, field, value)
+    if upload.status != before:
+        log_transition(upload, before, cause)
+
+
+def log_transition(upload: Upload, before: str | None, cause: str) -> None:
+    """One record for each transition; ``duration`` is seconds since begin."""
+    record = {
+        "upload_id": str(upload.pk),
+        "destination": upload.destination,
+        "from": before,
+        "to": str(upload.status),
+        "cause": cause,
+        "duration": round((timezone.now() - upload.created_at).total_seconds(), 3),
+    }
+    logger.info(
+        "Upload %(upload_id)s to %(destination)s: %(from)s -> %(to)s (%(cause)s, %(duration)s s)",
+        record,
+        extra=record,
+    )
+
+
+def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: Any) -> bool:
     """Make a tombstone of a pending upload, due when its key has closed, as last renewed."""
     while upload.status == Status.PENDING:
         as_read = {"url_expires_at": upload.url_expires_at}
         changes |= {"status": status, "due_at": upload.key_closes_at, "busy_until": None}
-        if move(upload, as_read, **changes):
+        if move(upload, as_read, cause=cause, **changes):
             return True
     return False
 
@@ -43,7 +114,9 @@ def bury(upload: Upload, status: Status, **changes: Any) -> bool:
 def forget(upload: Upload) -> None:
     """Delete a row of which no signature has left, unless another begin has it in hand."""
     idle = {"status": Status.PENDING, "busy_until": None, "multipart_upload_id": ""}
-    Upload.objects.using(database()).filter(pk=upload.pk, **idle).delete()
+    with _in_step_with_usage([upload]):
+        if Upload.objects.using(database()).filter(pk=upload.pk, **idle).delete()[0]:
+            quotas.follow([upload], {"status": None, "counted": False})
 
 
 def lease(upload: Upload, length: timedelta) -> bool:
@@ -64,32 +137,3 @@ def give_back(upload: Upload) -> None:
 
 def bucket_of(upload: Upload) -> Bucket:
     return find_bucket(upload.storage, upload.bucket)
-
-
-def database() -> str:
-    # Of the replicas none may have seen the last UPDATE yet.
-    return router.db_for_write(Upload)
-
-
-def never_atomic(view: _View) -> _View:
-    """For a view that calls what waits for S3: no transaction around it, ATOMIC_REQUESTS or not."""
-    for alias in connections:
-        view = transaction.non_atomic_requests(using=alias)(view)
-    return view
-
-
-def refuse_transaction(operation: str) -> None:
-    blocks = connections[database()].atomic_blocks
-    # As atomic(durable=True) does, which allows for the transaction around a TestCase.
-    if blocks and not getattr(blocks[-1], "_from_testcase", False):
-        raise TransactionManagementError(
-            f"{operation}() waits for S3 and must not hold a transaction meanwhile: call it "
-            "outside of atomic(), in a view that is lifecycle.never_atomic."
-        )
-
-
-def release_connection() -> None:
-    """Give a pooled connection back before S3 is waited for: others have use for it."""
-    connection = connections[database()]
-    if connection.settings_dict["OPTIONS"].get("pool") and not connection.in_atomic_block:
-        connection.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 
@@ -17,23 +19,31 @@ from s3direct_uploads.exceptions import (
 )
 from s3direct_uploads.models import Upload
 
+from .connection import refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_object
-from .rows import Status, bucket_of, bury, move, refuse_transaction, release_connection
+from .rows import Status, bucket_of, bury, move
 
 # How long the handlers of a completion may take before it is announced again.
 ANNOUNCE_LEASE = timedelta(minutes=5)
 # Tombstones are cleaned once more after this: S3 may have been slow to store a last PUT.
 SECOND_CLEANING = timedelta(days=1)
+# How long it can still be seen, by its owner and in the admin, what became of an upload.
+PRUNE_AFTER = timedelta(days=7)
 # If-None-Match turns a browser's cache off for the request, of which it then tells the server, by
 # the Fetch standard: Chromium with the one, Firefox with the other. Neither does any harm.
 BROWSERS_OWN = {"CacheControl": ("max-age=0", "no-cache")}
 
 
-def confirm(upload: Upload, *, cause: str = "client") -> Upload:
+def confirm(
+    upload: Upload,
+    *,
+    cause: str = "client",
+    look: Callable[[Upload], StoredObject | None] = find_object,
+) -> Upload:
     """HEAD the object, hold it against the declaration, settle the row. Idempotent.
 
     Of a multipart upload S3 makes the object first, of the parts that it lists. ``cause`` is who
-    noticed: "client", "event", "sweep" or "store".
+    noticed: "client", "event", "sweep" or "store"; ``look`` is how S3 is asked.
 
     Returns the upload: completed, still verifying, or pending while another process completes it.
     Raises ObjectMissing or its PartsIncomplete (it is still pending), MultipartGone,
@@ -43,19 +53,18 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
     if upload.status == Status.PENDING:
         release_connection()
         try:
-            stored = find_object(upload)
+            stored = look(upload)
             if stored is not None:
                 _compare(upload, stored)
         except (ObjectMissing, MultipartGone) as error:
-            # A PUT that began before the deadline may still be under way after it.
-            over = max(upload.expires_at, upload.key_closes_at) <= timezone.now()
-            if over and upload.status == Status.PENDING:  # which S3 was asked about for a while
-                settle_as_expired(upload)
+            # S3 was asked for a while, so it may have been settled meanwhile.
+            if upload.gives_up_at <= timezone.now() and upload.status == Status.PENDING:
+                settle_as_expired(upload, cause)
             if upload.status == Status.PENDING:
                 error.upload = upload
                 raise
         except ObjectMismatch as error:
-            _settle_as_rejected(upload, error)
+            _settle_as_rejected(upload, error, cause)
         else:
             if stored is not None:
                 _settle_as_completed(upload, stored, cause)
@@ -89,6 +98,7 @@ def _settle_as_completed(upload: Upload, stored: StoredObject, cause: str) -> No
     now = timezone.now()
     if move(
         upload,
+        cause=cause,
         status=Status.COMPLETED,
         etag=stored.etag,
         version_id=stored.version_id,
@@ -97,22 +107,27 @@ def _settle_as_completed(upload: Upload, stored: StoredObject, cause: str) -> No
         # Where this process dies before its handlers ran, the sweep announces it then.
         due_at=now + ANNOUNCE_LEASE,
     ):
-        signals.upload_completed.send_robust(Upload, upload=upload, cause=cause)
-        if upload.status == Status.COMPLETED:  # a handler that deleted it has set a due_at
-            move(upload, announced_at=timezone.now(), due_at=None)
+        announce(upload, cause)
 
 
-def _settle_as_rejected(upload: Upload, error: ObjectMismatch) -> None:
+def announce(upload: Upload, cause: str) -> None:
+    signals.upload_completed.send_robust(Upload, upload=upload, cause=cause)
+    if upload.status == Status.COMPLETED:  # a handler that deleted it has set a due_at
+        move(upload, announced_at=timezone.now(), due_at=None)
+
+
+def _settle_as_rejected(upload: Upload, error: ObjectMismatch, cause: str) -> None:
     reason = (error.detail or "Refused.")[: Upload._meta.get_field("reason").max_length]
-    if bury(upload, Status.REJECTED, reason=reason):
+    if bury(upload, Status.REJECTED, cause=cause, reason=reason):
         abort_multiparts(upload)
         signals.upload_rejected.send_robust(Upload, upload=upload)
 
 
-def settle_as_expired(upload: Upload) -> None:
+def settle_as_expired(upload: Upload, cause: str) -> None:
     # Only if no signature was made since the row was read, and nobody else completes it.
     unchanged = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
-    if move(upload, unchanged, status=Status.EXPIRED, due_at=upload.key_closes_at):
+    changes = {"status": Status.EXPIRED, "due_at": upload.key_closes_at}
+    if move(upload, unchanged, cause=cause, **changes):
         abort_multiparts(upload)
         signals.upload_expired.send_robust(Upload, upload=upload)
 
@@ -137,7 +152,11 @@ def delete_object(upload: Upload) -> None:
         bucket_of(upload).delete(upload.key)
     except BucketUnavailable:
         return  # the row is due, so the sweep tries again
+    move(upload, **cleaned(upload, now))
+
+
+def cleaned(upload: Upload, now: datetime) -> dict[str, Any]:
+    """What a tombstone's row says once its object was deleted: the first time, or for good."""
     if now < upload.key_closes_at + SECOND_CLEANING:
-        move(upload, due_at=upload.key_closes_at + SECOND_CLEANING)
-    else:
-        move(upload, object_deleted_at=now, due_at=None)
+        return {"counted": False, "due_at": now + SECOND_CLEANING}
+    return {"counted": False, "object_deleted_at": now, "due_at": now + PRUNE_AFTER}
