@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs
@@ -30,9 +33,10 @@ from django.core.files.storage import storages
 from django.utils.http import content_disposition_header, http_date
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
-from . import signer
+from . import keys, signer
 from .exceptions import (
     AnswerLost,
+    BucketMisconfigured,
     BucketUnavailable,
     MultipartGone,
     ObjectMismatch,
@@ -61,6 +65,24 @@ ANSWER_LOST = (HTTPClientError, ResponseParserError)
 ANSWER_LOST_STATUS = (502, 504)
 ONCE = ("CreateMultipartUpload", "CompleteMultipartUpload")
 MULTIPART_GONE = ("NoSuchUpload", "NoSuchKey")  # the latter is Ceph's word once it is completed
+# What passes by itself is tried again, by botocore too; the rest wants somebody to mend it.
+_MEND_KEYS = "Mend access_key and secret_key of the storage, or the role that it runs under."
+_MEND_REGION = "Mend region_name (and endpoint_url) of the storage: the bucket is elsewhere."
+HINTS = {
+    "AccessDenied": "Grant the server what the README lists, s3:ListBucket too: without that S3 "
+    "answers 403 for what is merely missing.",
+    "InvalidAccessKeyId": _MEND_KEYS,
+    "SignatureDoesNotMatch": _MEND_KEYS,
+    "ExpiredToken": _MEND_KEYS,
+    "InvalidToken": _MEND_KEYS,
+    "RequestTimeTooSkewed": "Set this machine's clock: it is minutes away from S3's.",
+    "PermanentRedirect": _MEND_REGION,
+    "AuthorizationHeaderMalformed": _MEND_REGION,
+    "NoSuchBucket": "Mend bucket_name of the storage, or make the bucket.",
+}
+# A HEAD's answer has no body, and so no code but its status.
+BARE_STATUS = {"301": "PermanentRedirect", "307": "PermanentRedirect", "403": "AccessDenied"}
+MAX_CLOCK_SKEW = timedelta(seconds=60)  # by more, URLs end too early or begin too late
 CHECKSUMS = ("SHA256", "CRC32", "CRC64NVME")
 # A server may keep these when a client merely adds them to a PUT, signed or not: a decompression
 # bomb, a poisoned cache. Each with the member of a HEAD that has it. The first five all servers
@@ -129,6 +151,16 @@ class StoredObject:
     parameters: dict[str, Any]  # {"CacheControl": "no-cache"}: those of STORED_UNSIGNED it has
 
 
+@dataclass(frozen=True)
+class Listed:
+    """An object, or a multipart upload that is open, as S3 lists it."""
+
+    key: str
+    since: datetime
+    size: int = 0  # bytes, of an object
+    upload_id: str = ""  # of a multipart upload
+
+
 class Bucket:
     """One S3 bucket, as one of STORAGES describes it.
 
@@ -144,6 +176,7 @@ class Bucket:
         # The host that clients see is a part of what is signed. This client never sends.
         public = getattr(storage, "public_endpoint_url", None)
         self._signer = _make_client(storage, public) if public else self._client
+        self._deletes_many = True  # until the server says otherwise
 
     @cached_property
     def _credentials(self) -> Any:
@@ -365,17 +398,88 @@ class Bucket:
     def delete(self, key: str) -> None:
         """Delete every version at this very key. It is no error if nothing is there."""
         with _failures("DeleteObject"):
-            answer = self._client.delete_object(Bucket=self.name, Key=key)
-            # Only a bucket with versions says either; another needs no leave to list them.
-            if not answer.get("DeleteMarker") and not answer.get("VersionId"):
-                return
-            versions = self._client.get_paginator("list_object_versions")
-            for page in versions.paginate(Bucket=self.name, Prefix=key):
-                for version in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-                    if version["Key"] == key:
+            if _has_versions(self._client.delete_object(Bucket=self.name, Key=key)):
+                for version_id in self._versions(key):
+                    self._client.delete_object(Bucket=self.name, Key=key, VersionId=version_id)
+
+    def delete_all(self, keys: Sequence[str]) -> dict[str, str]:
+        """As ``delete``, of 1,000 keys at most; S3's error code by each key that it would not."""
+        if self._deletes_many:
+            try:
+                return self._delete_many(keys)
+            except NotImplementedError:
+                self._deletes_many = False
+        refused: dict[str, str] = {}
+        for number, key in enumerate(keys):
+            try:
+                self.delete(key)
+            except BucketUnavailable as error:
+                refused[key] = error.code
+                if len(refused) > MAX_ATTEMPTS:  # the others would fare no better
+                    return refused | dict.fromkeys(keys[number:], error.code)
+        return refused
+
+    def _delete_many(self, keys: Sequence[str]) -> dict[str, str]:
+        """Raises NotImplementedError where the server has no DeleteObjects, or another than AWS."""
+        with _failures("DeleteObjects"):
+            try:
+                answer = self._client.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in keys]}
+                )
+            except ClientError as error:
+                if _status(error) in (400, 405, 411, 501) and _code(error) not in HINTS:
+                    raise NotImplementedError from error
+                raise
+            refused = {each["Key"]: each["Code"] for each in answer.get("Errors", ())}
+            for deleted in answer.get("Deleted", ()):
+                if _has_versions(deleted):
+                    for version_id in self._versions(deleted["Key"]):
                         self._client.delete_object(
-                            Bucket=self.name, Key=key, VersionId=version["VersionId"]
+                            Bucket=self.name, Key=deleted["Key"], VersionId=version_id
                         )
+        return refused
+
+    def _versions(self, key: str) -> list[str]:
+        pages = self._client.get_paginator("list_object_versions")
+        return [
+            version["VersionId"]
+            for page in pages.paginate(Bucket=self.name, Prefix=key)
+            for version in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            if version["Key"] == key
+        ]
+
+    def probe(self) -> None:
+        """Raises BucketMisconfigured where a 404 for a key is not to be believed.
+
+        A bucket that is missing answers 404 for all keys; without s3:ListBucket a key that is
+        missing is a 403.
+        """
+        try:
+            self.head(keys.join(self.location, secrets.token_urlsafe(16)))
+        except ObjectMissing:
+            pass
+        with _failures("HeadBucket"):
+            self._client.head_bucket(Bucket=self.name)
+
+    def list_objects(self, prefix: str) -> Iterator[list[Listed]]:
+        """Pages of at most 1,000."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with _failures("ListObjectsV2"):
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+                yield [
+                    Listed(each["Key"], each["LastModified"], size=each["Size"])
+                    for each in page.get("Contents", ())
+                ]
+
+    def list_multiparts(self, prefix: str) -> Iterator[list[Listed]]:
+        """Pages of at most 1,000 multipart uploads that are open."""
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with _failures("ListMultipartUploads"):
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+                yield [
+                    Listed(each["Key"], each["Initiated"], upload_id=each["UploadId"])
+                    for each in page.get("Uploads", ())
+                ]
 
     def create(self, *, cors_rules: list[dict[str, Any]]) -> None:
         """Make the bucket, with its CORS rules as S3 names their parts. It may exist already."""
@@ -491,6 +595,7 @@ def _make_client(
         )
     except (BotoCoreError, ValueError) as error:
         raise ImproperlyConfigured(f"No S3 client can be made: {error}") from error
+    client.meta.events.register("after-call.s3", _watch_clock)
     return client
 
 
@@ -500,7 +605,7 @@ def _failures(operation: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = error.response["Error"].get("Code", "")
+        code = _code(error)
         if operation == "HeadObject" and _status(error) == 404:
             raise ObjectMissing("Nothing has been uploaded yet.") from None
         if operation in ("ListParts", "CompleteMultipartUpload"):
@@ -510,6 +615,12 @@ def _failures(operation: str) -> Iterator[None]:
                 raise PartsIncomplete({}) from None
             if code == "BadDigest":
                 raise ObjectMismatch("The checksum is not the one declared.") from None
+        if operation == "HeadBucket" and _status(error) == 404:
+            code = "NoSuchBucket"
+        if code in HINTS or _status(error) in (401, 403):
+            hint = HINTS.get(code, HINTS["AccessDenied"])
+            logger.error("S3 refuses %s: %s %s. %s", operation, _status(error), code, hint)
+            raise BucketMisconfigured("S3 is not set up correctly here.") from error
         logger.error("S3 answered %s %s to %s", _status(error), code, operation)
         lost = operation in ONCE and _status(error) in ANSWER_LOST_STATUS
         failure = AnswerLost if lost else BucketUnavailable
@@ -519,7 +630,7 @@ def _failures(operation: str) -> Iterator[None]:
     except (NoCredentialsError, PartialCredentialsError) as error:
         # It may pass: an instance's come from a server, too.
         logger.error("No credentials for S3: set access_key and secret_key of the storage")
-        raise BucketUnavailable("The server has no credentials for S3.") from error
+        raise BucketMisconfigured("The server has no credentials for S3.") from error
     except (BotoCoreError, ResponseParserError) as error:
         # The class says enough, and a message may quote a URL.
         logger.error("S3 failed at %s: %s", operation, type(error).__name__)
@@ -530,3 +641,33 @@ def _failures(operation: str) -> Iterator[None]:
 
 def _status(error: ClientError) -> int:
     return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def _code(error: ClientError) -> str:
+    code = error.response["Error"].get("Code", "")
+    return BARE_STATUS.get(code, code)
+
+
+def _has_versions(deleted: Mapping[str, Any]) -> bool:
+    # Only a bucket with versions says either; another needs no leave to list them.
+    return bool(deleted.get("DeleteMarker") or deleted.get("VersionId"))
+
+
+_skew_was_logged = float("-inf")
+
+
+def _watch_clock(http_response: Any, **_: Any) -> None:
+    """A clock that is wrong makes URLs that end too early, or are not valid yet."""
+    global _skew_was_logged
+    try:
+        theirs = parsedate_to_datetime(http_response.headers["Date"])
+        skew = datetime.now(UTC) - theirs
+    except (KeyError, TypeError, ValueError):  # none, or none that can be read
+        return
+    if abs(skew) > MAX_CLOCK_SKEW and time.monotonic() - _skew_was_logged > 3600:
+        _skew_was_logged = time.monotonic()
+        logger.warning(
+            "This machine's clock is %d s %s S3's: presigned URLs suffer. Set it by NTP.",
+            abs(skew.total_seconds()),
+            "ahead of" if skew > timedelta(0) else "behind",
+        )

@@ -115,6 +115,13 @@ class Destination:
         """Whether there is a limit to what one owner may have here."""
         return self.max_pending is not None or self.max_total_size is not None
 
+    @property
+    def common_prefix(self) -> str:
+        """Below which all of its keys lie: "" where a hook may put them anywhere."""
+        hooked = type(self).get_prefix is not Destination.get_prefix
+        default = f"{self.name}/" if self.prefix is None else self.prefix
+        return "" if hooked else default
+
     def part_size_of(self, size: int) -> int | None:
         """How many bytes the parts of an object of ``size`` have, or None where one PUT will do.
 
@@ -389,9 +396,8 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
             "Write for example 'photos/', with a slash at its end and none at its beginning.",
         )
     room = conf.max_name_length() - keys.RESERVED_LENGTH
-    hooked = type(it).get_prefix is not Destination.get_prefix
-    prefix = f"{it.name}/" if it.prefix is None else it.prefix
-    if not hooked and isinstance(prefix, str) and len(prefix) > room:
+    prefix = it.common_prefix
+    if isinstance(prefix, str) and len(prefix) > room:
         yield Problem(
             "E012",
             f"{where}: the prefix leaves no room for a file's name in "

@@ -16,18 +16,28 @@ from .operations import (
     sign_parts,
     store,
 )
+from .quotas import recount
+from .reconciling import Stray, reconcile, unattached
 from .settling import confirm
+from .sweeping import due, sweep, sweep_batches
 
 __all__ = [
     "FIRST_PARTS",
+    "Stray",
     "begin",
     "cancel",
     "confirm",
+    "due",
     "is_safe_inline",
     "list_parts",
     "never_atomic",
     "presign_download",
+    "reconcile",
+    "recount",
     "renew",
     "sign_parts",
     "store",
+    "sweep",
+    "sweep_batches",
+    "unattached",
 ]

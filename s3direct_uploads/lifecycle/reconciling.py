@@ -1,0 +1,98 @@
+"""What is in the buckets beside the rows. Found by looking, so it costs a walk through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils import timezone
+
+from s3direct_uploads import conf, destinations, keys
+from s3direct_uploads.bucket import Bucket, Listed, get_bucket
+from s3direct_uploads.models import Upload, UploadQuerySet
+
+from .connection import database, refuse_transaction
+from .rows import Status
+
+# Younger ones may be of a row that is about to be written, or settled.
+OLD_ENOUGH = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Stray:
+    """An object, or an open multipart upload, of ours that no row wants."""
+
+    bucket: str
+    key: str
+    size: int  # bytes, of an object
+    upload_id: str  # of a multipart upload, else ""
+    deleted: bool
+
+    @property
+    def kind(self) -> str:
+        return "multipart" if self.upload_id else "object"
+
+
+def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]:
+    """Walk where uploads lie, and find what is older than a day, provably ours, and unwanted.
+
+    Ours is a key whose MAC we made; no other is ever touched, nor the older versions of an object.
+    With ``delete`` it is deleted before it is yielded. Raises BucketUnavailable.
+    """
+    refuse_transaction("reconcile")
+    for bucket, prefix in _places(destination):
+        for page in bucket.list_objects(prefix):
+            strays = _strays(bucket, page)
+            refused = bucket.delete_all([each.key for each in strays]) if delete and strays else {}
+            for each in strays:
+                deleted = delete and each.key not in refused
+                yield Stray(bucket.name, each.key, each.size, "", deleted)
+        for page in bucket.list_multiparts(prefix):
+            for each in _strays(bucket, page):
+                if delete:
+                    bucket.abort_multipart(each.key, each.upload_id)
+                yield Stray(bucket.name, each.key, 0, each.upload_id, delete)
+
+
+def unattached(destination: str = "") -> UploadQuerySet:
+    """Completed uploads that no model has taken for a day: nobody may know of them."""
+    rows = Upload.objects.using(database()).in_status(Status.COMPLETED).unattached()
+    rows = rows.filter(completed_at__lt=timezone.now() - OLD_ENOUGH)
+    return rows.filter(destination=destination) if destination else rows
+
+
+def _places(destination: str) -> list[tuple[Bucket, str]]:
+    """Each bucket with the prefixes below which its destinations' keys lie, none below another."""
+    prefixes: dict[Bucket, set[str]] = {}
+    for name in [destination] if destination else conf.destinations():
+        rules = destinations.get(name)
+        bucket = get_bucket(rules.storage)
+        prefixes.setdefault(bucket, set()).add(keys.join(bucket.location, rules.common_prefix))
+    return [
+        (bucket, prefix)
+        for bucket, theirs in prefixes.items()
+        for prefix in sorted(theirs)
+        if not any(prefix.startswith(other) for other in theirs - {prefix})
+    ]
+
+
+def _strays(bucket: Bucket, page: Sequence[Listed]) -> list[Listed]:
+    old = timezone.now() - OLD_ENOUGH
+    ours = [each for each in page if each.since < old and keys.is_ours(bucket.name, each.key)]
+    if not ours:
+        return []
+    rows = Upload.objects.using(database()).filter(
+        bucket=bucket.name, key__in=[each.key for each in ours]
+    )
+    known = {upload.key: upload for upload in rows}
+    return [each for each in ours if not _wants(known.get(each.key), each)]
+
+
+def _wants(upload: Upload | None, found: Listed) -> bool:
+    if upload is None:
+        return False
+    if found.upload_id:
+        return upload.status == Status.PENDING and upload.multipart_upload_id == found.upload_id
+    # A tombstone that was cleaned has no use for it; one that was not will be by a sweep.
+    return upload.object_deleted_at is None

@@ -1,0 +1,98 @@
+"""manage.py sweep_uploads: settle what its client left behind, and clean up."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from argparse import ArgumentParser
+from collections import Counter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import close_old_connections
+from tqdm import tqdm
+
+from s3direct_uploads import conf, destinations, lifecycle
+from s3direct_uploads.exceptions import BucketUnavailable
+
+
+class Command(BaseCommand):
+    help = (
+        "Settle the uploads that are due: recover lost confirms, expire what is past its deadline, "
+        "announce what was not, delete the objects of what was given up. Run it every few minutes."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="say what is due, and stop")
+        parser.add_argument("--limit", type=int, metavar="N", help="look at N uploads at most")
+        parser.add_argument("--loop", type=float, metavar="SECONDS", help="again, every so often")
+        parser.add_argument("--destination", default="", metavar="D", help="that one's alone")
+        parser.add_argument(
+            "--reconcile",
+            action="store_true",
+            help="walk through the buckets instead, and report what is ours and no row knows",
+        )
+        parser.add_argument("--delete", action="store_true", help="with --reconcile: delete that")
+
+    def handle(
+        self, *, destination: str, limit: int | None, loop: float | None, **options: Any
+    ) -> None:
+        if options["delete"] and not options["reconcile"]:
+            raise CommandError("--delete goes with --reconcile.")
+        if (limit is not None and limit < 1) or (loop is not None and loop <= 0):
+            raise CommandError("--limit and --loop take a number above zero.")
+        if options["reconcile"]:
+            self.reconcile(destination, delete=options["delete"] and not options["dry_run"])
+        elif options["dry_run"]:
+            self.say("Due", lifecycle.due(destination))
+        elif loop is None:
+            self.sweep(destination, limit)
+        else:
+            self.sweep_in_a_loop(destination, limit, loop)
+
+    def sweep_in_a_loop(self, destination: str, limit: int | None, seconds: float) -> None:
+        """Until SIGTERM or SIGINT: then what was claimed is finished first."""
+        stopping = threading.Event()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda *_: stopping.set())
+        while not stopping.is_set():
+            try:
+                self.sweep(destination, limit, stopping)
+            except Exception as error:  # the database is away, say: later it may be back
+                self.stderr.write(f"The sweep failed: {type(error).__name__}: {error}")
+            close_old_connections()
+            stopping.wait(seconds)
+
+    def sweep(
+        self, destination: str, limit: int | None, stopping: threading.Event | None = None
+    ) -> None:
+        swept: Counter[str] = Counter()
+        # On a terminal alone, as disable=None says.
+        with tqdm(desc="Sweeping", unit=" uploads", file=self.stderr, disable=None) as bar:
+            if not bar.disable:
+                bar.reset(total=sum(lifecycle.due(destination).values()))
+            for batch in lifecycle.sweep_batches(limit=limit, destination=destination):
+                swept += batch
+                bar.update(sum(batch.values()))
+                if stopping is not None and stopping.is_set():
+                    break
+        self.say("Swept", swept)
+
+    def reconcile(self, destination: str, *, delete: bool) -> None:
+        if destination and destinations.find(destination) is None:
+            known = ", ".join(sorted(conf.destinations()))
+            raise CommandError(f"There is no destination {destination!r}; there are {known}.")
+        found: Counter[str] = Counter()
+        try:
+            for stray in lifecycle.reconcile(destination=destination, delete=delete):
+                what = "deleted" if stray.deleted else "stray"
+                self.stdout.write(f"{what} {stray.kind} {stray.bucket} {stray.key} {stray.size}")
+                found[f"{what} {stray.kind}s"] += 1
+        except BucketUnavailable as error:
+            raise CommandError(error.detail) from error
+        found["uploads completed and never attached"] = lifecycle.unattached(destination).count()
+        self.say("Reconciled", found)
+
+    def say(self, what: str, counts: Counter[str]) -> None:
+        parts = [f"{count} {name}" for name, count in sorted(counts.items()) if count]
+        self.stdout.write(f"{what}: {', '.join(parts) or 'nothing'}.")

@@ -1,0 +1,635 @@
+"""The sweep: whatever became of its client, every upload ends in one true state."""
+
+from __future__ import annotations
+
+import io
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, models
+from django.utils import timezone
+
+from s3direct_uploads import keys, lifecycle, signals
+from s3direct_uploads.bucket import get_bucket
+from s3direct_uploads.lifecycle import sweeping
+from s3direct_uploads.models import Upload
+from tests import host
+from tests.conftest import FILM, JPEG, LAST, App, Bucket, begin_last_part, row
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def age(by: timedelta, **rows: Any) -> None:
+    """Let time pass, for all rows or these."""
+    times = [
+        field.name
+        for field in Upload._meta.fields
+        if isinstance(field, models.DateTimeField) and field.name != "announced_at"
+    ]
+    Upload.objects.filter(**rows).update(**{name: models.F(name) - by for name in times})
+
+
+def sweep(**options: Any) -> dict[str, int]:
+    return dict(+lifecycle.sweep(**options))
+
+
+@pytest.fixture
+def heard() -> Iterator[list[tuple[str, str | None]]]:
+    """What hosts are told from now on: [("completed", "sweep")]."""
+    told: list[tuple[str, str | None]] = []
+    sent = {
+        "completed": signals.upload_completed,
+        "rejected": signals.upload_rejected,
+        "expired": signals.upload_expired,
+    }
+
+    def note(signal: Any, cause: str | None = None, **_: Any) -> None:
+        told.append((next(name for name in sent if sent[name] is signal), cause))
+
+    for each in sent.values():
+        each.connect(note)
+    yield told
+    for each in sent.values():
+        each.disconnect(note)
+
+
+# Pending: lost confirms, and those who never came.
+
+
+def test_what_is_not_due_is_left_alone(alice: App, s3_calls: list[str]) -> None:
+    upload = row(alice.begin())
+    assert sweep() == {}
+    assert s3_calls == []
+    assert row(alice.get(f"{upload.pk}/")).due_at == upload.due_at
+
+
+def test_a_lost_confirm_is_made_good(
+    alice: App, s3: Bucket, heard: list[Any], s3_calls: list[str]
+) -> None:
+    begun = alice.begin().json()
+    assert alice.send(begun["request"]) == 200
+    age(2 * HOUR)
+    s3_calls.clear()
+    assert sweep() == {"completed": 1}
+    assert s3_calls == ["HeadObject", "HeadBucket", "HeadObject"]  # may 404s be believed? yes
+    upload = Upload.objects.get()
+    assert (upload.status, upload.due_at) == ("completed", None)
+    assert upload.announced_at is not None
+    assert heard == [("completed", "sweep")]
+    # The client comes late, and is answered as if nothing had been.
+    assert alice.confirm(begun["id"]).json()["status"] == "completed"
+    assert heard == [("completed", "sweep")]
+    assert sweep() == {}
+
+
+def test_what_was_not_sent_is_waited_for_until_its_deadline(alice: App, heard: list[Any]) -> None:
+    id = alice.begin().json()["id"]
+    age(2 * HOUR)
+    assert sweep() == {"waiting": 1}
+    upload = Upload.objects.get()
+    assert (upload.status, upload.due_at) == ("pending", upload.expires_at)
+    assert sweep() == {}
+    # Renewed meanwhile, it is looked at when the new URL has ended.
+    assert alice.renew(id).status_code == 200
+    upload.refresh_from_db()
+    assert upload.due_at == upload.url_expires_at + HOUR
+    age(DAY)
+    assert sweep() == {"expired": 1, "cleaned": 1}
+    upload.refresh_from_db()
+    assert (upload.status, upload.announced_at) == ("expired", None)
+    assert heard == [("expired", None)]
+    assert alice.confirm(id).json()["code"] == "not_pending"
+
+
+def test_a_large_file_is_waited_for_as_long_as_it_may_take(alice: App) -> None:
+    upload = row(alice.begin(destination="documents", size=4 * 1024**3))
+    age(23 * HOUR)
+    assert upload.key_closes_at - upload.created_at > 19 * HOUR  # 4 GiB at 64 KiB/s
+    age(2 * HOUR)  # over its deadline, and its URL has long ended
+    assert sweep() == {"expired": 1, "cleaned": 1}
+
+
+def test_a_put_under_way_at_the_deadline_is_waited_for(alice: App) -> None:
+    alice.begin(destination="documents", size=4 * 1024**3)
+    Upload.objects.update(expires_at=timezone.now(), due_at=timezone.now())
+    assert sweep() == {"waiting": 1}
+    upload = Upload.objects.get()
+    assert (upload.status, upload.due_at) == ("pending", upload.key_closes_at)
+
+
+def test_what_is_not_as_declared_is_rejected(alice: App, s3: Bucket, heard: list[Any]) -> None:
+    upload = row(alice.begin())
+    s3.write(upload, JPEG + b"more")
+    age(2 * HOUR)
+    assert sweep() == {"rejected": 1, "cleaned": 1}
+    upload.refresh_from_db()
+    assert upload.status == "rejected"
+    assert upload.reason == f"{len(JPEG)} bytes were declared, {len(JPEG) + 4} were sent."
+    assert heard == [("rejected", None)]
+    assert s3.read(upload) is None
+
+
+def test_a_renewal_while_s3_is_asked_counts(alice: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked for before the deadline: its URL must find the row pending."""
+    alice.begin()
+    age(2 * DAY)
+    ask, now = sweeping._Sweep._ask, timezone.now()
+
+    def renewed_meanwhile(*args: Any) -> Any:
+        answers = ask(*args)
+        Upload.objects.update(url_expires_at=now + HOUR, due_at=now + 2 * HOUR)
+        return answers
+
+    monkeypatch.setattr(sweeping._Sweep, "_ask", renewed_meanwhile)
+    assert sweep() == {}
+    upload = Upload.objects.get()
+    assert (upload.status, upload.due_at) == ("pending", now + 2 * HOUR)
+
+
+# In parts.
+
+
+@pytest.mark.usefixtures("films")
+def test_a_lost_confirm_of_parts_is_made_good(alice: App, s3: Bucket, heard: list[Any]) -> None:
+    begun = alice.begin_film().json()
+    assert alice.send_parts(begun["multipart"]["parts"]) == [200, 200]
+    age(2 * HOUR)
+    assert sweep() == {"completed": 1}
+    upload = Upload.objects.get()
+    assert (upload.status, upload.busy_until) == ("completed", None)
+    assert s3.read(upload) == FILM
+    assert heard == [("completed", "sweep")]
+
+
+@pytest.mark.usefixtures("films")
+def test_parts_are_waited_for_and_aborted_in_the_end(
+    alice: App, s3: Bucket, heard: list[Any]
+) -> None:
+    begun = alice.begin_film().json()
+    alice.send_parts(begun["multipart"]["parts"][:1])
+    age(2 * HOUR)
+    assert sweep() == {"waiting": 1}
+    upload = Upload.objects.get()
+    assert (upload.status, upload.due_at) == ("pending", upload.expires_at)
+    assert s3.open_multiparts(upload) == [upload.multipart_upload_id]
+    age(7 * DAY)
+    assert sweep() == {"expired": 1, "cleaned": 1}
+    assert s3.open_multiparts(upload) == []
+    assert heard == [("expired", None)]
+
+
+@pytest.mark.usefixtures("films")
+def test_a_multipart_upload_that_s3_gave_up_expires(alice: App, s3: Bucket) -> None:
+    upload, _ = begin_last_part(alice)
+    get_bucket("default").abort_multipart(upload.key, upload.multipart_upload_id)
+    age(2 * HOUR)
+    assert sweep() == {"waiting": 1}
+    age(7 * DAY)
+    assert sweep() == {"expired": 1, "cleaned": 1}
+
+
+@pytest.mark.usefixtures("films")
+def test_whoever_completes_the_parts_is_not_disturbed(alice: App, s3: Bucket) -> None:
+    upload, put = begin_last_part(alice)
+    assert alice.send(put, LAST) == 200
+    age(2 * HOUR)
+    busy = timezone.now() + timedelta(minutes=3)
+    Upload.objects.update(busy_until=busy)
+    assert sweep() == {"waiting": 1}
+    upload.refresh_from_db()
+    assert (upload.status, upload.due_at, upload.busy_until) == ("pending", busy, busy)
+    age(HOUR)  # it died
+    assert sweep() == {"completed": 1}
+    assert s3.read(upload) == LAST
+
+
+# Announcements.
+
+
+def test_a_completion_that_was_not_announced_is(alice: App, heard: list[Any]) -> None:
+    id = alice.upload().json()["id"]
+    now = timezone.now()
+    Upload.objects.update(announced_at=None, due_at=now)  # the process died before its handlers
+    heard.clear()
+    assert sweep() == {"announced": 1}
+    upload = Upload.objects.get(pk=id)
+    assert (upload.announced_at or now) > now
+    assert upload.due_at is None
+    assert heard == [("completed", "sweep")]
+
+
+# Tombstones.
+
+
+def test_a_deleted_object_goes_once_its_key_has_closed_and_its_row_in_the_end(
+    alice: App, s3: Bucket, s3_calls: list[str]
+) -> None:
+    upload = row(alice.upload())
+    assert alice.delete(str(upload.pk)).status_code == 204
+    assert sweep() == {}
+    assert s3.read(upload) == JPEG
+    age(5 * HOUR)
+    s3_calls.clear()
+    assert sweep() == {"cleaned": 1}
+    assert s3_calls == ["HeadObject", "HeadBucket", "DeleteObjects"]
+    assert s3.read(upload) is None
+    upload.refresh_from_db()
+    assert upload.object_deleted_at is None  # a PUT may have been under way: once more
+    s3.write(upload, JPEG)
+    age(DAY + HOUR)
+    assert sweep() == {"cleaned": 1}
+    assert s3.read(upload) is None
+    upload.refresh_from_db()
+    assert upload.object_deleted_at is not None
+    s3_calls.clear()
+    age(6 * DAY)
+    assert sweep() == {}
+    age(2 * DAY)
+    assert sweep() == {"pruned": 1}
+    assert s3_calls == []
+    assert not Upload.objects.exists()
+
+
+def test_every_version_goes(alice: App, s3: Bucket) -> None:
+    s3.client.put_bucket_versioning(Bucket=s3.name, VersioningConfiguration={"Status": "Enabled"})
+    try:
+        upload = row(alice.upload())
+        alice.delete(str(upload.pk))
+        s3.write(upload, JPEG[::-1])
+        age(5 * HOUR)
+        assert sweep() == {"cleaned": 1}
+        left = s3.client.list_object_versions(Bucket=s3.name, Prefix=upload.key)
+        assert not left.get("Versions")
+        assert not left.get("DeleteMarkers")
+    finally:
+        s3.client.put_bucket_versioning(
+            Bucket=s3.name, VersioningConfiguration={"Status": "Suspended"}
+        )
+
+
+def test_a_thousand_objects_are_deleted_by_one_request(
+    alice: App, s3: Bucket, s3_calls: list[str]
+) -> None:
+    example = row(alice.upload())
+    closed = timezone.now() - 3 * HOUR
+    Upload.objects.bulk_create(
+        Upload(
+            destination="photos",
+            storage="default",
+            bucket=example.bucket,
+            key=keys.join("site", keys.new_name(example.bucket, "site", "photos/", "a.jpg", 100)),
+            filename="a.jpg",
+            content_type="image/jpeg",
+            size=1,
+            status="cancelled",
+            created_at=closed,
+            url_expires_at=closed,
+            expires_at=closed,
+            due_at=closed,
+        )
+        for _ in range(1500)
+    )
+    s3_calls.clear()
+    with Queries() as queries:
+        assert sweep() == {"cleaned": 1500}
+    assert Counter(s3_calls) == {"HeadObject": 1, "HeadBucket": 1, "DeleteObjects": 2}
+    assert len(queries) <= 14
+    assert s3.read(example) == JPEG
+
+
+class Queries(list[str]):
+    """The SQL that runs meanwhile."""
+
+    def __enter__(self) -> Queries:
+        self.recording = connection.execute_wrapper(self.record)
+        self.recording.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.recording.__exit__(*error)
+
+    def record(self, execute: Any, sql: str, *args: Any) -> Any:
+        self.append(sql)
+        return execute(sql, *args)
+
+
+def test_a_server_without_deleteobjects_is_asked_one_by_one(
+    alice: App, s3: Bucket, s3_calls: list[str]
+) -> None:
+    uploads = [row(alice.upload(body=JPEG + bytes([n]))) for n in range(3)]
+    for upload in uploads:
+        alice.delete(str(upload.pk))
+    age(5 * HOUR)
+    bucket = get_bucket("default")
+    events = bucket._client.meta.events
+
+    def not_implemented(**_: Any) -> Any:
+        from botocore.awsrequest import AWSResponse
+        from botocore.compat import HTTPHeaders
+
+        body = io.BytesIO(b"<Error><Code>NotImplemented</Code></Error>")
+        body.stream = lambda: iter([body.getvalue()])  # type: ignore[attr-defined]
+        return AWSResponse("http://s3", 501, HTTPHeaders(), body)
+
+    events.register("before-send.s3.DeleteObjects", not_implemented, unique_id="501")
+    try:
+        s3_calls.clear()
+        assert sweep() == {"cleaned": 3}
+        assert Counter(s3_calls)["DeleteObject"] == 3
+        assert [s3.read(upload) for upload in uploads] == [None, None, None]
+        s3_calls.clear()
+        age(DAY + HOUR)
+        assert sweep() == {"cleaned": 3}
+        assert Counter(s3_calls)["DeleteObjects"] == 0  # it is known by now
+    finally:
+        events.unregister("before-send.s3.DeleteObjects", unique_id="501")
+        bucket._deletes_many = True
+
+
+# When S3 has a bad day.
+
+
+def test_while_s3_is_away_nothing_changes_and_it_backs_off(
+    alice: App, s3: Bucket, s3_away: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    alice.begin()
+    age(3 * HOUR)
+    s3_away()
+    assert sweep() == {"failed": 1}
+    upload = Upload.objects.get()
+    assert upload.status == "pending"
+    assert upload.due_at is not None
+    first = upload.due_at - timezone.now()
+    assert sweep() == {}
+    assert "leaves out the bucket" in caplog.text
+    age(10 * HOUR)
+    assert sweep() == {"failed": 1}
+    upload.refresh_from_db()
+    assert upload.due_at is not None
+    assert upload.due_at - timezone.now() > 4 * first
+    age(30 * DAY)
+    assert sweep() == {"failed": 1}
+    upload.refresh_from_db()
+    assert upload.status == "pending"
+    assert upload.due_at is not None
+    assert upload.due_at - timezone.now() <= DAY
+
+
+def test_a_bucket_that_is_gone_is_no_proof_that_nothing_was_sent(
+    alice: App,
+    s3: Bucket,
+    storage_options: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """To a HEAD of a key it answers 404, as if only the object were missing."""
+    alice.begin()
+    storage_options(bucket_name="gone-bucket")
+    Upload.objects.update(bucket="gone-bucket")
+    age(3 * DAY)
+    assert sweep() == {"failed": 1}
+    assert Upload.objects.get().status == "pending"
+    assert caplog.text.count("NoSuchBucket") == 1
+
+
+def test_a_row_whose_bucket_is_not_configured_is_skipped(
+    alice: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice.begin(), alice.begin()
+    Upload.objects.update(bucket="another")
+    age(3 * DAY)
+    assert sweep() == {"failed": 2}
+    assert {upload.status for upload in Upload.objects.all()} == {"pending"}
+    assert caplog.text.count("No storage has the bucket 'another'") == 1
+
+
+def test_one_bad_row_does_not_hold_up_the_rest(
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = row(alice.begin(destination="albums", filename="bad.jpg", context={"album": 12}))
+    good = row(alice.begin())
+    s3.write(bad, JPEG)
+    s3.write(good, JPEG)
+    age(2 * HOUR)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the host's hook")
+
+    monkeypatch.setattr(host.Albums, "verify", broken)
+    assert sweep() == {"completed": 1, "failed": 1}
+    bad.refresh_from_db()
+    good.refresh_from_db()
+    assert (bad.status, good.status) == ("pending", "completed")
+    assert "the host's hook" in caplog.text
+
+
+def test_no_network_in_a_transaction(alice: App, in_transaction: list[bool]) -> None:
+    begun = alice.begin().json()
+    alice.send(begun["request"])
+    row(alice.upload(body=b"another"))
+    age(2 * HOUR)
+    in_transaction.clear()
+    # The suite's own transaction is one that nobody else would have.
+    sweep()
+    assert len(in_transaction) >= 3
+
+
+# Two at once, and one that dies.
+
+
+def test_what_another_has_claimed_is_not_taken(alice: App) -> None:
+    alice.begin(), alice.begin()
+    age(2 * HOUR)
+    claimed = sweeping._claim(1, "")
+    assert len(claimed) == 1
+    assert sweep() == {"waiting": 1}
+    assert sweep() == {}
+    # It died: after its lease another takes the row up.
+    age(sweeping.LEASE + timedelta(seconds=2), pk=claimed[0].pk)
+    assert sweep() == {"waiting": 1}
+
+
+def test_a_limit_is_kept_and_the_oldest_come_first(alice: App) -> None:
+    ids = [alice.begin().json()["id"] for _ in range(5)]
+    age(2 * HOUR)
+    assert sweep(limit=2) == {"waiting": 2}
+    left = Upload.objects.filter(due_at__lte=timezone.now()).order_by("pk")
+    assert [str(upload.pk) for upload in left] == ids[2:]
+
+
+def test_a_destination_of_its_own(alice: App) -> None:
+    alice.begin()
+    alice.begin(destination="documents")
+    age(2 * HOUR)
+    assert sweep(destination="documents") == {"waiting": 1}
+    assert sweep() == {"waiting": 1}
+
+
+# Reconciling.
+
+
+@pytest.fixture
+def corner(settings: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A destination with a folder of this test's own, in which nothing is too young."""
+    name = f"corner-{uuid.uuid4().hex[:8]}"
+    ours = settings.S3DIRECT_UPLOADS
+    corner = {"MAX_SIZE": 1000, "CONTENT_TYPES": ["image/*"]}
+    destinations = {**ours["DESTINATIONS"], name: corner}
+    settings.S3DIRECT_UPLOADS = {**ours, "DESTINATIONS": destinations}
+    monkeypatch.setattr("s3direct_uploads.lifecycle.reconciling.OLD_ENOUGH", -HOUR)
+    return name
+
+
+def test_reconcile_finds_and_deletes_what_is_ours_and_no_row_knows(
+    alice: App, s3: Bucket, corner: str
+) -> None:
+    kept = row(alice.upload(destination=corner))
+    lost = row(alice.upload(body=b"lost", destination=corner))
+    late = row(alice.upload(body=b"late", destination=corner))
+    Upload.objects.filter(pk=late.pk).update(status="deleted", object_deleted_at=timezone.now())
+    open_still = get_bucket("default").create_multipart(
+        kept.key, parameters={}, checksum_algorithm=""
+    )
+    theirs = f"site/{corner}/not-ours/beach.jpg"
+    forged = kept.key.replace("/beach", "x/beach")
+    copied = lost.key.replace(corner, f"{corner}/copy")
+    for key in (theirs, forged, copied):
+        s3.client.put_object(Bucket=s3.name, Key=key, Body=b"x")
+    lost.delete()
+
+    found = {
+        (each.kind, each.key, each.deleted) for each in lifecycle.reconcile(destination=corner)
+    }
+    strays = {("object", lost.key), ("object", late.key), ("multipart", kept.key)}
+    assert found == {(*stray, False) for stray in strays}
+    assert s3.read(lost) == b"lost"
+
+    deleted = list(lifecycle.reconcile(destination=corner, delete=True))
+    assert {(each.kind, each.key, each.deleted) for each in deleted} == {
+        (*stray, True) for stray in strays
+    }
+    assert open_still in {each.upload_id for each in deleted}
+    assert (s3.read(lost), s3.read(late), s3.read(kept)) == (None, None, JPEG)
+    assert s3.open_multiparts(kept) == []
+    listed = s3.client.list_objects_v2(Bucket=s3.name, Prefix=f"site/{corner}/")["Contents"]
+    assert {each["Key"] for each in listed} == {kept.key, theirs, forged, copied}
+    assert list(lifecycle.reconcile(destination=corner)) == []
+
+
+@pytest.mark.usefixtures("films")
+def test_reconcile_leaves_alone_what_is_under_way(
+    alice: App, corner: str, settings: Any, s3: Bucket
+) -> None:
+    settings.S3DIRECT_UPLOADS["DESTINATIONS"]["films"] = {
+        **settings.S3DIRECT_UPLOADS["DESTINATIONS"]["films"],
+        "PREFIX": f"{corner}/",
+    }
+    film = row(alice.begin_film())
+    sent = alice.begin(destination=corner).json()
+    alice.send(sent["request"])
+    cancelled = row(alice.upload(destination=corner))
+    alice.delete(str(cancelled.pk))
+    assert list(lifecycle.reconcile(destination=corner, delete=True)) == []
+    assert s3.open_multiparts(film) == [film.multipart_upload_id]
+
+
+def test_reconcile_takes_nothing_that_is_young(
+    alice: App, corner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row(alice.upload(destination=corner)).delete()
+    monkeypatch.setattr("s3direct_uploads.lifecycle.reconciling.OLD_ENOUGH", DAY)
+    assert list(lifecycle.reconcile(destination=corner, delete=True)) == []
+
+
+def test_reconcile_walks_through_no_folder_twice(settings: Any, corner: str) -> None:
+    from s3direct_uploads.lifecycle.reconciling import _places
+
+    assert [prefix for _, prefix in _places(corner)] == [f"site/{corner}/"]
+    # The albums' hook may put them anywhere.
+    assert [prefix for _, prefix in _places("")] == ["site/"]
+    del settings.S3DIRECT_UPLOADS["DESTINATIONS"]["albums"]
+    assert [prefix for _, prefix in _places("")] == [
+        f"site/{corner}/",
+        "site/documents/",
+        "site/photos/",
+    ]
+
+
+# The command.
+
+
+def command(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("sweep_uploads", *arguments, stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
+def test_the_command_says_what_it_did(alice: App) -> None:
+    begun = alice.begin().json()
+    alice.send(begun["request"])
+    alice.begin()
+    assert command() == "Swept: nothing.\n"
+    age(2 * HOUR)
+    assert command("--dry-run") == "Due: 2 pending.\n"
+    assert command("--limit", "1", "--destination", "photos") == "Swept: 1 completed.\n"
+    assert command() == "Swept: 1 waiting.\n"
+    assert command("--dry-run") == "Due: nothing.\n"
+
+
+def test_the_command_reconciles(alice: App, corner: str) -> None:
+    upload = row(alice.upload(destination=corner))
+    there = ["--reconcile", "--destination", corner]
+    Upload.objects.update(completed_at=timezone.now() - 2 * DAY)
+    assert command(*there) == "Reconciled: 1 uploads completed and never attached.\n"
+    upload.delete()
+    said = f"object {upload.bucket} {upload.key} {len(JPEG)}\n"
+    assert command(*there) == f"stray {said}Reconciled: 1 stray objects.\n"
+    assert command(*there, "--delete", "--dry-run").startswith("stray object")
+    assert command(*there, "--delete") == f"deleted {said}Reconciled: 1 deleted objects.\n"
+    assert command(*there) == "Reconciled: nothing.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--delete"], ["--limit", "0"], ["--loop", "0"], ["--reconcile", "--destination", "none"]],
+)
+@pytest.mark.django_db
+def test_the_command_refuses(arguments: list[str]) -> None:
+    with pytest.raises(CommandError):
+        command(*arguments)
+
+
+# What the log says.
+
+
+def test_each_transition_is_one_record(
+    alice: App, s3: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "s3direct_uploads")
+    begun = alice.begin().json()
+    alice.send(begun["request"])
+    alice.confirm(begun["id"])
+    alice.confirm(begun["id"])
+    alice.delete(begun["id"])
+    alice.begin()
+    age(3 * DAY)
+    sweep()
+    ours = [vars(each) for each in caplog.records if hasattr(each, "upload_id")]
+    said = [(each["from"], each["to"], each["cause"]) for each in ours]
+    assert said == [
+        (None, "pending", "client"),
+        ("pending", "completed", "client"),
+        ("completed", "deleted", "client"),
+        (None, "pending", "client"),
+        ("pending", "expired", "sweep"),
+    ]
+    assert (ours[0]["upload_id"], ours[0]["destination"]) == (begun["id"], "photos")
+    assert 0 <= ours[0]["duration"] < 60
+    assert round(ours[-1]["duration"]) == 3 * DAY.total_seconds()
+    for each in ours:
+        assert "http" not in each["message"]
