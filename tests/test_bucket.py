@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
 from storages.backends import s3 as django_storages
 
 from s3direct_uploads.bucket import Bucket, find_bucket, get_bucket
-from s3direct_uploads.exceptions import BucketUnavailable, ObjectMissing, StorageNotS3
+from s3direct_uploads.exceptions import (
+    BucketMisconfigured,
+    BucketUnavailable,
+    ObjectMissing,
+    StorageNotS3,
+)
 from s3direct_uploads.storage import S3Storage
 
 from .conftest import App, row
@@ -257,3 +265,123 @@ def test_an_unreachable_s3_is_named_without_its_url(
         get_bucket("default").head("k")
     assert "EndpointConnectionError" in caplog.text
     assert "X-Amz" not in caplog.text
+
+
+# What S3 refuses until somebody mends it, told apart from what passes by itself.
+
+
+@pytest.fixture
+def answering(s3: Seen) -> Iterator[Callable[..., None]]:
+    """From then on S3 answers so, whatever it is asked."""
+    events = get_bucket("default")._client.meta.events
+
+    def answering(status: int, code: str = "", date: datetime | None = None) -> None:
+        def answer(event_name: str, **_: Any) -> Any:
+            if status == 301 and "HeadBucket" in event_name:
+                return None  # by which botocore finds out where the bucket is
+            body = BytesIO(f"<Error><Code>{code}</Code></Error>".encode() if code else b"")
+            body.stream = lambda: iter([body.getvalue()])  # type: ignore[attr-defined]
+            headers = HTTPHeaders()
+            if date:
+                headers["Date"] = format_datetime(date, usegmt=True)
+            return AWSResponse("http://s3", status, headers, body)
+
+        events.register("before-send.s3", answer, unique_id="answering")
+
+    yield answering
+    events.unregister("before-send.s3", unique_id="answering")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (403, "", "s3:ListBucket"),
+        (403, "InvalidAccessKeyId", "access_key"),
+        (403, "SignatureDoesNotMatch", "secret_key"),
+        (403, "RequestTimeTooSkewed", "clock"),
+        (400, "AuthorizationHeaderMalformed", "region_name"),
+        (301, "PermanentRedirect", "region_name"),
+        (404, "NoSuchBucket", "bucket_name"),
+    ],
+)
+def test_what_has_to_be_mended_is_one_line_that_says_how(
+    answering: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    code: str,
+    hint: str,
+) -> None:
+    answering(status, code)
+    with pytest.raises(BucketMisconfigured) as raised:
+        get_bucket("default").abort_multiparts("site/a")
+    assert raised.value.code == "bucket_unavailable"
+    [record] = [each for each in caplog.records if each.name == "s3direct_uploads"]
+    assert hint in record.getMessage()
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown")])
+def test_what_passes_by_itself_is_tried_twice(
+    answering: Callable[..., None], s3_calls: list[str], status: int, code: str
+) -> None:
+    answering(status, code)
+    tries: list[str] = []
+    events = get_bucket("default")._client.meta.events
+    events.register("request-created.s3", lambda **_: tries.append("try"), unique_id="tries")
+    try:
+        with pytest.raises(BucketUnavailable) as raised:
+            get_bucket("default").head("site/a")
+    finally:
+        events.unregister("request-created.s3", unique_id="tries")
+    assert type(raised.value) is BucketUnavailable
+    assert tries == ["try", "try"]
+
+
+@pytest.mark.parametrize(
+    ("off", "said"),
+    [
+        (timedelta(0), ""),
+        (timedelta(seconds=-50), ""),
+        (timedelta(minutes=-10), "600 s ahead of S3's"),
+        (timedelta(minutes=10), "behind S3's"),
+    ],
+)
+def test_a_clock_that_is_off_is_said_once_an_hour(
+    answering: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    off: timedelta,
+    said: str,
+) -> None:
+    monkeypatch.setattr("s3direct_uploads.bucket._skew_was_logged", float("-inf"))
+    answering(404, date=datetime.now(UTC) + off)
+    for _ in range(3):
+        with pytest.raises(ObjectMissing):
+            get_bucket("default").head("site/a")
+    lines = [each for each in caplog.messages if "clock" in each]
+    assert len(lines) == bool(said)
+    assert said in "".join(lines)
+
+
+def test_a_404_is_believed_only_where_the_bucket_is(
+    s3: Seen, storage_options: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    get_bucket("default").probe()
+    storage_options(bucket_name="no-such-bucket")
+    with pytest.raises(ObjectMissing):
+        get_bucket("default").head("site/a")
+    with pytest.raises(BucketMisconfigured):
+        get_bucket("default").probe()
+    assert "bucket_name" in caplog.text
+
+
+def test_one_by_one_a_few_refusals_are_enough(
+    answering: Callable[..., None], s3_calls: list[str]
+) -> None:
+    answering(501, "NotImplemented")
+    bucket = get_bucket("default")
+    try:
+        keys = [f"site/{number}" for number in range(1000)]
+        assert bucket.delete_all(keys) == dict.fromkeys(keys, "bucket_unavailable")
+        assert s3_calls == ["DeleteObjects", *["DeleteObject"] * 3]
+    finally:
+        bucket._deletes_many = True

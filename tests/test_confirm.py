@@ -253,7 +253,7 @@ def test_a_refusal_by_s3_is_no_missing_object(
     monkeypatch.setattr(get_bucket("default")._client, "head_object", refuse)
     assert alice.confirm(id).json()["code"] == "bucket_unavailable"
     assert Upload.objects.get().status == "pending"
-    assert "S3 answered 403" in caplog.text
+    assert "S3 refuses HeadObject: 403 AccessDenied" in caplog.text
 
 
 def test_without_credentials_begin_leaves_no_row(

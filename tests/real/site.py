@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -293,12 +293,26 @@ class Site:
                 self.database.close()
                 _drop_database(self.database_url)
 
-    def manage(self, *command: str) -> None:
-        subprocess.run(
+    def manage(self, *command: str) -> str:
+        """What it says."""
+        return subprocess.run(
             [sys.executable, "manage.py", *command, "--verbosity", "0"],
             cwd=ROOT,
             env=self.env,
             check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
+    def sweep(self) -> str:
+        return self.manage("sweep_uploads")
+
+    def let_pass(self, *, hours: int) -> None:
+        """To the uploads it is that much later."""
+        times = ("created_at", "url_expires_at", "expires_at", "due_at", "completed_at")
+        earlier = ", ".join(f"{name} = {name} - %(by)s" for name in times)
+        self.database.execute(
+            f"UPDATE s3direct_uploads_upload SET {earlier}", {"by": timedelta(hours=hours)}
         )
 
     def wait_for(self, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -184,6 +184,30 @@ def test_a_lost_answer_of_the_wall(alice: Visitor, site: Site) -> None:
     assert alice.row().attached_at
 
 
+def test_a_tab_that_is_closed_before_it_confirms(alice: Visitor, site: Site) -> None:
+    beach = alice.make_photo("beach.jpg")
+    confirm = site.web.hold("POST", "/confirm/")
+    alice.add(beach)
+    assert confirm.held.wait(10)
+    alice.page.close()
+    assert site.s3.statuses("PUT") == [200]
+    assert site.sweep() == "Swept: nothing.\n"
+    assert alice.row().status == "pending"
+
+    site.let_pass(hours=2)
+    assert site.sweep() == "Swept: 1 completed.\n"
+    row = alice.row()
+    assert (row.status, row.attached_at) == ("completed", None)
+    assert site.read(row) == beach.read_bytes()
+    # What the tab had still said comes late, and changes nothing.
+    confirm.released.set()
+    deadline = time.monotonic() + 10
+    while site.web.statuses("POST", "/confirm/") != [200] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert site.web.statuses("POST", "/confirm/") == [200]
+    assert alice.row() == row
+
+
 def test_a_bucket_that_does_not_allow_the_page(alice: Visitor, site: Site) -> None:
     beach = alice.make_photo("beach.jpg")
     site.allow("https://elsewhere.example.com")
