@@ -256,21 +256,22 @@ def test_a_deleted_object_goes_once_its_key_has_closed_and_its_row_in_the_end(
     assert not Upload.objects.exists()
 
 
-def test_every_version_goes(alice: App, s3: Bucket) -> None:
+def test_every_version_goes(
+    make_user: Callable[..., Any], s3: Bucket, storage_options: Callable[..., None]
+) -> None:
+    s3.name = f"versions-{uuid.uuid4().hex}"
+    s3.client.create_bucket(Bucket=s3.name)
     s3.client.put_bucket_versioning(Bucket=s3.name, VersioningConfiguration={"Status": "Enabled"})
-    try:
-        upload = row(alice.upload())
-        alice.delete(str(upload.pk))
-        s3.write(upload, JPEG[::-1])
-        age(5 * HOUR)
-        assert sweep() == {"cleaned": 1}
-        left = s3.client.list_object_versions(Bucket=s3.name, Prefix=upload.key)
-        assert not left.get("Versions")
-        assert not left.get("DeleteMarkers")
-    finally:
-        s3.client.put_bucket_versioning(
-            Bucket=s3.name, VersioningConfiguration={"Status": "Suspended"}
-        )
+    storage_options(bucket_name=s3.name)
+    alice = App(make_user())
+    upload = row(alice.upload())
+    alice.delete(str(upload.pk))
+    s3.write(upload, JPEG[::-1])
+    age(5 * HOUR)
+    assert sweep() == {"cleaned": 1}
+    left = s3.client.list_object_versions(Bucket=s3.name, Prefix=upload.key)
+    assert not left.get("Versions")
+    assert not left.get("DeleteMarkers")
 
 
 def test_a_thousand_objects_are_deleted_by_one_request(
