@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import signal
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -593,6 +598,33 @@ def test_the_command_reconciles(alice: App, corner: str) -> None:
     assert command(*there, "--delete", "--dry-run").startswith("stray object")
     assert command(*there, "--delete") == f"deleted {said}Reconciled: 1 deleted objects.\n"
     assert command(*there) == "Reconciled: nothing.\n"
+
+
+def test_in_a_loop_it_goes_on_whatever_happens_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "example_project.settings",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+    }
+
+    def manage(*command: str) -> list[str]:
+        return [sys.executable, "manage.py", *command]
+
+    with subprocess.Popen(
+        manage("sweep_uploads", "--loop", "0.1"),
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert "The sweep failed: OperationalError: no such table" in process.stdout.readline()
+        subprocess.run(manage("migrate", "--verbosity", "0"), env=environment, check=True)
+        while "failed" in (line := process.stdout.readline()):
+            pass
+        assert [line, process.stdout.readline()] == ["Swept: nothing.\n"] * 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
 
 
 @pytest.mark.parametrize(
