@@ -11,7 +11,7 @@ class S3DirectUploadsConfig(AppConfig):
     def ready(self) -> None:
         from django.core.checks import register
 
-        from . import checks
+        from . import checks, lifecycle  # noqa: F401  # the latter hears of rows that are deleted
 
         register(checks.check_settings)
         register(checks.check_destinations)

@@ -254,11 +254,16 @@ class Upload(models.Model):
 class Usage(models.Model):
     """What one owner has in one destination that sets a limit; kept in step with the rows.
 
-    A row of its own, since a SUM grows with the table, and a lock on the owner's row would hold up
+    Where it is missing, the owner's next begin counts the rows. A row of its own, since a SUM grows with the table, and a lock on the owner's row would hold up
     every INSERT of the host that refers to it.
     """
 
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        db_index=False,  # the unique constraint's begins with it
+        related_name="+",
+    )
     destination = models.CharField(max_length=63)
     pending = models.BigIntegerField(default=0, help_text="Uploads.")
     total_size = models.BigIntegerField(

@@ -16,7 +16,7 @@ from .operations import (
     sign_parts,
     store,
 )
-from .quotas import recount
+from .quotas import limited, recount
 from .reconciling import Stray, reconcile, unattached
 from .settling import confirm
 from .sweeping import due, sweep, sweep_batches
@@ -29,6 +29,7 @@ __all__ = [
     "confirm",
     "due",
     "is_safe_inline",
+    "limited",
     "list_parts",
     "never_atomic",
     "presign_download",

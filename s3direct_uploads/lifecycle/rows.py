@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from s3direct_uploads.bucket import Bucket, find_bucket
@@ -31,16 +31,23 @@ def move(
     **changes: Any,
 ) -> bool:
     """One UPDATE, if the row is still as ``upload`` has it; if not, ``upload`` becomes as it is."""
-    as_read = Upload.objects.using(database()).filter(
-        pk=upload.pk, status=upload.status, **(unchanged or {})
-    )
-    with _in_step_with_usage([upload]):
-        if not as_read.update(**changes):
-            upload.refresh_from_db(using=database())
+    status = upload.status
+    while True:
+        as_read = Upload.objects.using(database()).filter(
+            pk=upload.pk, status=status, counted=upload.counted, **(unchanged or {})
+        )
+        with quotas.in_step([upload], changes):
+            moved = as_read.update(**changes)
+            if moved:
+                quotas.follow([upload], changes)
+        if moved:
+            _take_over(upload, changes, cause)
+            return True
+        counted = upload.counted
+        upload.refresh_from_db(using=database())
+        if upload.counted == counted:
             return False
-        quotas.follow([upload], changes)
-    _take_over(upload, changes, cause)
-    return True
+        # It was counted meanwhile, or is no more, which is no reason not to move it.
 
 
 def move_claimed(
@@ -60,8 +67,10 @@ def move_claimed(
     rows = Upload.objects.using(database())
     claims = {upload.due_at for upload in uploads}
     named = {upload.pk: upload for upload in uploads}
-    with _in_step_with_usage(uploads):
-        as_claimed = rows.filter(pk__in=named, due_at__in=claims, **(unchanged or {}))
+    counted = {upload.pk for upload in uploads if upload.counted}
+    as_read = Q(pk__in=counted, counted=True) | Q(pk__in=named.keys() - counted, counted=False)
+    with quotas.in_step(uploads, changes):
+        as_claimed = rows.filter(as_read, due_at__in=claims, **(unchanged or {}))
         if as_claimed.update(**changes) < len(named):
             ours = rows.filter(pk__in=named, due_at=changes["due_at"]).values_list("pk", flat=True)
             named = {pk: named[pk] for pk in ours}
@@ -69,11 +78,6 @@ def move_claimed(
     for upload in named.values():
         _take_over(upload, changes, cause)
     return list(named.values())
-
-
-def _in_step_with_usage(uploads: Collection[Upload]) -> AbstractContextManager[Any]:
-    counted = any(upload.counted for upload in uploads)
-    return transaction.atomic(using=database()) if counted else nullcontext()
 
 
 def _take_over(upload: Upload, changes: Mapping[str, Any], cause: str) -> None:
@@ -114,9 +118,10 @@ def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: An
 def forget(upload: Upload) -> None:
     """Delete a row of which no signature has left, unless another begin has it in hand."""
     idle = {"status": Status.PENDING, "busy_until": None, "multipart_upload_id": ""}
-    with _in_step_with_usage([upload]):
-        if Upload.objects.using(database()).filter(pk=upload.pk, **idle).delete()[0]:
-            quotas.follow([upload], {"status": None, "counted": False})
+    with transaction.atomic(using=database()), quotas.in_step([upload], quotas.GONE):
+        rows = Upload.objects.using(database()).select_for_update()
+        for idle_row in rows.filter(pk=upload.pk, **idle):
+            idle_row.delete(using=database())
 
 
 def lease(upload: Upload, length: timedelta) -> bool:

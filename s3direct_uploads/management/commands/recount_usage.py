@@ -1,0 +1,34 @@
+"""manage.py recount_usage: hold what is counted of each owner against the rows."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from s3direct_uploads import conf, lifecycle
+
+
+class Command(BaseCommand):
+    help = (
+        "Count anew what each owner has in the destinations that set a limit, and correct what is "
+        "counted wrongly. Uploads may go on meanwhile."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--destination", default="", metavar="D", help="that one's alone")
+
+    def handle(self, *, destination: str, **options: Any) -> None:
+        limited = lifecycle.limited()
+        known = limited | set(conf.destinations())
+        if destination and destination not in known:
+            listed = ", ".join(sorted(known))
+            raise CommandError(f"There is no destination {destination!r}; there are {listed}.")
+        for name in [destination] if destination else sorted(limited):
+            corrections = [corrected for _, corrected in lifecycle.recount(name)]
+            self.stdout.write(
+                f"{name}: {len(corrections)} owners counted, {sum(corrections)} corrected."
+            )
+        if not destination and not limited:
+            self.stdout.write("No destination has a limit.")
