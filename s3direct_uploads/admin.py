@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.contrib.auth import get_user_model
+from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
@@ -24,13 +24,14 @@ from django.utils.timesince import timesince
 from . import conf, lifecycle
 from .destinations import format_size
 from .exceptions import BucketUnavailable, UploadError
-from .models import Upload
+from .models import Upload, Usage
 
 if TYPE_CHECKING:  # Django's classes are generic only in their stubs
     _Paginator = Paginator[Upload]
     _ModelAdmin = admin.ModelAdmin[Upload]
+    _UsageAdmin = admin.ModelAdmin[Usage]
 else:
-    _Paginator, _ModelAdmin = Paginator, admin.ModelAdmin
+    _Paginator, _ModelAdmin, _UsageAdmin = Paginator, admin.ModelAdmin, admin.ModelAdmin
 
 MOST_COUNTED = 10_000  # rows; to page further is to search badly
 MOST_AT_ONCE = 50  # uploads of one action: S3 is waited for at each, and a request has its end
@@ -53,10 +54,20 @@ class DestinationFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [(name, name) for name in conf.destinations()]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Upload]) -> QuerySet[Upload]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         # Nothing else that a URL may say: PostgreSQL fails at a NUL.
         known = self.value() in conf.destinations()
         return queryset.filter(destination=self.value()) if known else queryset
+
+
+def owners_named(username: str) -> list[Any]:
+    """Fetched, at most one: an OR over a subquery would use no index."""
+    user_model = get_user_model()
+    try:  # a username may be a number elsewhere
+        owners = user_model._default_manager.filter(**{user_model.USERNAME_FIELD: username})
+    except ValueError:
+        return []
+    return list(owners.values_list("pk", flat=True))
 
 
 @admin.register(Upload)
@@ -74,9 +85,9 @@ class UploadAdmin(_ModelAdmin):
     show_facets = admin.ShowFacets.NEVER  # they count the whole table
     paginator = BoundedPaginator
     actions = ["confirm_again", "cancel"]
-    readonly_fields = ["preview", "exact_size", "age"]
+    readonly_fields = ["preview", "exact_size", "age", "in_usage"]
     fieldsets = [
-        (None, {"fields": ["preview", "status", "reason", "owner", "age", "context"]}),
+        (None, {"fields": ["preview", "status", "reason", "owner", "age", "in_usage", "context"]}),
         ("Declared", {"fields": ["filename", "content_type", "exact_size"]}),
         ("Checksum", {"fields": ["checksum_algorithm", "checksum"], "classes": ["collapse"]}),
         ("Where", {"fields": ["destination", "storage", "bucket", "key", "object_parameters"]}),
@@ -110,6 +121,10 @@ class UploadAdmin(_ModelAdmin):
     @admin.display(description="age")
     def age(self, upload: Upload) -> str:
         return timesince(upload.created_at, depth=1)
+
+    @admin.display(description="in its owner's usage")
+    def in_usage(self, upload: Upload) -> str:
+        return "until its object is gone" if upload.counted else "no"
 
     @admin.display(description="object")
     def preview(self, upload: Upload) -> SafeString | str:
@@ -159,14 +174,7 @@ class UploadAdmin(_ModelAdmin):
             return queryset, False
         if len(term) > LONGEST_TERM:
             return queryset.none(), False
-        found = Q(filename__startswith=term) | Q(key=term)
-        user_model = get_user_model()
-        try:  # a username may be a number elsewhere
-            owners = user_model._default_manager.filter(**{user_model.USERNAME_FIELD: term})
-        except ValueError:
-            owners = user_model._default_manager.none()
-        # Fetched first: an OR over a subquery would use no index.
-        found |= Q(owner__in=list(owners.values_list("pk", flat=True)))
+        found = Q(filename__startswith=term) | Q(key=term) | Q(owner__in=owners_named(term))
         try:
             found |= Q(pk=UUID(term))
         except ValueError:
@@ -224,3 +232,40 @@ class UploadAdmin(_ModelAdmin):
                 self.log_change(request, upload, f"{before} → {upload.status}")
         if count:
             self.message_user(request, f"{count} {done}.", messages.SUCCESS)
+
+
+@admin.register(Usage)
+class UsageAdmin(_UsageAdmin):
+    list_display = ["owner", "destination", "pending", "human_size"]
+    list_display_links = None
+    list_filter = [DestinationFilter]
+    list_select_related = ["owner"]
+    ordering = ["-id"]
+    sortable_by = ()
+    search_fields = ["owner"]  # shows the box
+    search_help_text = "The whole username."
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = BoundedPaginator
+
+    @admin.display(description="total size")
+    def human_size(self, usage: Usage) -> str:
+        return format_size(usage.total_size).replace(" ", "\N{NO-BREAK SPACE}")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Usage], search_term: str
+    ) -> tuple[QuerySet[Usage], bool]:
+        term = search_term.strip()
+        return (queryset.filter(owner__in=owners_named(term)) if term else queryset), False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Usage | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Usage | None = None) -> bool:
+        """With its owner, whose page asks here as well; alone it would only be counted anew."""
+        owner = get_user_model()._meta
+        may_delete = f"{owner.app_label}.{get_permission_codename('delete', owner)}"
+        return obj is not None and request.user.has_perm(may_delete)

@@ -254,8 +254,8 @@ class Upload(models.Model):
 class Usage(models.Model):
     """What one owner has in one destination that sets a limit; kept in step with the rows.
 
-    Where it is missing, the owner's next begin counts the rows. A row of its own, since a SUM grows with the table, and a lock on the owner's row would hold up
-    every INSERT of the host that refers to it.
+    Where it is missing, its owner's next begin counts the rows. A row of its own, since a SUM grows
+    with the table, and a lock on the owner's would hold up every INSERT that refers to it.
     """
 
     owner = models.ForeignKey(

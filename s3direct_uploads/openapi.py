@@ -350,7 +350,8 @@ def _build_error(ref: Callable[[Component], JSON]) -> JSON:
                 "type": "array",
                 "items": each,
                 "description": "Of an `invalid` request; of `parts_incomplete`, with the codes "
-                "`missing`, `wrong_size` and `replaced`, each with its `part_numbers`.",
+                "`missing`, `wrong_size` and `replaced`, each with its `part_numbers`; of "
+                "`quota_exceeded` and `too_many_pending`, with what is `left`.",
             },
             "upload": _described(ref(UPLOAD), "As it is after the error."),
             "retry_after": SECONDS,
@@ -514,10 +515,44 @@ ERROR_EXAMPLES: dict[str, tuple[str, JSON]] = {
     ),
     "not_completed": ("This upload is pending.", {"upload": PENDING_EXAMPLE}),
     "already_attached": ("This upload is in use.", {"upload": COMPLETED_EXAMPLE}),
+    "quota_exceeded": (
+        "256 KiB of 1 GiB are left.",
+        {
+            "errors": [
+                {
+                    "field": "destination",
+                    "code": "quota_exceeded",
+                    "detail": "256 KiB of 1 GiB are left.",
+                    "params": {
+                        "max_total_size": 1024**3,
+                        "total_size": 1024**3 - 256 * 1024,
+                        "left": 256 * 1024,
+                    },
+                }
+            ]
+        },
+    ),
+    "too_many_pending": (
+        "At most 20 uploads at once: finish or cancel one.",
+        {
+            "errors": [
+                {
+                    "field": "destination",
+                    "code": "too_many_pending",
+                    "detail": "At most 20 uploads at once: finish or cancel one.",
+                    "params": {"max_pending": 20, "pending": 20, "left": 0},
+                }
+            ],
+            "retry_after": 5,
+        },
+    ),
     "bucket_unavailable": ("S3 cannot be reached; try again later.", {"retry_after": 5}),
     "storage_not_s3": ("The storage 'default' is not on S3.", {"retry_after": 5}),
     "misconfigured": ("Uploads are not set up correctly here.", {"retry_after": 5}),
 }
+
+
+WITH_ERRORS = {"invalid", "parse_error", "parts_incomplete", "quota_exceeded", "too_many_pending"}
 
 
 def _meanings(error: type[UploadError]) -> Iterator[tuple[str, str]]:
@@ -554,7 +589,7 @@ def _error(status: int, codes: tuple[str, ...], invalid: tuple[JSON, ...]) -> Op
         narrow["required"] = ["upload"]
     if status in (429, 503):
         narrow["required"] = ["retry_after"]
-    if status != 400 and "parts_incomplete" not in codes:
+    if not WITH_ERRORS & set(codes):
         narrow["properties"]["errors"] = {"type": "array", "maxItems": 0}
     return OpenApiResponse(
         {"allOf": [{"$ref": f"#/components/schemas/{ERROR.name}"}, narrow]},
@@ -708,10 +743,12 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                 },
                 {
                     400: ("invalid", "parse_error"),
+                    403: (*ANY_CALL[403], "quota_exceeded"),
                     409: ("idempotency_key_reused",),
                     410: ("not_pending",),
                     413: ("request_too_large",),
                     415: ("unsupported_media_type",),
+                    429: (*ANY_CALL[429], "too_many_pending"),
                     503: ("bucket_unavailable", "storage_not_s3", "misconfigured"),
                 },
                 TOO_LARGE,

@@ -294,6 +294,16 @@ DESTINATION: list[tuple[str, Any]] = [
     ("E026", {**RIGHT, "PART_SIZE": 16.0 * 1024**2}),
     ("E026", {**RIGHT, "PART_SIZE": True}),
     ("E026", {**RIGHT, "PART_SIZE": None}),
+    ("E036", {**RIGHT, "MAX_PENDING": 0}),
+    ("E036", {**RIGHT, "MAX_PENDING": -1}),
+    ("E036", {**RIGHT, "MAX_PENDING": "20"}),
+    ("E036", {**RIGHT, "MAX_PENDING": 1.5}),
+    ("E036", {**RIGHT, "MAX_PENDING": True}),
+    ("E036", {**RIGHT, "MAX_PENDING": 2**63}),
+    ("E037", {**RIGHT, "MAX_TOTAL_SIZE": 0}),
+    ("E037", {**RIGHT, "MAX_TOTAL_SIZE": "10 GB"}),
+    ("E037", {**RIGHT, "MAX_TOTAL_SIZE": 1e9}),
+    ("E037", {**RIGHT, "MAX_TOTAL_SIZE": 2**63}),
 ]
 
 
@@ -350,11 +360,11 @@ def test_a_long_name_does_no_harm_where_the_prefix_is_another(
 
 
 def test_every_mistake_of_a_destination_is_named_at_once(find: Find, settings: Any) -> None:
-    keys = ("ACL", "PREFIX", "MIN_SIZE", "PERMISSION", "PART_SIZE")
+    keys = ("ACL", "PREFIX", "MIN_SIZE", "PERMISSION", "PART_SIZE", "MAX_PENDING")
     wrong = {**RIGHT, **dict.fromkeys(keys, "x")}
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": wrong}, "SWEEP_GRACE": "x"}
     found = sorted(str(each.id)[-4:] for each in find())
-    assert found == ["E010", "E011", "E013", "E015", "E016", "E026"]
+    assert found == ["E010", "E011", "E013", "E015", "E016", "E026", "E036"]
 
 
 # What is wrong with the storage of a destination.

@@ -377,6 +377,21 @@ def provoke_reused(app: App) -> Any:
     return app.begin(headers={"Idempotency-Key": "one"}, size=1)
 
 
+def begin_within(app: App, **limit: int) -> Any:
+    photos = {"MAX_SIZE": 1024, "CONTENT_TYPES": ["image/*"], **limit}
+    with override_settings(S3DIRECT_UPLOADS={"DESTINATIONS": {"photos": photos}}):
+        app.begin()
+        return app.begin()
+
+
+def provoke_full(app: App) -> Any:
+    return begin_within(app, MAX_TOTAL_SIZE=len(JPEG) + 1)
+
+
+def provoke_too_many(app: App) -> Any:
+    return begin_within(app, MAX_PENDING=1)
+
+
 def provoke_late_mismatch(app: App) -> Any:
     begun = app.begin().json()
     app.send(begun["request"], JPEG, **{"Content-Encoding": "gzip"})
@@ -457,6 +472,8 @@ def provoke_late_mismatch_in_parts(app: App) -> Any:
         (lambda app: app.begin(size=-1), "begin_upload", 400, "invalid"),
         (lambda app: app.begin(checksum={"algorithm": "X"}), "begin_upload", 400, "invalid"),
         (lambda app: app.begin(size=10**8, multipart=1), "begin_upload", 400, "invalid"),
+        (provoke_full, "begin_upload", 403, "quota_exceeded"),
+        (provoke_too_many, "begin_upload", 429, "too_many_pending"),
         (provoke_reused, "begin_upload", 409, "idempotency_key_reused"),
         (provoke_cancelled_meanwhile, "begin_upload", 410, "not_pending"),
         (provoke_too_large, "begin_upload", 413, "request_too_large"),
