@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import cache, partial
 from math import inf
+from random import choice, random, randrange
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -24,9 +26,16 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle, signals
-from s3direct_uploads.exceptions import NotCompleted, NotPending, ObjectMissing
-from s3direct_uploads.models import Upload
-from tests.conftest import JPEG, LAST, App, Bucket, begin_last_part, row
+from s3direct_uploads.bucket import Bucket as OurBucket
+from s3direct_uploads.exceptions import (
+    BucketUnavailable,
+    NotCompleted,
+    NotPending,
+    ObjectMissing,
+)
+from s3direct_uploads.lifecycle import settling
+from s3direct_uploads.models import Upload, Usage
+from tests.conftest import FILMS, JPEG, LAST, App, Bucket, begin_last_part, row
 from tests.models import Photo
 
 pytestmark = [pytest.mark.race, pytest.mark.django_db(transaction=True)]
@@ -703,6 +712,181 @@ def test_a_stale_row_is_never_attached(alice: App, s3: Bucket) -> None:
     assert all(at_once([partial(claim, upload) for upload in stale]))
     assert Upload.objects.get(pk=id).attached_at is None
     assert s3.read(stale[0]) == JPEG
+
+
+# Quotas: of many at once as many pass as there is room for, and usage says what the rows say.
+
+
+@pytest.fixture
+def limit(settings: Any) -> Callable[..., None]:
+    """Set limits in photos and films, where there are none."""
+
+    def limit(**limits: int) -> None:
+        photos = {"MAX_SIZE": 1024, "CONTENT_TYPES": ["image/*"], **limits}
+        both = {"photos": photos, "films": {**FILMS, **limits}}
+        settings.S3DIRECT_UPLOADS = {"DESTINATIONS": both}
+
+    return limit
+
+
+def counted(destination: str = "photos") -> tuple[int, int]:
+    """Uploads pending and bytes in all, as the rows say."""
+    rows = Upload.objects.filter(destination=destination, counted=True)
+    sizes = rows.values_list("size", flat=True)
+    return rows.filter(status="pending").count(), sum(sizes)
+
+
+def used(app: App, destination: str = "photos") -> tuple[int, int]:
+    usage = Usage.objects.get(owner=app.user, destination=destination)
+    return usage.pending, usage.total_size
+
+
+@pytest.mark.parametrize("before", [0, 5])
+@pytest.mark.parametrize(
+    ("key", "each", "refused"), [("MAX_PENDING", 1, 429), ("MAX_TOTAL_SIZE", len(JPEG), 403)]
+)
+def test_fifty_begins_for_the_last_ten_places(
+    alice: App,
+    crowd: Callable[[int], list[App]],
+    limit: Callable[..., None],
+    before: int,
+    key: str,
+    each: int,
+    refused: int,
+) -> None:
+    for _ in range(before):
+        alice.begin()  # without a limit yet: the first of the fifty counts them
+    limit(**{key: (before + 10) * each})
+
+    answers = at_once([app.begin for app in crowd(50)])
+
+    assert sorted(codes(answers)) == [201] * 10 + [refused] * 40
+    left = {
+        each.json()["errors"][0]["params"]["left"] for each in answers if each.status_code != 201
+    }
+    assert left == {0}
+    assert Upload.objects.count() == before + 10
+    assert used(alice) == counted() == (before + 10, (before + 10) * len(JPEG))
+    # And for the one place that is free again, with what is taken by repeating.
+    cancelled = next(each for each in answers if each.status_code == 201).json()["id"]
+    assert alice.delete(cancelled).status_code == 204
+    if key == "MAX_TOTAL_SIZE":
+        Upload.objects.filter(pk=cancelled).update(url_expires_at=timezone.now() - 2 * GRACE)
+        settling.delete_object(Upload.objects.get(pk=cancelled))
+    keyed = [partial(app.begin, {"Idempotency-Key": "one"}) for app in crowd(20)]
+    assert codes(at_once(keyed)) == [201] * 20
+    assert alice.begin().status_code == refused
+    assert Upload.objects.count() == before + 11
+    assert used(alice) == counted()
+
+
+def test_everything_at_once_and_usage_says_what_the_rows_say(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    limit: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A deadlock would be a 500, which the test's client raises."""
+    limit(MAX_PENDING=6, MAX_TOTAL_SIZE=40 * 1024**2)
+    create = OurBucket.create_multipart
+
+    def fail_often(*args: Any, **kwargs: Any) -> str:
+        if random() < 0.6:
+            raise BucketUnavailable("S3 is away.")
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(OurBucket, "create_multipart", fail_often)
+    seen = Counter[tuple[str, int]]()
+
+    def one_of_mine() -> str:
+        pks = Upload.objects.order_by("-id").values_list("pk", flat=True)[:8]
+        return str(choice([*pks, uuid4()]))
+
+    def age() -> None:
+        past = timezone.now() - 2 * GRACE
+        change(one_of_mine(), url_expires_at=past, due_at=past)
+
+    def delete_row() -> None:
+        Upload.objects.filter(pk=one_of_mine()).exclude(status="pending").delete()
+
+    def act(app: App) -> None:
+        key = {"Idempotency-Key": str(randrange(4)) + str(len(seen))}
+        calls: dict[str, Call] = {
+            "begin": app.begin,
+            "repeat": partial(app.begin, key),
+            "film": partial(app.begin_film, key),
+            "confirm": lambda: app.confirm(one_of_mine()),
+            "cancel": lambda: app.delete(one_of_mine()),
+            "upload": lambda: (
+                app.send(begun.json()["request"])
+                if (begun := app.begin()).status_code == 201
+                else None
+            ),
+            "age": age,
+            "sweep": lambda: lifecycle.sweep(limit=5),
+            "recount": lambda: [*lifecycle.recount("photos"), *lifecycle.recount("films")],
+            "delete": delete_row,
+        }
+        for _ in range(40):
+            name = choice([*calls, "cancel", "film", "film"])
+            answer = calls[name]()
+            seen[name, getattr(answer, "status_code", 0)] += 1
+
+    at_once([partial(act, app) for app in crowd(10)])
+
+    for destination in ("photos", "films"):
+        assert used(alice, destination) == counted(destination)
+        assert not any(corrected for _, corrected in lifecycle.recount(destination))
+    assert not [status for _, status in seen if status >= 500 and status != 503]
+    for each in (("begin", 201), ("begin", 429), ("cancel", 204), ("film", 503), ("confirm", 409)):
+        assert seen[each], (each, seen)
+
+
+def test_a_begin_that_fails_while_it_is_repeated(
+    alice: App,
+    s3: Bucket,
+    crowd: Callable[[int], list[App]],
+    limit: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One deletes the row whose key another is about to insert; both change the same usage."""
+    limit(MAX_PENDING=50)
+
+    def fail(*_: Any, **__: Any) -> str:
+        raise BucketUnavailable("S3 is away.")
+
+    monkeypatch.setattr(OurBucket, "create_multipart", fail)
+
+    def begin_often(app: App) -> set[int]:
+        return {app.begin_film({"Idempotency-Key": "one"}).status_code for _ in range(40)}
+
+    seen = at_once([partial(begin_often, app) for app in crowd(8)])
+
+    assert seen == [{503}] * 8
+    # A row may be left, which another begin had in hand as the first gave up: it is counted.
+    assert used(alice, "films") == counted("films")
+    assert used(alice, "films")[0] == Upload.objects.count() <= 1
+
+
+def test_an_owner_is_deleted_while_its_uploads_are_cancelled(
+    s3: Bucket, make_user: Callable[..., User], limit: Callable[..., None]
+) -> None:
+    limit(MAX_PENDING=6)
+    for lead in LEADS * 2:
+        app = App(make_user())
+        uploads = [row(app.begin()) for _ in range(5)]
+
+        def cancel(uploads: list[Upload] = uploads) -> None:
+            for upload in uploads:
+                lifecycle.cancel(upload)
+
+        assert app.user
+        two_at_once(app.user.delete, cancel, lead)
+
+        assert not Usage.objects.exists()
+        ends = Upload.objects.filter(pk__in=[upload.pk for upload in uploads])
+        assert [(each.status, each.owner) for each in ends] == [("cancelled", None)] * 5
 
 
 # In parts: one process at a time creates and completes.

@@ -28,7 +28,7 @@ class Command(BaseCommand):
         for name in [destination] if destination else sorted(limited):
             corrections = [corrected for _, corrected in lifecycle.recount(name)]
             self.stdout.write(
-                f"{name}: {len(corrections)} owners counted, {sum(corrections)} corrected."
+                f"{name}: owners counted: {len(corrections)}, corrected: {sum(corrections)}."
             )
         if not destination and not limited:
             self.stdout.write("No destination has a limit.")
