@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from .site import PASSWORD, ROOT, Row, Site
 
@@ -82,3 +85,49 @@ def test_connections_that_break(site: Site, tmp_path: Path) -> None:
     assert hashlib.sha256(body).digest() == hashlib.sha256(path.read_bytes()).digest()
     assert Counter(site.s3.statuses("PUT")) == {200: 4, 0: 2}
     assert site.open_multiparts(row) == []
+
+
+# What one owner may have.
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    limited = Site()
+    limited.env["DJANGO_SETTINGS_MODULE"] = "tests.real.limited_settings"
+    with limited.serving(tmp_path_factory.mktemp("limited") / "log") as site:
+        site.make_user("node")
+        yield site
+
+
+def test_there_is_no_room(limited: Site, tmp_path: Path) -> None:
+    path = tmp_path / "film.png"
+    path.write_bytes(bytes(1025))
+
+    error = upload(limited, path)["error"]
+
+    assert (error["step"], error["status"], error["code"]) == ("begin", 403, "quota_exceeded")
+    [told] = error["body"]["errors"]
+    assert told["params"] == {"max_total_size": 1024, "total_size": 0, "left": 1024}
+    assert limited.web.statuses("POST") == [403], "not tried again"
+    assert limited.rows("node") == []
+
+
+def test_too_many_at_once_are_waited_for(limited: Site, tmp_path: Path) -> None:
+    limited.web.mend()
+    path = tmp_path / "film.png"
+    path.write_bytes(bytes(5))
+    api, auth = f"{limited.url}/api/uploads/", ("node", PASSWORD)
+    declared = {"destination": "photos", "filename": "first.png", "size": 5}
+    first = requests.post(api, json=declared, auth=auth, timeout=10).json()["id"]
+
+    with ThreadPoolExecutor() as pool:
+        uploading = pool.submit(upload, limited, path)
+        while limited.web.statuses("POST") != [201, 429]:
+            assert not uploading.done(), uploading.result()
+            time.sleep(0.05)
+        assert requests.delete(f"{api}{first}/", auth=auth, timeout=10).status_code == 204
+        completed = uploading.result()
+
+    assert completed["status"] == "completed"
+    assert [row.status for row in limited.rows("node")] == ["cancelled", "completed"]
+    assert limited.web.statuses("POST") == [201, 429, 201, 200]

@@ -2,7 +2,7 @@
 //   node upload.mjs SITE USERNAME PASSWORD PATH [OPTIONS as JSON]
 import {openAsBlob} from "node:fs";
 import {basename} from "node:path";
-import {upload} from "../../s3direct_uploads/static/s3direct_uploads/upload.js";
+import {upload, UploadError} from "../../s3direct_uploads/static/s3direct_uploads/upload.js";
 
 const [site, username, password, path, options = "{}"] = process.argv.slice(2);
 const file = new File([await openAsBlob(path)], basename(path), {type: "image/png"});
@@ -16,6 +16,10 @@ const completed = await upload(file, {
   headers: {Authorization: `Basic ${btoa(`${username}:${password}`)}`},
   onProgress: (progress) => loaded.push(progress.loaded),
   ...JSON.parse(options),
+}).catch((error) => {
+  if (!(error instanceof UploadError)) throw error;
+  const {step, status, code, body} = error;
+  return {error: {step, status, code, body}};
 });
 clearInterval(watch);
 const isForward = loaded.every((each, index) => !index || each >= loaded[index - 1]);

@@ -1,0 +1,14 @@
+"""The example project, where one may have little."""
+
+from example_project.settings import *  # noqa: F403
+
+S3DIRECT_UPLOADS = {
+    "DESTINATIONS": {
+        "photos": {
+            "MAX_SIZE": 1024**3,
+            "CONTENT_TYPES": ["image/*"],
+            "MAX_PENDING": 1,
+            "MAX_TOTAL_SIZE": 1024,
+        },
+    },
+}
