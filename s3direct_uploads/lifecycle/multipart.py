@@ -45,6 +45,8 @@ def create_multipart(upload: Upload) -> None:
             parameters={**upload.object_parameters, "ContentType": upload.content_type},
             checksum_algorithm=upload.checksum_algorithm,
         )
+    except AnswerLost:
+        raise  # and the lease kept: S3 may be at it yet, and would do it beside another
     except (BucketUnavailable, ImproperlyConfigured):
         give_back(upload)
         raise

@@ -129,7 +129,11 @@ def begin(
         create_multipart(upload)
         return upload, _presign_first_parts(upload, expires)
     except (BucketUnavailable, ImproperlyConfigured) as error:
-        if upload.multipart_upload_id or isinstance(error, AnswerLost):
+        if isinstance(error, AnswerLost):
+            # S3 has, or will have, what only this row can find, and only once nothing is under way:
+            # whoever begins again gets another key in the bucket, and so another row.
+            bury(upload, Status.CANCELLED, idempotency_key=None)
+        elif upload.multipart_upload_id:
             # S3 has what only this row can find. Its key begins it again; without, nobody.
             if idempotency_key is None:
                 bury(upload, Status.CANCELLED)

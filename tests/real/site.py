@@ -62,9 +62,11 @@ class Fault:
 
     method: str
     path: str  # how it ends
-    kind: str  # "hold", "cut", "lose the answer", "refuse"
+    kind: str  # "hold", "cut", "lose the answer", "refuse"; "delay", "reset": nothing has passed
     after: int = 0
     refusal: bytes = b""
+    status: int = 403  # of a refusal
+    patience: float = 60  # seconds that it holds at most
     held: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -95,6 +97,10 @@ class Wire:
 
     def hold(self, method: str, path: str = "", *, after: int = 0) -> Fault:
         return self._fail(Fault(method, path, "hold", after))
+
+    def delay(self, method: str, path: str = "") -> Fault:
+        """Unlike ``hold``, the target hears nothing of it until it is released."""
+        return self._fail(Fault(method, path, "delay"))
 
     def cut(self, method: str, path: str = "", *, after: int = 0) -> Fault:
         return self._fail(Fault(method, path, "cut", after))
@@ -155,12 +161,17 @@ class WireHandler(BaseHTTPRequestHandler):
         wire.exchanges.append(exchange)
         fault = wire._fault_of(exchange)
         if fault and fault.kind == "refuse":
-            exchange.received = len(self.rfile.read(int(self.headers["Content-Length"])))
-            readable = [("Access-Control-Allow-Origin", self.headers["Origin"])]
-            self.send_answer(exchange, 403, readable, fault.refusal)
+            exchange.received = len(self.rfile.read(int(self.headers["Content-Length"] or 0)))
+            readable = [("Access-Control-Allow-Origin", self.headers["Origin"] or "*")]
+            self.send_answer(exchange, fault.status, readable, fault.refusal)
             return
         server = http.client.HTTPConnection(wire.target, timeout=60)
         try:
+            if fault and fault.kind == "delay":
+                fault.held.set()
+                fault.released.wait(fault.patience)
+            if fault and fault.kind == "reset":
+                raise Gone
             self.send_request(server, exchange, fault)
             answer = server.getresponse()
             status, headers, body = answer.status, answer.getheaders(), answer.read()
@@ -191,7 +202,7 @@ class WireHandler(BaseHTTPRequestHandler):
             if fault and exchange.received >= fault.after and not fault.held.is_set():
                 fault.held.set()
                 if fault.kind == "hold":
-                    fault.released.wait(60)
+                    fault.released.wait(fault.patience)
                 if fault.kind == "cut":
                     raise Gone
             if exchange.received == length:

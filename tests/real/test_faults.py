@@ -390,18 +390,25 @@ def test_begins_answer_is_lost(app: App, s3: Bucket, server: Server) -> None:
     assert_completed(app, s3, upload, server, body=FILM)
 
 
-def test_creates_answer_is_lost(app: App, s3: Bucket, server: Server) -> None:
-    server.s3.lose_answer("POST")
+@pytest.mark.parametrize("arrives", ["before", "after"])
+def test_creates_answer_is_lost(app: App, s3: Bucket, server: Server, arrives: str) -> None:
+    """It reaches S3 before the next begin does, or after: then it took too long."""
+    late = server.s3.delay("POST") if arrives == "after" else None
+    if late is None:
+        server.s3.lose_answer("POST")
     assert code(app.begin_film(headers=KEY)) == (503, "bucket_unavailable")
-    upload = Upload.objects.get()
-    assert (upload.status, upload.multipart_upload_id) == ("pending", "")
-    assert len(s3.open_multiparts(upload)) == 1
+    lost = Upload.objects.get()
+    assert (lost.status, lost.multipart_upload_id) == ("cancelled", "")
+    assert lost.due_at == lost.key_closes_at
 
     again = app.begin_film(headers=KEY)
-    assert (again.status_code, row(again)) == (201, upload)
-    upload.refresh_from_db()
-    assert s3.open_multiparts(upload) == [upload.multipart_upload_id]
-    assert server.s3.statuses("POST") == [0, 200]
+    upload = row(again)
+    assert (again.status_code, upload.status) == (201, "pending")
+    if late:
+        assert s3.open_multiparts(lost) == []
+        late.released.set()
+        wait_until(lambda: s3.open_multiparts(lost) != [])
+    assert len(s3.open_multiparts(lost)) == 1, "its row is due"
     assert app.send_parts(again.json()["multipart"]["parts"]) == [200, 200]
     assert app.confirm(str(upload.pk)).status_code == 200
     assert_completed(app, s3, upload, server, body=FILM)
