@@ -2,8 +2,9 @@
 
 ``upload_completed(sender=Upload, upload=, cause=)``
     ``cause`` is who noticed: "client", "event", "sweep" or "store". Where a process dies before its
-    handlers ran, the row is due to be announced again, by a sweep. So a handler may run twice for
-    one upload, if the process died inside the handlers or they ran for longer than five minutes.
+    handlers ran, the row is due to be announced again, by a sweep; unless it was deleted by then.
+    So a handler may run twice for one upload, if the process died inside the handlers, or right
+    after them before the row said so, or if they ran for longer than five minutes.
 ``upload_rejected``, ``upload_expired``, ``upload_cancelled`` ``(sender=Upload, upload=)``
     Sent once, and lost where the process dies at that moment.
 """
