@@ -229,6 +229,35 @@ def test_a_completion_that_was_not_announced_is(alice: App, heard: list[Any]) ->
     assert heard == [("completed", "sweep")]
 
 
+def test_what_another_sweep_announces_meanwhile_is_not_announced_again(
+    alice: App, heard: list[Any]
+) -> None:
+    """A thousand handlers of a second each take longer than the lease of their sweep."""
+    ids = [alice.upload(body=JPEG + bytes([n])).json()["id"] for n in range(3)]
+    Upload.objects.update(announced_at=None)
+    for number, id in enumerate(ids):
+        due = timezone.now() - timedelta(seconds=9 - number)
+        Upload.objects.filter(pk=id).update(due_at=due)
+    heard.clear()
+    told: list[str] = []
+
+    def take_long(upload: Upload, **_: Any) -> None:
+        told.append(str(upload.pk))
+        if len(told) == 1:
+            deleted, other = (id for id in ids if id != told[0])
+            assert alice.delete(deleted).status_code == 204
+            age(sweeping.LEASE + timedelta(seconds=2), pk=other)
+            assert sweep() == {"announced": 1}
+
+    signals.upload_completed.connect(take_long)
+    try:
+        assert sweep() == {"announced": 1}
+    finally:
+        signals.upload_completed.disconnect(take_long)
+    assert len(heard) == len(told) == len(set(told)) == 2
+    assert Upload.objects.filter(announced_at=None).get().status == "deleted"
+
+
 # Tombstones.
 
 

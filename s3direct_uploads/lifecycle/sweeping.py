@@ -34,7 +34,7 @@ from s3direct_uploads.models import Upload, UploadQuerySet
 from .connection import database, refuse_transaction, release_connection
 from .multipart import find_object, wrong_parts
 from .rows import Status, bucket_of, move_claimed
-from .settling import announce, cleaned, confirm, settle_as_expired
+from .settling import ANNOUNCE_LEASE, announce, cleaned, confirm, settle_as_expired
 
 logger = logging.getLogger("s3direct_uploads")
 
@@ -158,8 +158,10 @@ class _Sweep:
 
     def _announce(self, uploads: Sequence[Upload]) -> None:
         for upload in uploads:
-            announce(upload, "sweep")
-        self.done["announced"] += len(uploads)
+            # Those before it may have taken long: another sweep has it by now, or it was deleted.
+            if move_claimed([upload], due_at=timezone.now() + ANNOUNCE_LEASE):
+                announce(upload, "sweep")
+                self.done["announced"] += 1
 
     def _settle(self, uploads: Sequence[Upload]) -> None:
         """Confirm what is there; give up what is not, once it cannot come any more."""
