@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from django.db import connection, models
 from django.utils import timezone
 
 from s3direct_uploads import keys, lifecycle, signals
-from s3direct_uploads.bucket import get_bucket
+from s3direct_uploads.bucket import Bucket as BucketOfOurs
+from s3direct_uploads.bucket import StoredObject, get_bucket
 from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload
 from tests import host
@@ -155,6 +157,38 @@ def test_a_renewal_while_s3_is_asked_counts(alice: App, monkeypatch: pytest.Monk
     assert sweep() == {}
     upload = Upload.objects.get()
     assert (upload.status, upload.due_at) == ("pending", now + 2 * HOUR)
+
+
+@pytest.mark.parametrize("by", ["the sweep", "its client"])
+def test_what_comes_between_the_look_and_the_deadline_counts(
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """A host's handlers, and S3's bad days, can make it minutes."""
+    upload = row(alice.begin())
+    age(2 * DAY)
+    # A PUT under way may land for a second yet.
+    Upload.objects.update(url_expires_at=timezone.now() + timedelta(seconds=1) - HOUR)
+    head = BucketOfOurs.head
+
+    def slow_head(bucket: BucketOfOurs, key: str) -> StoredObject:
+        try:
+            return head(bucket, key)
+        finally:
+            if key == upload.key:
+                time.sleep(1.1)
+                s3.write(upload, JPEG)
+
+    monkeypatch.setattr(BucketOfOurs, "head", slow_head)
+    if by == "the sweep":
+        assert sweep() == {"waiting": 1}
+    else:
+        assert alice.confirm(str(upload.pk)).json()["code"] == "object_missing"
+    upload.refresh_from_db()
+    assert upload.status == "pending"
+    monkeypatch.undo()
+    age(HOUR)
+    assert sweep() == {"completed": 1}
+    assert s3.read(upload) == JPEG
 
 
 # In parts.

@@ -52,13 +52,14 @@ def confirm(
     refuse_transaction("confirm")
     if upload.status == Status.PENDING:
         release_connection()
+        asked_at = timezone.now()
         try:
             stored = look(upload)
             if stored is not None:
                 _compare(upload, stored)
         except (ObjectMissing, MultipartGone) as error:
-            # S3 was asked for a while, so it may have been settled meanwhile.
-            if upload.gives_up_at <= timezone.now() and upload.status == Status.PENDING:
+            # S3 was asked for a while, so it may have been settled meanwhile, or sent.
+            if upload.gives_up_at <= asked_at and upload.status == Status.PENDING:
                 settle_as_expired(upload, cause)
             if upload.status == Status.PENDING:
                 error.upload = upload

@@ -167,6 +167,7 @@ class _Sweep:
         """Confirm what is there; give up what is not, once it cannot come any more."""
         missing: list[Upload] = []
         whole: list[Upload] = []
+        asked_at = timezone.now()
         for upload, answer in self._ask(_look, uploads):
             if isinstance(answer, (ObjectMissing, MultipartGone)):
                 missing.append(upload)
@@ -176,8 +177,8 @@ class _Sweep:
                 whole.append(upload)
             else:
                 self._confirm(upload, _answering(answer))
-        now = timezone.now()
-        over = [upload for upload in missing if upload.gives_up_at <= now]
+        # Not by now: what was missing then may have come since.
+        over = [upload for upload in missing if upload.gives_up_at <= asked_at]
         self._expire(over)
         self._wait([upload for upload in missing if upload not in set(over)])
         # Last, for S3 may take minutes to put the parts of each together.
