@@ -67,7 +67,7 @@ TOMBSTONES = ("rejected", "expired", "cancelled", "deleted")
 
 
 class Weather(ToS3):
-    """A wire to S3 on which, while it is rough, every sixth request goes wrong."""
+    """A wire to S3 on which every sixth request goes wrong."""
 
     def __init__(self, target: str, chance: random.Random) -> None:
         super().__init__(target)
@@ -152,18 +152,22 @@ class Cast:
     def revive(self, *kinds: str) -> None:
         """Start again who was killed, by us or by its own handler."""
         for process in self.processes:
-            if process.kind in kinds and process.ended is not None:
-                if process.pid not in self.deaths and process.ended:
-                    assert process.ended == -signal.SIGKILL, process.log.read_text()
-                    self.deaths[process.pid] = time.monotonic()
-                    self.kills[f"{process.kind}, by its handler"] += 1
-                if process.ended or process.kind != "client":
-                    process.start()
+            if process.kind in kinds and process.ended:
+                self.notice(process)
+                process.start()
+
+    def notice(self, process: Process) -> None:
+        if process.pid not in self.deaths:
+            assert process.ended == -signal.SIGKILL, process.log.read_text()
+            self.deaths[process.pid] = time.monotonic()
+            self.kills[f"{process.kind}, by its handler"] += 1
 
     def end(self) -> None:
         for process in self.processes:
             if process.running and process.ended is None:
                 self.kill(process)
+            elif process.running and process.ended:
+                self.notice(process)
 
 
 class Soak:
@@ -241,7 +245,7 @@ class Soak:
             self.cast.revive("server", "worker", "client")
             if self.wire.passed > next_kill:
                 self.cast.kill_one("server", "worker", "client", "client")
-                next_kill += self.chance.randint(15, 60)
+                next_kill += self.chance.randint(20, 80)
         self.cast.end()
 
     def night(self) -> None:
@@ -276,12 +280,14 @@ class Soak:
             yield from _notes(self.folder / f"client-{number}.notes")
 
     def announcements(self) -> dict[str, list[Announcement]]:
-        """By the upload's id, in order."""
+        """By the upload's id, in order. Who died by its own handler has said so, too."""
         heard: defaultdict[str, list[Announcement]] = defaultdict(list)
         for line in self.announcements_log.read_text().splitlines():
             what, id, pid, when = line.split()
             if what == "start":
                 heard[id].append(Announcement(int(pid), float(when)))
+            elif what == "dies":
+                self.cast.deaths[int(pid)] = float(when)
             else:
                 [its] = [each for each in heard[id] if each.pid == int(pid) and each.end is None]
                 its.end = float(when)
@@ -292,7 +298,7 @@ class Soak:
         death = self.cast.deaths.get(announcement.pid)
         if death is not None and announcement.end is None:
             return "killed inside the handlers"
-        if death is not None and announcement.end and death - announcement.end < 1:
+        if death is not None and announcement.end and death - announcement.end < 2:
             return "killed right after them"
         return "none"
 

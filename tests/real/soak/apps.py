@@ -34,7 +34,7 @@ def hear(upload: Upload, cause: str, **_: Any) -> None:
     chance = random.Random(f"{given['seed']} {os.getpid()} {upload.pk}").random() * 100
     note(announcements, "start", upload)
     if chance < 0.6:
-        die()
+        die(announcements, upload)
     elif chance < 2:
         time.sleep(0.3)
     elif chance < 6:
@@ -47,7 +47,7 @@ def hear(upload: Upload, cause: str, **_: Any) -> None:
     if 6 < chance < 7:
         raise RuntimeError("a handler that fails")
     if 7 < chance < 7.6:  # right after the handlers, or soon
-        threading.Timer(chance % 0.004, die).start()
+        threading.Timer(chance % 0.004, die, [announcements, upload]).start()
 
 
 def lifecycle() -> Any:
@@ -63,5 +63,6 @@ def note(announcements: Path, what: str, upload: Upload) -> None:
     os.close(log)
 
 
-def die() -> None:
+def die(announcements: Path, upload: Upload) -> None:
+    note(announcements, "dies", upload)
     os.kill(os.getpid(), signal.SIGKILL)

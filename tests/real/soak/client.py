@@ -12,7 +12,9 @@ import json
 import os
 import random
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
@@ -23,10 +25,12 @@ import requests
 from . import PART_SIZE, body_of, in_parts
 
 Answer = requests.Response | None  # None: it gave up
+Step = Callable[["Attempt"], None]
 
 PLANS = {
     "send confirm": 44,
-    "send confirm confirm": 4,
+    "send confirm_twice": 5,
+    "send confirm_and_cancel": 3,
     "send": 9,  # the tab was closed
     "": 4,
     "half": 3,
@@ -159,6 +163,18 @@ class Client:
     def confirm(self, attempt: Attempt) -> None:
         answer = self.ask("POST", f"{attempt.upload['id']}/confirm/", {})
         self.note(attempt.number, attempt.upload["id"], "confirm", answer)
+
+    def confirm_twice(self, attempt: Attempt) -> None:
+        self.at_once(self.confirm, self.confirm, attempt)
+
+    def confirm_and_cancel(self, attempt: Attempt) -> None:
+        self.at_once(self.confirm, self.cancel, attempt)
+
+    def at_once(self, one: Step, two: Step, attempt: Attempt) -> None:
+        other = threading.Thread(target=two, args=[attempt])
+        other.start()
+        one(attempt)
+        other.join()
 
     def cancel(self, attempt: Attempt) -> None:
         self.note(attempt.number, attempt.upload["id"], "try to cancel", 0)
