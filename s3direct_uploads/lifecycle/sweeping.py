@@ -12,11 +12,12 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from django.db import transaction
-from django.db.models import Count, ProtectedError, Q, RestrictedError
+from django.db import IntegrityError, connections, transaction
+from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
 from s3direct_uploads import conf, signals
@@ -46,6 +47,8 @@ THREADS = 16  # that ask S3
 LEASE = timedelta(minutes=15)
 MAX_BACK_OFF = timedelta(days=1)
 GIVE_UP_AFTER = 5  # failures of a bucket in a row, in one sweep
+# What a row that a model of the host's refers to answers to its deletion.
+REFERRED_TO = (ProtectedError, RestrictedError, IntegrityError)
 
 
 def sweep(*, limit: int | None = None, destination: str = "") -> Counter[str]:
@@ -65,12 +68,12 @@ def sweep_batches(*, limit: int | None = None, destination: str = "") -> Iterato
     left = limit
     with ThreadPoolExecutor(THREADS, "s3direct-sweep") as pool:
         while left is None or left > 0:
-            batch = _claim(BATCH if left is None else min(BATCH, left), destination)
-            if not batch:
+            pruned, batch = _claim(BATCH if left is None else min(BATCH, left), destination)
+            if not pruned and not batch:
                 return
-            yield _Sweep(batch, buckets, pool).run()
+            yield _Sweep(batch, buckets, pool).run() + Counter(pruned=pruned)
             if left is not None:
-                left -= len(batch)
+                left -= pruned + len(batch)
 
 
 def due(destination: str = "") -> Counter[str]:
@@ -90,16 +93,37 @@ def _due(now: datetime, destination: str) -> UploadQuerySet:
     return rows.filter(destination=destination) if destination else rows
 
 
-def _claim(count: int, destination: str) -> list[Upload]:
+def _claim(count: int, destination: str) -> tuple[int, list[Upload]]:
+    """Of the next rows that are due: how many were pruned, and the others, leased."""
     now = timezone.now()
     # A time of its own, by which to find what was claimed.
     until = now + LEASE + timedelta(microseconds=random.randrange(10**6))  # noqa: S311
-    rows = _due(now, destination).order_by("due_at")
-    free = rows.select_for_update(skip_locked=True).values("pk")[:count]
+    rows = Upload.objects.using(database())
+    # Not one UPDATE … WHERE pk IN (SELECT … LIMIT …), whose limit PostgreSQL passes where it plans
+    # to run the subquery again for each row. SQLite locks nothing: there the conditions count.
+    found = _due(now, destination).order_by("due_at").select_for_update(skip_locked=True)
+    locks = connections[database()].features.has_select_for_update
+    with transaction.atomic(using=database()) if locks else nullcontext():
+        next_rows = dict(found.values_list("pk", "object_deleted_at")[:count])
+        over = [pk for pk, deleted_at in next_rows.items() if deleted_at]
+        try:
+            pruned = _prune(over, due_at__lte=now)
+        except REFERRED_TO:
+            pruned, over = 0, []
+        others = rows.filter(pk__in=next_rows.keys() - set(over))
+        if len(over) == len(next_rows) or not others.filter(due_at__lte=now).update(due_at=until):
+            return pruned, []
+    return pruned, list(others.filter(due_at=until))
+
+
+def _prune(pks: Sequence[Any], **unchanged: Any) -> int:
+    """All or none."""
+    if not pks:
+        return 0
+    rows = Upload.objects.using(database()).filter(pk__in=pks, **unchanged)
     with transaction.atomic(using=database()):
-        if not Upload.objects.using(database()).filter(pk__in=free).update(due_at=until):
-            return []
-    return list(Upload.objects.using(database()).filter(due_at=until))
+        _, deleted = rows.filter(object_deleted_at__isnull=False).delete()
+    return deleted.get(Upload._meta.label, 0)
 
 
 class _Buckets:
@@ -223,19 +247,26 @@ class _Sweep:
     def _wait(self, uploads: Sequence[Upload]) -> None:
         """Until the last request can have ended, and then until the deadline."""
         now = timezone.now()
+        alike: defaultdict[Any, list[Upload]] = defaultdict(list)
         for upload in uploads:
-            next_look = [upload.busy_until, upload.key_closes_at, upload.gives_up_at]
-            ahead = [when for when in next_look if when is not None and when > now]
-            move_claimed([upload], due_at=min(ahead, default=now + LEASE))
+            # In the rows' own terms, so that one UPDATE does for many.
+            next_look = {
+                upload.expires_at: F("expires_at"),
+                upload.key_closes_at: F("url_expires_at")
+                + (upload.key_closes_at - upload.url_expires_at),
+                upload.busy_until or now: F("busy_until"),
+            }
+            ahead = min((when for when in next_look if when > now), default=None)
+            alike[now + LEASE if ahead is None else next_look[ahead]].append(upload)
+        for due_at, these in alike.items():
+            move_claimed(these, due_at=due_at)
         self.done["waiting"] += len(uploads)
 
     def _clean(self, uploads: Sequence[Upload]) -> None:
         """Delete the objects of tombstones, and what is left of their parts."""
         now = timezone.now()
         open_still = [upload for upload in uploads if upload.key_closes_at > now]
-        for upload in open_still:  # renewed at its last moment
-            move_claimed([upload], due_at=upload.key_closes_at)
-        self.done["waiting"] += len(open_still)
+        self._wait(open_still)  # renewed at their last moment
         clean: list[Upload] = []
         closed = [upload for upload in uploads if upload.key_closes_at <= now]
         parts = [upload for upload in closed if upload.is_multipart]
@@ -273,21 +304,12 @@ class _Sweep:
         return set(refused)
 
     def _prune(self, uploads: Sequence[Upload]) -> None:
-        if not uploads:
-            return
-        claims = {upload.due_at for upload in uploads}
-        rows = Upload.objects.using(database()).filter(due_at__in=claims)
-        pks = [upload.pk for upload in uploads]
-        try:
-            rows.filter(pk__in=pks, object_deleted_at__isnull=False).delete()
-            self.done["pruned"] += len(pks)
-        except (ProtectedError, RestrictedError):  # by a model of the host's that refers to one
-            for upload in uploads:
-                try:
-                    rows.filter(pk=upload.pk).delete()
-                    self.done["pruned"] += 1
-                except (ProtectedError, RestrictedError):
-                    move_claimed([upload], due_at=None)
+        """One by one: a model of the host's refers to one of them, which is kept."""
+        for upload in uploads:
+            try:
+                self.done["pruned"] += _prune([upload.pk], due_at=upload.due_at)
+            except REFERRED_TO:
+                move_claimed([upload], due_at=None)
 
     # Asking S3.
 
