@@ -14,7 +14,7 @@ test: .venv/.installed  ## The suite, on SQLite and moto
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
-test-real: .venv/.installed  ## All of it again, on Ceph, PostgreSQL and Chromium; installs them on Debian, as root
+test-real: .venv/.installed  ## All of it again, on Ceph, PostgreSQL, Redis and Chromium; installs them on Debian, as root
 	scripts/with-servers $(BIN)/python -m pytest
 
 bench: .venv/.installed  ## How fast it is, beside botocore, curl and others; writes benchmarks/RESULTS.md

@@ -26,6 +26,10 @@ REAL = "S3_ENDPOINT_URL" in os.environ
 collect_ignore = [] if REAL else ["real"]
 
 URL = "/api/uploads/"
+MARKERS = (  # of tests/real
+    *("attack", "race", "journey", "contract", "fault"),
+    *("soak", "celery", "scale", "event", "setup"),
+)
 JPEG = b"\xff\xd8\xff\xe0 a photograph"
 PART_SIZE = 5 * 1024**2  # the smallest that S3 takes, of all parts but the last
 LAST = b"the end"
@@ -49,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """How much was tried on real servers, by the markers of tests/real."""
     if REAL:
         passed = [report.keywords for report in terminalreporter.getreports("passed")]
-        for marker in ("attack", "race", "journey", "contract", "fault", "soak"):
+        for marker in MARKERS:
             count = sum(marker in keywords for keywords in passed)
             terminalreporter.write_line(f"{marker}: {count} passed")
         properties = dict(
@@ -57,6 +61,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             for report in terminalreporter.getreports("passed")
             for each in report.user_properties
         )
+        for line in str(properties.get("measured", "")).splitlines():
+            terminalreporter.write_line(line)
         cases = properties.get("contract_cases", 0)
         terminalreporter.write_line(f"contract cases, by Schemathesis: {cases}")
         for line in properties.get("soak", ()):

@@ -1,4 +1,4 @@
-"""What only real servers can show: Ceph, PostgreSQL, Chromium. ``make test-real`` starts them."""
+"""What only real servers can show: Ceph, PostgreSQL, Redis, Chromium; by ``make test-real``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db import connection
 @pytest.fixture(scope="session", autouse=True)
 def real_servers() -> None:
     """No test of this folder passes, or is skipped, on a stand-in."""
-    for name in ("S3_ENDPOINT_URL", "DATABASE_URL", "CHROMIUM"):
+    for name in ("S3_ENDPOINT_URL", "DATABASE_URL", "REDIS_URL", "CHROMIUM"):
         assert os.environ.get(name), f"{name} is not set: run `make test-real`"
     assert connection.vendor == "postgresql"
     assert settings.STORAGES["default"]["OPTIONS"]["endpoint_url"] == os.environ["S3_ENDPOINT_URL"]
