@@ -620,6 +620,7 @@ def test_a_hosts_default_auto_field_changes_no_migration(tmp_path: Path, field: 
             **os.environ,
             "PYTHONPATH": str(tmp_path),
             "DJANGO_SETTINGS_MODULE": "hosts_settings",
+            "DATABASE_URL": "sqlite:///:memory:",
         },
         capture_output=True,
         text=True,
