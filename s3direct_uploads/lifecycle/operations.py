@@ -35,6 +35,7 @@ from s3direct_uploads.exceptions import (
     ObjectMismatch,
     ObjectMissing,
     QuotaExceeded,
+    UploadError,
 )
 from s3direct_uploads.models import Upload
 
@@ -66,6 +67,7 @@ DECLARATION = (
     "is_multipart",
 )
 FIRST_PARTS = 100  # that begin signs; whoever sends faster asks for more meanwhile
+TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 # What a browser shows without running scripts of the uploader's. An SVG is a page.
 INLINE_TYPES = re.compile(r"image/(?!svg\b)|video/|audio/|application/pdf$")
 
@@ -284,6 +286,29 @@ def presign_download(upload: Upload, *, inline: bool = False) -> PresignedReques
 
 def is_safe_inline(content_type: str) -> bool:
     return INLINE_TYPES.match(content_type) is not None
+
+
+def notice(bucket: str, key: str) -> Upload | None:
+    """An object was written at this key, S3 says: confirm its upload, or clean its tombstone again.
+
+    Nothing is believed but that it is time to look. Returns the row as it stands, whatever confirm
+    made of it; None if no row has the key. Raises BucketUnavailable (nothing changed).
+    """
+    refuse_transaction("notice")
+    try:
+        upload = Upload.objects.using(database()).get(bucket=bucket, key=key)
+        if upload.status in TOMBSTONES:
+            due_at = max(timezone.now(), upload.key_closes_at)
+            move(upload, cause="event", due_at=due_at, object_deleted_at=None)
+            return upload
+        try:
+            return confirm(upload, cause="event")
+        except BucketUnavailable:
+            raise
+        except UploadError:
+            return upload
+    except Upload.DoesNotExist:  # or no more
+        return None
 
 
 # Before the row.
