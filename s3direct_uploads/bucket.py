@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs
 
+import boto3
 from botocore.client import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -42,11 +44,13 @@ from .exceptions import (
     ObjectMismatch,
     ObjectMissing,
     PartsIncomplete,
+    QueueUnavailable,
     StorageNotS3,
 )
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_sqs.client import SQSClient
 
 logger = logging.getLogger("s3direct_uploads")
 
@@ -58,6 +62,11 @@ PUT_READ_TIMEOUT = 60  # seconds; for scripts: after gigabytes S3 takes its time
 # To put an object's parts together can take minutes. Tried once: S3 takes a second request beside
 # the first for a conflict, and then may want all the parts anew.
 COMPLETE_READ_TIMEOUT = 180  # seconds
+# What SQS allows at the most: seconds to wait for a message, and messages at once.
+POLL, BATCH = 20, 10
+# How long a message is ours: to complete one upload's parts and, of nine, to ask S3 in vain, 11 s
+# each. What takes longer comes twice, and does no harm.
+VISIBILITY = COMPLETE_READ_TIMEOUT + 120  # seconds
 
 # What botocore raises once a request has left (where no connection is made it is another), and what
 # a gateway says that could not wait for S3. It matters where something must not be done twice.
@@ -518,6 +527,63 @@ class Bucket:
         return headers
 
 
+@dataclass(frozen=True)
+class Message:
+    """Of an SQS queue."""
+
+    id: str
+    body: str = field(repr=False)
+    receipt: str = field(repr=False)
+
+
+class Queue:
+    """An SQS queue, with the credentials that boto3 finds; every method raises QueueUnavailable."""
+
+    def __init__(self, url: str, *, region: str | None = None, endpoint_url: str | None = None):
+        named = re.match(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?/", url)
+        self.url = url
+        with _queue_failures("make a client"):
+            self._client: SQSClient = boto3.Session().client(
+                "sqs",
+                region_name=region or (named[1] if named else None),
+                endpoint_url=endpoint_url,
+                config=Config(
+                    connect_timeout=CONNECT_TIMEOUT,
+                    read_timeout=POLL + READ_TIMEOUT,
+                    retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+                ),
+            )
+
+    def receive(self) -> list[Message]:
+        """Wait for messages; nobody else is given them for VISIBILITY seconds."""
+        with _queue_failures("receive"):
+            answer = self._client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=BATCH,
+                WaitTimeSeconds=POLL,
+                VisibilityTimeout=VISIBILITY,
+            )
+        return [
+            Message(each["MessageId"], each["Body"], each["ReceiptHandle"])
+            for each in answer.get("Messages", ())
+        ]
+
+    def delete(self, messages: Sequence[Message]) -> list[str]:
+        """At most BATCH; the ids of those that SQS would not delete."""
+        if not messages:
+            return []
+        with _queue_failures("delete"):
+            answer = self._client.delete_message_batch(
+                QueueUrl=self.url,
+                # Numbered, for SQS may give out a message twice in one batch.
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": message.receipt}
+                    for number, message in enumerate(messages)
+                ],
+            )
+        return [messages[int(each["Id"])].id for each in answer.get("Failed", ())]
+
+
 _buckets: dict[str, Bucket] = {}
 # A client's connections must not be shared with the parent's.
 os.register_at_fork(after_in_child=_buckets.clear)
@@ -637,6 +703,17 @@ def _failures(operation: str) -> Iterator[None]:
         lost = operation in ONCE and isinstance(error, ANSWER_LOST)
         failure = AnswerLost if lost else BucketUnavailable
         raise failure("S3 cannot be reached; try again later.") from error
+
+
+@contextmanager
+def _queue_failures(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"].get("Code", "")
+        raise QueueUnavailable(f"SQS answered {_status(error)} {code} to {operation}.") from None
+    except (BotoCoreError, ResponseParserError, ValueError) as error:
+        raise QueueUnavailable(f"SQS failed at {operation}: {type(error).__name__}.") from None
 
 
 def _status(error: ClientError) -> int:

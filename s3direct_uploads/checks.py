@@ -111,6 +111,22 @@ def _settings() -> Iterator[CheckMessage]:
             hint="Write the max_length of the FileFields that your uploads go to.",
             id="s3direct_uploads.E018",
         )
+    secret = conf.raw().get("EVENT_SECRET")
+    if secret not in (None, "") and not conf.is_secret(secret):
+        yield Error(  # which does not quote it
+            "S3DIRECT_UPLOADS['EVENT_SECRET'] must be text of at least "
+            f"{conf.MIN_SECRET_LENGTH} characters of A-Za-z0-9._~-.",
+            hint="Write what secrets.token_urlsafe(32) says; leave it out where nothing sends you "
+            "S3 events.",
+            id="s3direct_uploads.E027",
+        )
+    topics = conf.raw().get("SNS_TOPICS")
+    if topics is not None and not conf.are_topics(topics):
+        yield Error(
+            f"S3DIRECT_UPLOADS['SNS_TOPICS'] must be a list of SNS topics' ARNs; it is {topics!r}.",
+            hint="Write for example ['arn:aws:sns:eu-central-1:123456789012:uploads'].",
+            id="s3direct_uploads.E028",
+        )
 
 
 def _storage(alias: str) -> Iterator[CheckMessage]:

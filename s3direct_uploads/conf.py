@@ -5,9 +5,10 @@ A wrong value never raises here: the system checks name it, and until then the d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.conf import settings
 
@@ -24,7 +25,9 @@ DURATIONS = {
 }
 DEFAULT_MAX_NAME_LENGTH = 100  # what a FileField holds by default
 MIN_NAME_LENGTH, MAX_NAME_LENGTH = 64, 512
-KNOWN_KEYS = {"DESTINATIONS", "MAX_NAME_LENGTH", *DURATIONS}
+MIN_SECRET_LENGTH = 16  # 96 bits in base64; what the check's hint writes has 256
+TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
+KNOWN_KEYS = {"DESTINATIONS", "MAX_NAME_LENGTH", "EVENT_SECRET", "SNS_TOPICS", *DURATIONS}
 
 
 def raw() -> Mapping[str, Any]:
@@ -76,3 +79,28 @@ def max_name_length() -> int:
     if isinstance(value, int) and MIN_NAME_LENGTH <= value <= MAX_NAME_LENGTH:
         return value
     return DEFAULT_MAX_NAME_LENGTH
+
+
+def event_secret() -> str:
+    """What a sender of S3 events must know. Empty: the webhook is off."""
+    value = raw().get("EVENT_SECRET")
+    return value if is_secret(value) else ""
+
+
+def is_secret(value: object) -> TypeGuard[str]:
+    """Long enough, and the same in a header, a URL and a shell."""
+    return isinstance(value, str) and (
+        re.fullmatch(rf"[A-Za-z0-9._~-]{{{MIN_SECRET_LENGTH},}}", value) is not None
+    )
+
+
+def sns_topics() -> Collection[str]:
+    """The ARNs of the topics whose messages the webhook believes."""
+    value = raw().get("SNS_TOPICS")
+    return value if are_topics(value) else ()
+
+
+def are_topics(value: object) -> TypeGuard[Collection[str]]:
+    return isinstance(value, list | tuple | set | frozenset) and all(
+        isinstance(each, str) and TOPIC_ARN.fullmatch(each) for each in value
+    )

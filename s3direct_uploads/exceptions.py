@@ -125,3 +125,43 @@ class StorageNotS3(BucketUnavailable):
     """The destination's storage is not on S3 (a FileSystemStorage in development, say)."""
 
     code = "storage_not_s3"
+
+
+class EventError(Exception):
+    """Something about an S3 event that its sender, or who reads the log, must know."""
+
+    code = "event_error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class MalformedEvent(EventError):
+    """The body has no S3 event of any dialect: to send it again is of no use."""
+
+    code = "malformed"
+
+
+class SNSTopicNotAllowed(EventError):
+    """An SNS message of a topic that SNS_TOPICS does not have."""
+
+    code = "sns_topic_not_allowed"
+
+
+class SNSSignatureWrong(EventError):
+    """An SNS message that SNS did not sign."""
+
+    code = "sns_signature_wrong"
+
+
+class SNSUnavailable(EventError):
+    """SNS could not be asked for its certificate, or cryptography is not installed."""
+
+    code = "sns_unavailable"
+
+
+class QueueUnavailable(EventError):
+    """SQS is down, slow, or refuses us."""
+
+    code = "queue_unavailable"

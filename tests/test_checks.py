@@ -21,6 +21,7 @@ from .conftest import App, row
 
 ROOT = Path(__file__).parent.parent
 ABSENT = object()
+TOPIC = "arn:aws:sns:eu-central-1:123456789012:uploads"
 RIGHT = {"MAX_SIZE": 1024, "CONTENT_TYPES": ["image/*"]}
 
 Find = Callable[[], list[CheckMessage]]
@@ -112,7 +113,10 @@ class NoTypes(Destination):
             "MULTIPART_EXPIRES": timedelta(days=90),
             "SWEEP_GRACE": timedelta(seconds=1),
             "MAX_NAME_LENGTH": 255,
+            "EVENT_SECRET": "x" * 16,
+            "SNS_TOPICS": [TOPIC, "arn:aws-cn:sns:cn-north-1:123456789012:up_loads-2.fifo"],
         },
+        {"DESTINATIONS": {"photos": RIGHT}, "EVENT_SECRET": "", "SNS_TOPICS": ()},
         {"DESTINATIONS": {"photos": {**RIGHT, "PREFIX": ""}}, "URL_EXPIRES": timedelta(days=7)},
         {"DESTINATIONS": {"photos": {**RIGHT, "PREFIX": "p" * 50 + "/"}}},
         {"DESTINATIONS": {"photos": {**RIGHT, "PART_SIZE": 5 * 1024**3}}},
@@ -150,6 +154,20 @@ GLOBAL: list[tuple[str, Any]] = [
     ("E003", {"DESTINATIONS": None}),
     ("E003", {"DESTINATIONS": ["photos"]}),
     ("E003", {"DESTINATIONS": "photos.uploads.Photos"}),
+    *(
+        ("E027", {"DESTINATIONS": {"photos": RIGHT}, "EVENT_SECRET": secret})
+        for secret in ("short", "x" * 15, 5, ["x" * 16], "with a space in it", "x" * 15 + "é")
+    ),
+    *(
+        ("E028", {"DESTINATIONS": {"photos": RIGHT}, "SNS_TOPICS": topics})
+        for topics in (
+            TOPIC,
+            {TOPIC: 1},
+            ["uploads"],
+            [TOPIC.replace("sns", "sqs")],
+            [TOPIC + "\n"],
+        )
+    ),
 ]
 
 
@@ -163,6 +181,12 @@ def test_a_wrong_setting(find: Find, alice: App, settings: Any, id: str, value: 
     known = "photos" in conf.destinations()
     assert alice.begin().status_code == (201 if known else 400)
     assert alice.get().status_code == 200
+
+
+def test_a_secret_is_not_said_even_where_it_is_wrong(find: Find, settings: Any) -> None:
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": RIGHT}, "EVENT_SECRET": "a b c d"}
+    [problem] = find()
+    assert "a b c d" not in f"{problem.msg} {problem.hint}"
 
 
 # What is wrong with a duration or a length: until it is mended its default stands in.

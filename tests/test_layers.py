@@ -16,12 +16,12 @@ ROWS = """
 apps
 urls openapi
 views
-serializers admin management tasks events fields migrations
-forms testing
+serializers admin management tasks fields migrations
+events forms testing
 diagnosis
 lifecycle
 models bucket signals checks
-signer destinations provisioning storage
+signer sns destinations provisioning storage
 conf exceptions keys
 __init__
 """

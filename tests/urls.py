@@ -2,6 +2,8 @@ from django.contrib import admin
 from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
+from s3direct_uploads.events import webhook
+
 from .host import PhotoViewSet
 
 router = SimpleRouter()
@@ -10,5 +12,6 @@ router.register("photos", PhotoViewSet)
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/uploads/", include("s3direct_uploads.urls")),
+    path("s3-events/", webhook),
     path("api/", include(router.urls)),
 ]

@@ -1,0 +1,92 @@
+"""S3's events, by way of SQS."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+
+from s3direct_uploads import events
+from s3direct_uploads.bucket import Message, Queue
+from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable
+
+logger = logging.getLogger("s3direct_uploads")
+
+PAUSE = 5  # seconds, where S3 or SQS was away: each try counts towards the dead-letter queue
+
+
+class Command(BaseCommand):
+    help = (
+        "Confirm uploads as S3's events come in from an SQS queue. A message is deleted once its "
+        "rows are settled; of what cannot be read, the queue's redrive policy makes dead letters. "
+        "Run as many as you like; SIGTERM ends it after the batch in hand."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--queue-url", required=True)
+        parser.add_argument("--once", action="store_true", help="Receive once, and end.")
+        parser.add_argument("--region", help="Default: that of the queue's URL, then boto3's.")
+        parser.add_argument("--endpoint-url", help="Where SQS is, if it is not AWS's.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stopped = threading.Event()
+        self.waiting = False
+        before = {each: signal.signal(each, self.stop) for each in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            queue = Queue(
+                options["queue_url"],
+                region=options["region"],
+                endpoint_url=options["endpoint_url"],
+            )
+            self.consume(queue)
+            while not self.stopped.is_set() and not options["once"]:
+                try:
+                    self.consume(queue)
+                except QueueUnavailable as error:
+                    logger.error("%s", error.detail)
+                    self.stopped.wait(PAUSE)
+        except QueueUnavailable as error:  # at once: it is set up wrongly
+            raise CommandError(error.detail) from error
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop(self, *args: Any) -> None:
+        self.stopped.set()
+        if self.waiting:  # for 20 s, maybe: longer than some supervisors do
+            raise KeyboardInterrupt
+
+    def consume(self, queue: Queue) -> None:
+        """One batch. Raises QueueUnavailable."""
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:  # as in a host's tests
+                connection.close_if_unusable_or_obsolete()
+        try:
+            self.waiting = True
+            messages = queue.receive()
+            self.waiting = False
+        except KeyboardInterrupt:
+            return  # a message that was on its way comes again
+        finally:
+            self.waiting = False
+        tallies = {message: self.settle(message) for message in messages}
+        done = [message for message, tally in tallies.items() if tally and not tally.again]
+        for id in queue.delete(done):
+            logger.error("SQS did not delete the message %s: it comes again", id)
+        if messages:
+            settled = sum(tally.settled for tally in tallies.values() if tally)
+            self.stdout.write(f"{len(messages)} messages, {len(done)} done, {settled} uploads")
+        if any(tally and tally.again for tally in tallies.values()):
+            self.stopped.wait(PAUSE)
+
+    def settle(self, message: Message) -> events.Tally | None:
+        """None: it cannot be read."""
+        try:
+            return events.settle(events.parse(message.body))
+        except MalformedEvent as error:
+            logger.error("The SQS message %s is left: %s", message.id, error.detail)
+            return None

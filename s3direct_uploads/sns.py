@@ -1,0 +1,150 @@
+"""What Amazon SNS sends to a webhook: whether it is SNS's own, of a topic of ours, by its scheme.
+
+docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html. A valid signature proves
+only that SNS sent it: anybody may subscribe your URL to a topic of theirs, hence SNS_TOPICS.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import logging
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.error import URLError
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import HTTPRedirectHandler, build_opener
+
+from . import conf
+from .exceptions import SNSSignatureWrong, SNSTopicNotAllowed, SNSUnavailable
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+logger = logging.getLogger("s3direct_uploads")
+
+# The whole URL, so that no user, port, path or query can make it another's, or make SNS's own API
+# say what an attacker wants. \Z, for $ would let a line end follow.
+HOST = r"https://sns\.[a-z0-9-]{1,32}\.amazonaws\.com(\.cn)?"
+CERTIFICATE_URL = re.compile(HOST + r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem\Z")
+SUBSCRIBE_URL = re.compile(HOST + r"/\?[\x21-\x7e]{1,2048}\Z")
+TIMEOUT = 5  # seconds; SNS itself waits 15 for us
+MAX_ANSWER_BYTES = 64 * 1024  # a certificate is 2 KiB
+
+NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
+CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+SIGNED = {  # these fields, in this order
+    "Notification": NOTIFICATION,
+    "SubscriptionConfirmation": CONFIRMATION,
+    "UnsubscribeConfirmation": CONFIRMATION,
+}
+
+
+def is_from_sns(said: Mapping[str, Any]) -> bool:
+    """Whether it claims to be. Raw delivery has no envelope, and no signature either."""
+    kind, topic = said.get("Type"), said.get("TopicArn")
+    return isinstance(kind, str) and kind in SIGNED and isinstance(topic, str)
+
+
+def accept(said: Mapping[str, Any]) -> bool:
+    """Verify it, and confirm a subscription; True if there is a notification to be read.
+
+    Raises SNSTopicNotAllowed, SNSSignatureWrong, SNSUnavailable.
+    """
+    if said["TopicArn"] not in conf.sns_topics():
+        raise SNSTopicNotAllowed("This topic is not in SNS_TOPICS.")
+    _verify(said)
+    if said["Type"] == "SubscriptionConfirmation":
+        _confirm_subscription(said)
+    elif said["Type"] == "UnsubscribeConfirmation":
+        logger.warning("SNS sends us nothing of %s any more", said["TopicArn"])
+    return bool(said["Type"] == "Notification")
+
+
+def _verify(said: Mapping[str, Any]) -> None:
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric import padding, rsa
+        from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+    except ImportError:
+        logger.error("SNS's signatures need cryptography: pip install 's3direct-uploads[sns]'")
+        raise SNSUnavailable("SNS's signatures cannot be verified here.") from None
+    algorithm = {"1": SHA1, "2": SHA256}.get(str(said.get("SignatureVersion")))
+    url = said.get("SigningCertURL")
+    if algorithm is None:
+        _refuse("its version is unknown")
+    if not isinstance(url, str) or not CERTIFICATE_URL.match(url):
+        _refuse("the certificate is not SNS's")
+    certificate = _certificate_at(url)
+    if not certificate.not_valid_before_utc <= datetime.now(UTC) < certificate.not_valid_after_utc:
+        _refuse("the certificate is not valid now")
+    key = certificate.public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        _refuse("the certificate is of another kind")
+    try:
+        signature = base64.b64decode(said.get("Signature", ""), validate=True)
+        key.verify(signature, signed_text(said), padding.PKCS1v15(), algorithm())
+    except (InvalidSignature, binascii.Error, TypeError, ValueError):
+        _refuse("it is wrong")
+
+
+def signed_text(said: Mapping[str, Any]) -> bytes:
+    """What SNS signs: each field's name and value, a line each. Raises ValueError."""
+    lines = []
+    for name in SIGNED[said["Type"]]:
+        value = said.get(name)
+        if value is None and name == "Subject":
+            continue
+        if not isinstance(value, str):
+            raise ValueError(name)
+        lines.append(f"{name}\n{value}\n")
+    return "".join(lines).encode()
+
+
+def _confirm_subscription(said: Mapping[str, Any]) -> None:
+    url = said["SubscribeURL"]
+    asked = parse_qs(urlsplit(url).query) if SUBSCRIBE_URL.match(url) else {}
+    if (asked.get("Action"), asked.get("TopicArn")) != (
+        ["ConfirmSubscription"],
+        [said["TopicArn"]],
+    ):
+        _refuse("its SubscribeURL is not SNS's")
+    fetch(url)
+    logger.info("Subscribed to %s", said["TopicArn"])
+
+
+@lru_cache(maxsize=16)  # by its name a certificate is always the same
+def _certificate_at(url: str) -> Certificate:
+    from cryptography.x509 import load_pem_x509_certificate
+
+    try:
+        return load_pem_x509_certificate(fetch(url))
+    except ValueError:
+        raise SNSUnavailable("What SNS answered is no certificate.") from None
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def fetch(url: str) -> bytes:
+    """GET, once, nowhere else, and no more than that. Raises SNSUnavailable."""
+    try:
+        with build_opener(_NoRedirects).open(url, timeout=TIMEOUT) as answer:
+            body: bytes = answer.read(MAX_ANSWER_BYTES + 1)
+    except (URLError, OSError, http.client.HTTPException) as error:
+        # Its message may quote the URL, which has a token in it.
+        logger.error("SNS did not answer: %s", type(error).__name__)
+        raise SNSUnavailable("SNS cannot be reached; send it again.") from None
+    if len(body) > MAX_ANSWER_BYTES:
+        raise SNSUnavailable("SNS answered more than it should.")
+    return body
+
+
+def _refuse(why: str) -> NoReturn:
+    raise SNSSignatureWrong(f"This is not signed by SNS: {why}.")
