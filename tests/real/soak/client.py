@@ -111,7 +111,7 @@ class Client:
             if not parted:
                 declaration["checksum"] = {"algorithm": "SHA256", "value": digest}
         key = f"{self.seed} {number}" if chance.random() < 0.6 else None
-        answer = self.ask("POST", "", declaration, tries=60, key=key)
+        answer = self.ask("POST", "", declaration, tries=1000, key=key)
         if answer is None or answer.status_code != 201:
             self.note(number, None, "begin", answer)
             return None
