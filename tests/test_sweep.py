@@ -755,6 +755,6 @@ def test_each_transition_is_one_record(
     ]
     assert (ours[0]["upload_id"], ours[0]["destination"]) == (begun["id"], "photos")
     assert 0 <= ours[0]["duration"] < 60
-    assert round(ours[-1]["duration"]) == 3 * DAY.total_seconds()
+    assert 0 <= ours[-1]["duration"] - 3 * DAY.total_seconds() < 60
     for each in ours:
         assert "http" not in each["message"]
