@@ -41,7 +41,7 @@ def run(site: BenchSite, film: Film, folder: Path) -> Benchmark:
     return Benchmark(
         "1 GiB from Node.js",
         f"In {len(film.parts)} parts of {PART_SIZE // MIB} MiB, {PARALLEL} at once, straight to Ceph. "
-        "Timed is sending and completing. `upload.js`: from the begin's answer until `upload()` "
+        "Timed is sending and completing. `upload.js`, of a file that its `openFile` opened: from the begin's answer until `upload()` "
         "resolves, the confirm's answer included. curl: begun, signed and the file cut into parts "
         "beforehand; from the start of `curl --parallel`, one process for all parts, until the "
         "same confirm's answer. Each object's ETag is compared with the file's parts. Ceph and the "

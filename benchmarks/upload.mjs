@@ -1,10 +1,11 @@
 // upload.js in Node: sends the file at PATH; prints what sending it took, as JSON.
 //   node upload.mjs ENDPOINT AUTHORIZATION PATH OPTIONS
-import {openAsBlob, readFileSync} from "node:fs";
+import {readFileSync} from "node:fs";
+import {openFile} from "../s3direct_uploads/static/s3direct_uploads/node.js";
 import {upload} from "../s3direct_uploads/static/s3direct_uploads/upload.js";
 
 const [endpoint, Authorization, path, options] = process.argv.slice(2);
-const file = new File([await openAsBlob(path)], "film.mp4", {type: "video/mp4"});
+const file = await openFile(path, {type: "video/mp4"});
 let before;
 await upload(file, {
   endpoint,

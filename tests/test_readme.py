@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import subprocess
@@ -61,11 +62,17 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
         "static/s3direct_uploads/upload.js",
         "static/s3direct_uploads/checksum.js",
         "static/s3direct_uploads/node.js",
+        "static/s3direct_uploads/node.d.ts",
         "static/s3direct_uploads/types.d.ts",
         "static/s3direct_uploads/package.json",
     ):
         assert f"s3direct_uploads/{name}" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"s3direct_uploads"}
+
+
+def test_upload_js_is_less_than_8_kib() -> None:
+    source = ROOT / "s3direct_uploads/static/s3direct_uploads/upload.js"
+    assert len(gzip.compress(source.read_bytes())) < 8192
 
 
 def test_the_wheel_works_in_an_empty_project(wheel: Path, s3: Bucket, tmp_path: Path) -> None:

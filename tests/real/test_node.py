@@ -7,8 +7,9 @@ import json
 import os
 import subprocess
 import time
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,59 +32,182 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-def upload(site: Site, path: Path, **options: Any) -> dict[str, Any]:
+def start(site: Site, path: Path, **options: Any) -> subprocess.Popen[str]:
     command = ["scripts/node", "node", "tests/real/upload.mjs", site.url, "node", PASSWORD]
-    ran = subprocess.run(
+    return subprocess.Popen(
         [*command, str(path), json.dumps(options)],
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
     )
-    assert ran.returncode == 0, ran.stderr
-    answer: dict[str, Any] = json.loads(ran.stdout)
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
+    output, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    answer: dict[str, Any] = json.loads(output)
+    assert answer["isForward"]
+    assert not answer["isOpen"]
     return answer
+
+
+def upload(site: Site, path: Path, **options: Any) -> dict[str, Any]:
+    return answer(start(site, path, **options))
+
+
+def make_film(folder: Path, size: int) -> Path:
+    path = folder / "film.png"
+    path.write_bytes(os.urandom(size))
+    return path
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def assert_same(site: Site, row: Row, path: Path) -> None:
+    body = site.read(row)
+    assert body is not None
+    assert hashlib.sha256(body).digest() == hashlib.sha256(path.read_bytes()).digest()
 
 
 def newest(site: Site) -> Row:
     return site.rows("node")[-1]
 
 
-@pytest.mark.parametrize("size", [0, 5, 100 * MIB + 1])
-def test_a_file(site: Site, tmp_path: Path, size: int) -> None:
-    site.s3.mend()
-    path = tmp_path / "film.png"
-    path.write_bytes(os.urandom(size))
+BOTH = pytest.mark.parametrize("kind", ["openFile", "Blob"])
 
-    completed = upload(site, path)
+
+@BOTH
+@pytest.mark.parametrize("size", [0, 5, 100 * MIB + 1])
+def test_a_file(site: Site, tmp_path: Path, size: int, kind: str) -> None:
+    site.s3.mend()
+    path = make_film(tmp_path, size)
+
+    completed = upload(site, path, **{"as": kind})
 
     row = newest(site)
     assert (completed["id"], completed["status"]) == (str(row.id), "completed")
-    assert completed["isForward"]
     assert (row.status, row.content_type, row.size) == ("completed", "image/png", size)
-    assert (row.part_size is None) == (size < PART_SIZE)
-    assert site.read(row) == path.read_bytes()
+    assert (row.filename, row.part_size is None) == ("film.png", size < PART_SIZE)
+    assert_same(site, row, path)
     puts = site.s3.seen("PUT")
     assert sum(put.received for put in puts) == size
     assert len(puts) == max(1, -(-size // PART_SIZE))
 
 
-def test_connections_that_break(site: Site, tmp_path: Path) -> None:
+@BOTH
+def test_connections_that_break(site: Site, tmp_path: Path, kind: str) -> None:
     site.s3.mend()
-    path = tmp_path / "film.png"
-    path.write_bytes(os.urandom(64 * MIB))
+    path = make_film(tmp_path, 64 * MIB)
     faults = [site.s3.cut("PUT", after=MIB) for _ in range(2)]
 
-    completed = upload(site, path, checksum="CRC32")
+    completed = upload(site, path, checksum="CRC32", **{"as": kind})
 
     row = newest(site)
     assert all(fault.held.is_set() for fault in faults)
     assert (completed["status"], row.checksum_algorithm) == ("completed", "CRC32")
     assert site.head(row)["ChecksumCRC32"] == row.checksum
-    body = site.read(row)
-    assert body is not None
-    assert hashlib.sha256(body).digest() == hashlib.sha256(path.read_bytes()).digest()
+    assert_same(site, row, path)
     assert Counter(site.s3.statuses("PUT")) == {200: 4, 0: 2}
+    assert site.open_multiparts(row) == []
+
+
+def test_a_sha256_and_a_url(site: Site, tmp_path: Path) -> None:
+    site.s3.mend()
+    path = make_film(tmp_path, 20 * MIB + 1)
+
+    completed = upload(site, path, checksum="SHA256", **{"as": "URL"})
+
+    row = newest(site)
+    assert (completed["status"], row.filename, row.part_size) == ("completed", "film.png", None)
+    assert row.checksum == b64encode(hashlib.sha256(path.read_bytes()).digest()).decode()
+    assert site.head(row)["ChecksumSHA256"] == row.checksum
+    assert_same(site, row, path)
+
+
+def test_another_process_goes_on(site: Site, tmp_path: Path) -> None:
+    site.s3.mend()
+    path = make_film(tmp_path, 100 * MIB + 1)
+    held = site.s3.hold("PUT", after=MIB)
+    killed = start(site, path)
+    wait_until(lambda: site.s3.statuses("PUT").count(200) == 6)
+    killed.kill()
+    killed.communicate()
+    held.released.set()
+    [unsent] = [put.part for put in site.s3.seen("PUT") if put.status != 200]
+    begun = newest(site)
+    assert begun.status == "pending"
+
+    site.s3.mend()
+    completed = upload(site, path)
+
+    assert [put.part for put in site.s3.seen("PUT")] == [unsent]
+    row = newest(site)
+    assert completed["id"] == str(begun.id) == str(row.id)
+    assert row.status == "completed"
+    assert_same(site, row, path)
+
+
+def shorten(path: Path) -> None:
+    os.truncate(path, 8 * MIB)
+
+
+def rewrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"other")
+
+
+def replace(path: Path) -> None:
+    times = path.stat()
+    other = path.with_suffix(".other")
+    other.write_bytes(os.urandom(times.st_size))
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sent"),
+    [
+        (shorten, "NotReadableError", [0]),
+        (rewrite, "NotReadableError", [0]),
+        (replace, "NotReadableError", [200, 0]),  # until then the old one is open
+        (Path.unlink, "ENOENT", [200]),
+    ],
+)
+def test_a_file_that_changes_under_way(
+    site: Site, tmp_path: Path, change: Callable[[Path], None], error: str, sent: list[int]
+) -> None:
+    site.s3.mend()
+    path = make_film(tmp_path, 2 * PART_SIZE)
+    held = site.s3.hold("PUT", after=MIB)
+    uploading = start(site, path, parallel=1)
+    assert held.held.wait(30)
+
+    change(path)
+    held.released.set()
+
+    failed = answer(uploading)["error"]
+    assert error in (failed["name"], failed.get("code"))
+    assert str(path) in failed["message"]
+    assert site.s3.statuses("PUT") == sent, "and not again"
+    row = newest(site)
+    assert (row.status, site.read(row)) == ("pending", None)
+
+
+def test_aborting(site: Site, tmp_path: Path) -> None:
+    site.s3.mend()
+    path = make_film(tmp_path, 64 * MIB)
+
+    aborted = upload(site, path, abortAt=20 * MIB)
+
+    assert aborted["error"]["name"] == "AbortError"
+    row = newest(site)
+    assert (row.status, site.read(row)) == ("cancelled", None)
     assert site.open_multiparts(row) == []
 
 

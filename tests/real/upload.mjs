@@ -1,26 +1,42 @@
 // upload.js in Node: uploads the file at PATH; prints what became of it, as JSON.
 //   node upload.mjs SITE USERNAME PASSWORD PATH [OPTIONS as JSON]
-import {openAsBlob} from "node:fs";
+// Options of its own: as ("Blob", "URL"), abortAt (bytes that have left).
+import {openAsBlob, readdirSync, readlinkSync} from "node:fs";
 import {basename} from "node:path";
-import {upload, UploadError} from "../../s3direct_uploads/static/s3direct_uploads/upload.js";
+import {pathToFileURL} from "node:url";
+import {openFile} from "../../s3direct_uploads/static/s3direct_uploads/node.js";
+import {upload} from "../../s3direct_uploads/static/s3direct_uploads/upload.js";
 
-const [site, username, password, path, options = "{}"] = process.argv.slice(2);
-const file = new File([await openAsBlob(path)], basename(path), {type: "image/png"});
-let most = 0;
-const watch = setInterval(() => (most = Math.max(most, process.memoryUsage().rss)), 20);
-const before = process.memoryUsage().rss;
-const loaded = [];
-const completed = await upload(file, {
+const [site, username, password, path, given = "{}"] = process.argv.slice(2);
+const {as, abortAt = Infinity, ...options} = JSON.parse(given);
+const type = "image/png";
+const file =
+  as === "Blob"
+    ? new File([await openAsBlob(path)], basename(path), {type})
+    : await openFile(as === "URL" ? pathToFileURL(path) : path, {type});
+const controller = new AbortController();
+const progress = [];
+const settled = await upload(file, {
   endpoint: `${site}/api/uploads/`,
   destination: "photos",
   headers: {Authorization: `Basic ${btoa(`${username}:${password}`)}`},
-  onProgress: (progress) => loaded.push(progress.loaded),
-  ...JSON.parse(options),
-}).catch((error) => {
-  if (!(error instanceof UploadError)) throw error;
-  const {step, status, code, body} = error;
-  return {error: {step, status, code, body}};
-});
-clearInterval(watch);
-const isForward = loaded.every((each, index) => !index || each >= loaded[index - 1]);
-console.log(JSON.stringify({...completed, isForward, memory: most - before}));
+  onProgress: ({loaded}) => {
+    progress.push(loaded);
+    if (loaded >= abortAt) controller.abort();
+  },
+  signal: controller.signal,
+  ...options,
+}).catch(({name, message, step, status, code, body}) => ({error: {name, message, step, status, code, body}}));
+const isForward = progress.every((each, index) => !index || each >= progress[index - 1]);
+await new Promise((resolve) => setTimeout(resolve, 100)); // what was under way ends
+console.log(JSON.stringify({...settled, isForward, isOpen: opened().includes(path)}));
+
+function opened() {
+  return readdirSync("/proc/self/fd").map((number) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${number}`);
+    } catch {
+      return ""; // it was the folder itself
+    }
+  });
+}

@@ -3,6 +3,8 @@
  * It is upload.js's worker, so that the page does not freeze meanwhile; what has no workers imports it.
  *
  * @module
+ *
+ * @import {FileOnDisk} from "./types"
  */
 
 const WORKER = "s3direct-uploads checksum";
@@ -10,12 +12,14 @@ const PIECE = 4 * 1024 ** 2; // bytes in memory at once
 
 /**
  * @param {"CRC32" | "SHA256"} algorithm
- * @param {Blob} file
+ * @param {File | FileOnDisk} file
+ * @param {AbortSignal} [signal]
  * @returns {Promise<{algorithm: string, value: string}>}
  */
-export async function checksum(algorithm, file) {
+export async function checksum(algorithm, file, signal) {
   const sum = algorithm === "CRC32" ? new Crc32() : new Sha256();
   for (let start = 0; start < file.size; start += PIECE) {
+    signal?.throwIfAborted();
     sum.update(new Uint8Array(await file.slice(start, start + PIECE).arrayBuffer()));
   }
   return {algorithm, value: btoa(String.fromCharCode(...sum.digest()))};
@@ -24,13 +28,13 @@ export async function checksum(algorithm, file) {
 /**
  * The same, computed beside the page, where it has workers.
  *
- * @param {"CRC32" | "SHA256"} algorithm @param {Blob} file @param {AbortSignal} [signal]
+ * @param {"CRC32" | "SHA256"} algorithm @param {File | FileOnDisk} file @param {AbortSignal} [signal]
  * @returns {Promise<{algorithm: string, value: string}>}
  */
 export function inWorker(algorithm, file, signal) {
   return new Promise((resolve, reject) => {
     // A script that came from another host than the page is no worker to it.
-    const here = () => checksum(algorithm, file).then(resolve, reject);
+    const here = () => checksum(algorithm, file, signal).then(resolve, reject);
     if (typeof Worker === "undefined") return here();
     try {
       const worker = new Worker(new URL("./checksum.js", import.meta.url), {type: "module", name: WORKER});

@@ -40,6 +40,22 @@ export interface Progress {
   secondsLeft: number | null;
 }
 
+/** What openFile of node.js makes: to upload() as good as a File. */
+export interface FileOnDisk extends Slice {
+  readonly name: string;
+  /** In milliseconds since 1970. */
+  readonly lastModified: number;
+}
+
+/** Some of its bytes: what upload() needs of a Blob. */
+export interface Slice {
+  readonly size: number;
+  readonly type: string;
+  slice(start?: number, end?: number): Slice;
+  /** Rejects when the file was changed meanwhile, or is gone. */
+  arrayBuffer(): Promise<ArrayBuffer>;
+}
+
 /** What Django says of an upload. A status that you do not know is not final. */
 export interface Upload {
   id: string;
@@ -115,4 +131,4 @@ export declare class UploadError extends Error {
  * Resolves when the upload is completed; rejects with an UploadError, or with `signal.reason`. What is safe to
  * repeat has been repeated by then.
  */
-export declare function upload(file: File, options: Options): Uploading;
+export declare function upload(file: File | FileOnDisk, options: Options): Uploading;

@@ -8,7 +8,7 @@
  *
  * @module
  *
- * @import {Begun, Facts, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Step, Upload, Uploading} from "./types"
+ * @import {Begun, Facts, FileOnDisk, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Slice, Step, Upload, Uploading} from "./types"
  */
 
 const ATTEMPTS = 5;
@@ -52,7 +52,7 @@ export class UploadError extends Error {
  * Resolves when the upload is completed; rejects with an UploadError, or with `signal.reason`. What is safe to
  * repeat has been repeated by then. While it is paused nothing is sent to S3.
  *
- * @param {File} file
+ * @param {File | FileOnDisk} file
  * @param {Options} options
  * @returns {Uploading}
  */
@@ -61,7 +61,7 @@ export function upload(file, options) {
   return Object.assign(run(file, options, gate), {pause: () => gate.shut(), resume: () => gate.open()});
 }
 
-/** @param {File} file @param {Options} options @param {Gate} gate @returns {Promise<Upload>} */
+/** @param {File | FileOnDisk} file @param {Options} options @param {Gate} gate @returns {Promise<Upload>} */
 async function run(file, options, gate) {
   const {destination, context, checksum, idempotencyKey, onProgress, signal} = options;
   const isNamed = typeof checksum === "string";
@@ -194,7 +194,7 @@ function memory(action, id, print = "") {
 
 /**
  * @typedef {object} Rest
- * @property {File} file
+ * @property {File | FileOnDisk} file
  * @property {string} id
  * @property {Django} django
  * @property {Gate} gate
@@ -364,7 +364,7 @@ class Parts {
  * @property {Gate} gate
  * @property {AbortSignal} [signal]
  *
- * @param {Blob} body @param {Delivery} delivery
+ * @param {Blob | Slice} body @param {Delivery} delivery
  */
 async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, gate, signal}) {
   let untried = false; // a URL signed just now and refused at once will do no better signed anew
@@ -501,7 +501,7 @@ async function answered(step, ask) {
 /**
  * By XMLHttpRequest, because fetch does not tell how much has left.
  *
- * @param {PresignedRequest} request @param {Blob} body
+ * @param {PresignedRequest} request @param {Blob | Slice} body
  * @param {(loaded: number) => void} onLoaded @param {(AbortSignal | undefined)[]} signals
  */
 async function put(request, body, onLoaded, signals) {
@@ -522,7 +522,7 @@ async function put(request, body, onLoaded, signals) {
 }
 
 /**
- * @param {PresignedRequest} request @param {Blob} body @param {AbortSignal} signal
+ * @param {PresignedRequest} request @param {Blob | Slice} body @param {AbortSignal} signal
  * @param {(loaded: number) => void} onLoaded
  * @returns {Promise<{status: number, text: string}>}
  */
@@ -535,7 +535,7 @@ function byXhr({method = "PUT", url, headers}, body, signal, onLoaded) {
     xhr.upload.onprogress = ({loaded}) => onLoaded(loaded);
     xhr.onloadend = () => resolve({status: xhr.status, text: xhr.responseText});
     signal.addEventListener("abort", () => xhr.abort());
-    xhr.send(body);
+    xhr.send(/** @type {Blob} */ (body));
   });
 }
 
