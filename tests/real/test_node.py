@@ -153,6 +153,25 @@ def test_another_process_goes_on(site: Site, tmp_path: Path) -> None:
     assert_same(site, row, path)
 
 
+def test_another_process_does_not_go_on_with_what_has_changed(site: Site, tmp_path: Path) -> None:
+    site.s3.mend()
+    path = make_film(tmp_path, 2 * PART_SIZE)
+    held = site.s3.hold("PUT", after=MIB)
+    killed = start(site, path)
+    wait_until(lambda: 200 in site.s3.statuses("PUT"))
+    killed.kill()
+    killed.communicate()
+    held.released.set()
+    begun = newest(site)
+    make_film(tmp_path, 2 * PART_SIZE)
+
+    completed = upload(site, path)
+
+    row = newest(site)
+    assert completed["id"] == str(row.id) != str(begun.id)
+    assert_same(site, row, path)
+
+
 def shorten(path: Path) -> None:
     os.truncate(path, 8 * MIB)
 

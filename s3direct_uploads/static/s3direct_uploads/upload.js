@@ -86,7 +86,7 @@ async function run(file, options, gate) {
     };
     const print = fingerprint([file.lastModified, declared]);
     const mayResume = resume && multipart && file.size > SMALLEST_MULTIPART;
-    const interrupted = mayResume && (await findInterrupted(django, declared, print));
+    const interrupted = mayResume && (await findInterrupted(django, declared, print, file.lastModified));
     const key = {"Idempotency-Key": idempotencyKey ?? randomKey()};
     /** @type {Begun} */
     const answer = interrupted || (await django.ask("begin", "", declared, key));
@@ -156,9 +156,10 @@ async function confirm(id, django, signal) {
  * @param {Django} django
  * @param {{destination: string, filename: string, size: number, context?: object, content_type: string}} declared
  * @param {string} print
+ * @param {number} lastModified
  * @returns {Promise<Begun | null>}
  */
-async function findInterrupted(django, declared, print) {
+async function findInterrupted(django, declared, print, lastModified) {
   const {destination, filename, size, context = {}, content_type} = declared;
   const query = new URLSearchParams({status: "pending", destination, filename, size: `${size}`});
   const {results} = await django.ask("begin", `?${query}`);
@@ -168,7 +169,8 @@ async function findInterrupted(django, declared, print) {
     if (running.has(each.id)) return false;
     if (remembered) return remembered === print;
     const isSameType = !content_type || each.content_type === content_type.toLowerCase();
-    return isSameType && JSON.stringify(each.context) === JSON.stringify(context);
+    const isAsOld = lastModified <= Date.parse(each.created_at); // else what S3 has is of what the file was before
+    return isSameType && isAsOld && JSON.stringify(each.context) === JSON.stringify(context);
   });
   const answer = found && (await renew(found.id, django));
   return answer?.multipart ? answer : null;
