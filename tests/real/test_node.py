@@ -130,7 +130,7 @@ def test_a_sha256_and_a_url(site: Site, tmp_path: Path) -> None:
     assert_same(site, row, path)
 
 
-def test_another_process_goes_on(site: Site, tmp_path: Path) -> None:
+def test_another_process_goes_on_if_it_is_told_to(site: Site, tmp_path: Path) -> None:
     site.s3.mend()
     path = make_film(tmp_path, 100 * MIB + 1)
     held = site.s3.hold("PUT", after=MIB)
@@ -144,7 +144,7 @@ def test_another_process_goes_on(site: Site, tmp_path: Path) -> None:
     assert begun.status == "pending"
 
     site.s3.mend()
-    completed = upload(site, path)
+    completed = upload(site, path, resume=True)
 
     assert [put.part for put in site.s3.seen("PUT")] == [unsent]
     row = newest(site)
@@ -153,7 +153,11 @@ def test_another_process_goes_on(site: Site, tmp_path: Path) -> None:
     assert_same(site, row, path)
 
 
-def test_another_process_does_not_go_on_with_what_has_changed(site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("changes", "options"), [(True, {"resume": True}), (False, {})])
+def test_another_process_does_not_go_on_with_what_may_be_another_file(
+    site: Site, tmp_path: Path, changes: bool, options: dict[str, bool]
+) -> None:
+    """Alike in name, size and type: the parts of both would make a third."""
     site.s3.mend()
     path = make_film(tmp_path, 2 * PART_SIZE)
     held = site.s3.hold("PUT", after=MIB)
@@ -163,9 +167,12 @@ def test_another_process_does_not_go_on_with_what_has_changed(site: Site, tmp_pa
     killed.communicate()
     held.released.set()
     begun = newest(site)
+    times = path.stat()
     make_film(tmp_path, 2 * PART_SIZE)
+    if not changes:
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
-    completed = upload(site, path)
+    completed = upload(site, path, **options)
 
     row = newest(site)
     assert completed["id"] == str(row.id) != str(begun.id)

@@ -23,7 +23,10 @@ export interface Options {
   multipart?: boolean;
   /** Parts at once: 4 unless given, and fewer while there are errors. */
   parallel?: number;
-  /** false: never go on with an upload of this file that was interrupted. */
+  /**
+   * Whether to go on with an upload of this file that was interrupted: false never, true also with one that this
+   * browser does not remember, if it was of a file of this name, size and type. Node.js remembers none.
+   */
   resume?: boolean;
   /** At most 64 characters. A failed upload's takes it up where it failed. */
   idempotencyKey?: string;

@@ -66,7 +66,7 @@ async function run(file, options, gate) {
   const {destination, context, checksum, idempotencyKey, onProgress, signal} = options;
   const isNamed = typeof checksum === "string";
   const algorithm = isNamed ? checksum : checksum?.algorithm;
-  const {parallel = 4, resume = true, multipart = algorithm !== "SHA256"} = options;
+  const {parallel = 4, resume, multipart = algorithm !== "SHA256"} = options;
   const django = new Django(options);
   const progress = new ForwardProgress(file.size, onProgress);
   gate.onShut = () => progress.rest();
@@ -85,8 +85,8 @@ async function run(file, options, gate) {
       multipart,
     };
     const print = fingerprint([file.lastModified, declared]);
-    const mayResume = resume && multipart && file.size > SMALLEST_MULTIPART;
-    const interrupted = mayResume && (await findInterrupted(django, declared, print, file.lastModified));
+    const mayResume = resume !== false && multipart && file.size > SMALLEST_MULTIPART;
+    const interrupted = mayResume && (await findInterrupted(django, declared, print, resume ? file.lastModified : Infinity));
     const key = {"Idempotency-Key": idempotencyKey ?? randomKey()};
     /** @type {Begun} */
     const answer = interrupted || (await django.ask("begin", "", declared, key));
@@ -156,14 +156,15 @@ async function confirm(id, django, signal) {
  * @param {Django} django
  * @param {{destination: string, filename: string, size: number, context?: object, content_type: string}} declared
  * @param {string} print
- * @param {number} lastModified
+ * @param {number} lastModified Infinity: go on only with what this browser remembers
  * @returns {Promise<Begun | null>}
  */
 async function findInterrupted(django, declared, print, lastModified) {
   const {destination, filename, size, context = {}, content_type} = declared;
   const query = new URLSearchParams({status: "pending", destination, filename, size: `${size}`});
   const {results} = await django.ask("begin", `?${query}`);
-  // This browser remembers which file it was, by more than its name; of another's doing the declaration must do.
+  // This browser remembers which file it was, by more than its name. Of another's doing the declaration must do, if
+  // the caller says so: two files may be alike in all of it, and their parts would make a third.
   const found = results.find((/** @type {Upload} */ each) => {
     const remembered = memory("getItem", each.id);
     if (running.has(each.id)) return false;
@@ -188,7 +189,7 @@ function memory(action, id, print = "") {
   try {
     return localStorage[action](`s3direct-uploads:${id}`, print);
   } catch {
-    return null; // there is none, or it is full: then the declaration alone must do
+    return null; // there is none, or it is full: then there is nothing to go by
   }
 }
 
