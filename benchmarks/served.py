@@ -57,7 +57,15 @@ class BenchSite(Site):
             where = {"Key": each["Key"], "UploadId": each["UploadId"]}
             self.client.abort_multipart_upload(Bucket=self.bucket, **where)
 
+    def empty_all(self) -> None:
+        """Of however many there are."""
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
+            keys = [{"Key": each["Key"]} for each in page.get("Contents", ())]
+            if keys:
+                self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys})
+
     def remove(self) -> None:
+        self.empty_all()
         self.empty()
         self.client.delete_bucket(Bucket=self.bucket)
 
