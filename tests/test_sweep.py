@@ -26,7 +26,7 @@ from s3direct_uploads import keys, lifecycle, signals
 from s3direct_uploads.bucket import Bucket as BucketOfOurs
 from s3direct_uploads.bucket import StoredObject, get_bucket
 from s3direct_uploads.lifecycle import sweeping
-from s3direct_uploads.models import Upload
+from s3direct_uploads.models import Upload, Usage
 from tests import host
 from tests.conftest import FILM, JPEG, LAST, App, Bucket, begin_last_part, row
 
@@ -323,6 +323,29 @@ def test_a_deleted_object_goes_once_its_key_has_closed_and_its_row_in_the_end(
     assert sweep() == {"pruned": 1}
     assert s3_calls == []
     assert not Upload.objects.exists()
+
+
+def test_what_a_sweep_cleans_while_it_is_deleted_is_counted_out_once(
+    alice: App, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = settings.S3DIRECT_UPLOADS
+    photos = {**ours["DESTINATIONS"]["photos"], "MAX_TOTAL_SIZE": 1000}
+    settings.S3DIRECT_UPLOADS = {
+        **ours,
+        "DESTINATIONS": {**ours["DESTINATIONS"], "photos": photos},
+    }
+    kept, deleted = (row(alice.upload(body=JPEG + bytes([n]))) for n in range(2))
+    age(5 * HOUR)
+    delete = BucketOfOurs.delete
+
+    def delete_meanwhile(bucket: BucketOfOurs, key: str) -> None:
+        age(HOUR)
+        assert sweep() == {"cleaned": 1}
+        delete(bucket, key)
+
+    monkeypatch.setattr(BucketOfOurs, "delete", delete_meanwhile)
+    assert alice.delete(str(deleted.pk)).status_code == 204
+    assert Usage.objects.get().total_size == kept.size
 
 
 @pytest.mark.parametrize("error", [ProtectedError("in use", set()), IntegrityError("in use")])

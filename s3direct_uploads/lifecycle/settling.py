@@ -153,7 +153,8 @@ def delete_object(upload: Upload) -> None:
         bucket_of(upload).delete(upload.key)
     except BucketUnavailable:
         return  # the row is due, so the sweep tries again
-    move(upload, **cleaned(upload, now))
+    # Unless a sweep has taken it up meanwhile, which then counts it out.
+    move(upload, {"due_at": upload.due_at}, **cleaned(upload, now))
 
 
 def cleaned(upload: Upload, now: datetime) -> dict[str, Any]:
