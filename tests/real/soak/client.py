@@ -60,6 +60,12 @@ class Attempt:
     steps: list[str]
     body: bytes = field(repr=False)
     upload: dict[str, Any]
+    asked_at: float  # for what it is to send
+
+    @property
+    def expires_in(self) -> int:
+        sending = self.upload["request"] or self.upload["multipart"]
+        return sending["expires_in"] if sending else 0
 
     @property
     def requests(self) -> list[tuple[dict[str, Any], bytes]]:
@@ -73,9 +79,10 @@ class Attempt:
 
 class Client:
     def __init__(
-        self, servers: list[str], session_id: str, seed: str, log: str, url_expires: int
+        self, servers: list[str], session_id: str, seed: str, log: str, url_expires: int, grace: int
     ) -> None:
-        self.servers, self.seed, self.url_expires = servers, seed, url_expires
+        self.servers, self.seed = servers, seed
+        self.url_expires, self.grace = url_expires, grace
         self.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self.session = requests.Session()
         self.session.headers["X-CSRFToken"] = "x" * 32
@@ -111,13 +118,14 @@ class Client:
             if not parted:
                 declaration["checksum"] = {"algorithm": "SHA256", "value": digest}
         key = f"{self.seed} {number}" if chance.random() < 0.6 else None
+        asked_at = time.monotonic()
         answer = self.ask("POST", "", declaration, tries=1000, key=key)
         if answer is None or answer.status_code != 201:
             self.note(number, None, "begin", answer)
             return None
         upload = answer.json()
         self.note(number, upload["id"], "begin", answer)
-        return Attempt(0, number, plan.split(), body, upload)
+        return Attempt(0, number, plan.split(), body, upload, asked_at)
 
     def go_on(self, attempt: Attempt) -> None:
         while attempt.steps:
@@ -131,9 +139,12 @@ class Client:
 
     # The steps.
 
-    def send(self, attempt: Attempt, **headers: str) -> None:
-        statuses = [self.put(*each, headers) for each in attempt.requests]
-        self.note(attempt.number, attempt.upload["id"], "send", max(statuses, default=0))
+    def send(self, attempt: Attempt) -> None:
+        statuses = [self.put(*each, {}) for each in attempt.requests]
+        # When it arrived its key had not closed: it must not be lost.
+        in_time = time.monotonic() < attempt.asked_at + attempt.expires_in + self.grace
+        step = "send" if in_time else "send late"
+        self.note(attempt.number, attempt.upload["id"], step, max(statuses, default=0))
 
     def dress(self, attempt: Attempt) -> None:
         """With a header that nobody signed."""
@@ -182,10 +193,11 @@ class Client:
         self.note(attempt.number, attempt.upload["id"], "cancel", answer)
 
     def renew(self, attempt: Attempt) -> None:
+        asked_at = time.monotonic()
         answer = self.ask("POST", f"{attempt.upload['id']}/renew/", {})
         self.note(attempt.number, attempt.upload["id"], "renew", answer)
         if answer is not None and answer.status_code == 200:
-            attempt.upload = answer.json()
+            attempt.upload, attempt.asked_at = answer.json(), asked_at
 
     # What goes over the wire.
 
