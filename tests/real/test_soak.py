@@ -307,10 +307,11 @@ class Soak:
         pages = self.s3.client.get_paginator("list_objects_v2").paginate(Bucket=self.s3.name)
         return {each["Key"]: each["Size"] for page in pages for each in page.get("Contents", ())}
 
-    def multiparts(self) -> list[str]:
+    def multiparts(self) -> list[tuple[str, str]]:
+        """The key and S3's id of each that is open."""
         pages = self.s3.client.get_paginator("list_multipart_uploads")
         return [
-            each["Key"]
+            (each["Key"], each["UploadId"])
             for page in pages.paginate(Bucket=self.s3.name)
             for each in page.get("Uploads", ())
         ]
@@ -324,6 +325,8 @@ class Soak:
         self.wire.server.server_close()
         for key in self.objects():
             self.s3.client.delete_object(Bucket=self.s3.name, Key=key)
+        for key, id in self.multiparts():
+            self.s3.client.abort_multipart_upload(Bucket=self.s3.name, Key=key, UploadId=id)
 
 
 class Note(NamedTuple):
@@ -379,7 +382,7 @@ def test_soak(
         *wrong_announcements(soak, uploads, heard),
         *broken_promises(soak, {str(upload.pk): upload for upload in uploads}),
         *failures(soak),
-        *(f"an open multipart upload of {key}" for key in open_still),
+        *(f"an open multipart upload of {key}" for key, _ in open_still),
     ]
     monkeypatch.setattr("s3direct_uploads.lifecycle.reconciling.OLD_ENOUGH", -HOUR)
     wrong += [f"reconcile finds {stray}" for stray in lifecycle.reconcile()]
