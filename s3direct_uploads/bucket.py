@@ -71,8 +71,10 @@ VISIBILITY = COMPLETE_READ_TIMEOUT + 120  # seconds
 # What botocore raises once a request has left (where no connection is made it is another), and what
 # a gateway says that could not wait for S3. It matters where something must not be done twice.
 ANSWER_LOST = (HTTPClientError, ResponseParserError)
-ANSWER_LOST_STATUS = (502, 504)
-ONCE = ("CreateMultipartUpload", "CompleteMultipartUpload")
+ANSWER_LOST_STATUS = {
+    "CreateMultipartUpload": (500, 502, 504),  # of a 500 nobody knows; the next one has a new key
+    "CompleteMultipartUpload": (502, 504),  # after a 500 S3 wants to be asked again
+}
 MULTIPART_GONE = ("NoSuchUpload", "NoSuchKey")  # the latter is Ceph's word once it is completed
 # What passes by itself is tried again, by botocore too; the rest wants somebody to mend it.
 _MEND_KEYS = "Mend access_key and secret_key of the storage, or the role that it runs under."
@@ -688,7 +690,7 @@ def _failures(operation: str) -> Iterator[None]:
             logger.error("S3 refuses %s: %s %s. %s", operation, _status(error), code, hint)
             raise BucketMisconfigured("S3 is not set up correctly here.") from error
         logger.error("S3 answered %s %s to %s", _status(error), code, operation)
-        lost = operation in ONCE and _status(error) in ANSWER_LOST_STATUS
+        lost = _status(error) in ANSWER_LOST_STATUS.get(operation, ())
         failure = AnswerLost if lost else BucketUnavailable
         raise failure("S3 does not answer as it should; try again later.") from error
     except ParamValidationError as error:
@@ -700,7 +702,7 @@ def _failures(operation: str) -> Iterator[None]:
     except (BotoCoreError, ResponseParserError) as error:
         # The class says enough, and a message may quote a URL.
         logger.error("S3 failed at %s: %s", operation, type(error).__name__)
-        lost = operation in ONCE and isinstance(error, ANSWER_LOST)
+        lost = operation in ANSWER_LOST_STATUS and isinstance(error, ANSWER_LOST)
         failure = AnswerLost if lost else BucketUnavailable
         raise failure("S3 cannot be reached; try again later.") from error
 

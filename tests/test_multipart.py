@@ -1161,6 +1161,7 @@ lost_creates = pytest.mark.parametrize(
     ("fail", "strays"),
     [
         pytest.param(lambda it: it.lose_answer(LOST), 1, id="its answer"),
+        pytest.param(lambda it: it.lose_answer(LOST, 500), 1, id="its answer: 500"),
         pytest.param(lambda it: it.lose_answer(LOST, 502), 1, id="its answer: 502"),
         pytest.param(lambda it: it.lose_answer(LOST, 504), 1, id="its answer: 504"),
         pytest.param(lambda it: it.lose_answer(LOST, 200), 1, id="its answer: 200, but not S3's"),
