@@ -19,9 +19,9 @@ views
 serializers admin management tasks events fields migrations
 forms testing
 diagnosis
-lifecycle
+lifecycle provisioning
 models bucket signals checks
-signer destinations provisioning storage
+signer destinations storage
 conf exceptions keys
 __init__
 """
