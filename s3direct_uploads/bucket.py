@@ -560,6 +560,14 @@ def get_bucket(alias: str) -> Bucket:
     return bucket
 
 
+def takes_parts_only(alias: str) -> bool:
+    """Whether all uploads to this storage go in parts, be they ever so small."""
+    try:
+        return get_bucket(alias).takes_parts_only
+    except (StorageNotS3, ImproperlyConfigured):
+        return False  # begin says so, once what is declared is found to be well
+
+
 def find_bucket(alias: str, name: str) -> Bucket:
     """The bucket that a row remembers, by its alias or, where that was renamed, by its own name.
 
