@@ -145,8 +145,11 @@ class Refusal(Exception):
 
     @property
     def is_unknown_operation(self) -> bool:
-        """Whether this server lacks the operation altogether."""
-        return self.status in (405, 501) or self.code in ("NotImplemented", "MethodNotAllowed")
+        """Whether this server lacks the operation, if it is one on a bucket's configuration."""
+        # rclone and others overlook "?cors", and would make the bucket.
+        overlooked = ("BucketAlreadyExists", "BucketAlreadyOwnedByYou")
+        lacking = ("NotImplemented", "MethodNotAllowed", *overlooked)
+        return self.status in (405, 501) or self.code in lacking
 
 
 class Bucket:
@@ -407,7 +410,8 @@ class Bucket:
     @property
     def region(self) -> str:
         """That which is signed."""
-        return self._client.meta.region_name
+        named = self._client.meta.region_name
+        return "us-east-1" if named == "aws-global" else named  # older botocores' word for none
 
     @property
     def access_key(self) -> str:

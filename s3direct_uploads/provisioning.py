@@ -129,17 +129,16 @@ def cors_rule(needs: Needs, origins: Sequence[str]) -> Rule:
 def matching_rule(
     rules: Sequence[Rule], origin: str, method: str, headers: Collection[str] = ()
 ) -> Rule | None:
-    """The rule by which S3 answers: the first that fits."""
-    for rule in rules:
-        if (
-            any(_fits(each, origin) for each in rule.get("AllowedOrigins", ()))
-            and method in rule.get("AllowedMethods", ())
-            and all(
-                any(_fits(each.lower(), name) for each in rule.get("AllowedHeaders", ()))
-                for name in headers
-            )
-        ):
-            return rule
+    """The rule by which S3 answers: the first that fits the origin, if it fits the rest as well.
+
+    AWS would look for another then; Ceph does not.
+    """
+    rule = next((each for each in rules if _names_origin(each, origin)), {})
+    if method in rule.get("AllowedMethods", ()) and all(
+        any(_fits(each.lower(), name) for each in rule.get("AllowedHeaders", ()))
+        for name in headers
+    ):
+        return rule
     return None
 
 
@@ -148,16 +147,31 @@ def exposes_etag(rule: Rule) -> bool:
 
 
 def merge_cors(there: list[Rule], rule: Rule) -> list[Rule]:
-    """Those there, ours added at the end or extended: it never answers in another's place."""
+    """Those there, and ours, new or extended, before the first that would answer in its place."""
     if all(_suffices(there, rule, origin) for origin in rule["AllowedOrigins"]):
         return there
-    mine = next((each for each in there if each.get("ID") == RULE_ID), None)
-    if mine is None:
-        return [*there, rule]
-    lists = ("AllowedOrigins", "AllowedMethods", "AllowedHeaders", "ExposeHeaders")
-    both = {part: sorted({*mine.get(part, ()), *rule.get(part, ())}) for part in lists}
-    merged = {**rule, **{part: value for part, value in both.items() if value}}
-    return [merged if each is mine else each for each in there]
+    mine = next((each for each in there if each.get("ID") == RULE_ID), {})
+    others = [each for each in there if each is not mine]
+    ours = _united(
+        rule, mine, "AllowedOrigins", "AllowedMethods", "AllowedHeaders", "ExposeHeaders"
+    )
+    origins = ours["AllowedOrigins"]
+    after = [each for each in others if any(_names_origin(each, origin) for origin in origins)]
+    for each in after:
+        # Now ours answers in its place, so it grants the same pages what that did.
+        if all(_names_origin(each, origin) for origin in origins):
+            ours = _united(ours, each, "AllowedMethods", "ExposeHeaders")
+    at = others.index(after[0]) if after else len(others)
+    return [*others[:at], ours, *others[at:]]
+
+
+def _united(rule: Rule, other: Rule, *parts: str) -> Rule:
+    both = {part: sorted({*rule.get(part, ()), *other.get(part, ())}) for part in parts}
+    return {**rule, **{part: value for part, value in both.items() if value}}
+
+
+def _names_origin(rule: Rule, origin: str) -> bool:
+    return any(_fits(each, origin) for each in rule.get("AllowedOrigins", ()))
 
 
 def _suffices(there: Sequence[Rule], rule: Rule, origin: str) -> bool:

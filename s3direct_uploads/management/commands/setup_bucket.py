@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -103,41 +103,54 @@ class Command(BaseCommand):
             self.stdout.write(f"{bucket.name}: {'would be made' if is_dry else 'made'}.")
             if not is_dry:
                 bucket.create()
-        cors = lifecycle = None
-        absent = missing and is_dry
-        try:
-            cors = [] if absent else bucket.cors_rules()
-            rule = provisioning.cors_rule(needs, origins)
-            self.change("CORS", bucket, cors, provisioning.merge_cors(cors, rule), is_dry)
-        except Refusal as refusal:
-            self.pass_over(refusal, bucket, "CORS rules", "set its own, for the whole server")
-        try:
-            lifecycle = [] if absent else bucket.lifecycle_rules()
-            merged = provisioning.merge_lifecycle(lifecycle, needs)
-            self.change("lifecycle", bucket, lifecycle, merged, is_dry)
-        except Refusal as refusal:
-            self.pass_over(refusal, bucket, "lifecycle rules", "see how it ends unfinished uploads")
+        is_made = not (missing and is_dry)
+        rule = provisioning.cors_rule(needs, origins)
+        self.change(
+            f"{bucket.name}: CORS",
+            bucket.cors_rules if is_made else list,
+            lambda there: provisioning.merge_cors(there, rule),
+            None if is_dry else bucket.set_cors_rules,
+            "CORS rules: allow the origin by its own means, for the whole server",
+        )
+        self.change(
+            f"{bucket.name}: lifecycle",
+            bucket.lifecycle_rules if is_made else list,
+            lambda there: provisioning.merge_lifecycle(there, needs),
+            None if is_dry else bucket.set_lifecycle_rules,
+            "lifecycle rules: see how it ends unfinished uploads",
+        )
 
     def change(
-        self, what: str, bucket: Bucket, before: list[Rule], after: list[Rule], is_dry: bool
+        self,
+        what: str,
+        read: Callable[[], list[Rule]],
+        merge: Callable[[list[Rule]], list[Rule]],
+        write: Callable[[list[Rule]], None] | None,
+        lacking: str,
     ) -> None:
-        if before == after:
-            self.stdout.write(f"{bucket.name}: {what}: nothing to do.")
+        try:
+            before = read()
+            after = merge(before)
+            if before == after:
+                self.stdout.write(f"{what}: nothing to do.")
+                return
+            for line in provisioning.diff(what, before, after):
+                style = {"+": self.style.SUCCESS, "-": self.style.ERROR}.get(line[0])
+                self.stdout.write(line, style)
+            if write is None:
+                return
+            write(after)
+            kept = read()
+        except Refusal as refusal:
+            if not refusal.is_unknown_operation:
+                raise
+            kept = []
+        if merge(kept) == kept:
+            self.stdout.write(f"{what}: written.")
             return
-        for line in provisioning.diff(f"{bucket.name}: {what}", before, after):
-            style = {"+": self.style.SUCCESS, "-": self.style.ERROR}.get(line[0])
-            self.stdout.write(line, style)
-        if is_dry:
-            return
-        (bucket.set_cors_rules if what == "CORS" else bucket.set_lifecycle_rules)(after)
-        self.stdout.write(f"{bucket.name}: {what}: written.")
-
-    def pass_over(self, refusal: Refusal, bucket: Bucket, what: str, cure: str) -> None:
-        if not refusal.is_unknown_operation:
-            raise refusal
+        # Refused, or taken without a word and thrown away.
         self.stderr.write(
-            f"{bucket.name}: this server takes no {what}: {cure} (docs/providers.md).",
-            self.style.WARNING,
+            f"{what}: this server keeps no {lacking} (docs/providers.md).", self.style.WARNING
         )
 
 
