@@ -263,27 +263,8 @@ class Diagnosis:
                 f"There is no bucket {self.bucket.name} here.",
                 f"Correct bucket_name, or run {self.setup()} --create.",
             )
-        elif found.code == "SignatureDoesNotMatch":
-            yield Finding(
-                "credentials.secret",
-                FAIL,
-                f"The secret key is not that of {self.bucket.access_key}: S3 answered {found}.",
-                "Copy secret_key anew, whole and without spaces; or make a new pair of keys.",
-            )
-        elif found.code in ("InvalidAccessKeyId", "InvalidClientTokenId"):
-            yield Finding(
-                "credentials.unknown",
-                FAIL,
-                f"S3 does not know the access key {self.bucket.access_key}.",
-                "Correct access_key, or the endpoint_url: is it another provider's key?",
-            )
-        elif found.code in ("ExpiredToken", "InvalidToken"):
-            yield Finding(
-                "credentials.expired",
-                FAIL,
-                f"The session token is no longer good: S3 answered {found}.",
-                "Get new temporary credentials, or let the machine's role renew them.",
-            )
+        elif known := self.wrong_credentials(found.code, f"{found}"):
+            yield known
         elif found.code == "RequestTimeTooSkewed":
             yield Finding(
                 "clock.off", FAIL, f"S3 answered {found}.", "Set this machine's clock by NTP."
@@ -308,6 +289,31 @@ class Diagnosis:
                 "bucket.unavailable", FAIL, f"S3 answered {found} to a listing.", "Try again."
             )
         raise Stop
+
+    def wrong_credentials(self, code: str, said: str) -> Finding | None:
+        """What is wrong with them, where S3 says so."""
+        if code == "SignatureDoesNotMatch":
+            return Finding(
+                "credentials.secret",
+                FAIL,
+                f"The secret key is not that of {self.bucket.access_key}: S3 answered {said}.",
+                "Copy secret_key anew, whole and without spaces; or make a new pair of keys.",
+            )
+        if code in ("InvalidAccessKeyId", "InvalidClientTokenId"):
+            return Finding(
+                "credentials.unknown",
+                FAIL,
+                f"S3 does not know the access key {self.bucket.access_key}: it answered {said}.",
+                "Correct access_key, or the endpoint_url: is it another provider's key?",
+            )
+        if code in ("ExpiredToken", "InvalidToken"):
+            return Finding(
+                "credentials.expired",
+                FAIL,
+                f"The session token is no longer good: S3 answered {said}.",
+                "Get new temporary credentials, or let the machine's role renew them.",
+            )
+        return None
 
     def may_do_anything(self) -> bool:
         """Whether S3 lets these credentials do some other thing, if not list."""
@@ -407,19 +413,13 @@ class Diagnosis:
             action
             for action, operation, more in (
                 ("s3:AbortMultipartUpload", "abort_multipart_upload", {"UploadId": NO_UPLOAD}),
-                ("s3:ListMultipartUploadParts", "list_parts", {"UploadId": NO_UPLOAD}),
                 ("s3:ListBucketMultipartUploads", "list_multipart_uploads", None),
             )
             if not self.may(operation, **({"Key": self.new_key(), **more} if more else {}))
         ]
         if denied:
             self.may_write = False
-            yield Finding(
-                "multipart.forbidden",
-                FAIL,
-                f"The server may not do all that files in parts take: {', '.join(denied)}.",
-                f"Grant it {', '.join(denied)}.",
-            )
+            yield self.no_multipart(denied)
         if not self.may_write:
             yield Finding(
                 "writing.skipped",
@@ -428,6 +428,14 @@ class Diagnosis:
                 "themselves were not tried.",
                 "Mend the lines above, and run this again.",
             )
+
+    def no_multipart(self, denied: Sequence[str]) -> Finding:
+        return Finding(
+            "multipart.forbidden",
+            FAIL,
+            f"The server may not do all that files in parts take: {_listed(denied)}.",
+            f"Grant it {_listed(denied)}.",
+        )
 
     def objects(self) -> Iterator[Finding]:
         if not self.may_write:
@@ -523,12 +531,15 @@ class Diagnosis:
             yield self.wrong_region(answer.headers.get("x-amz-bucket-region", "another"), "")
             raise Stop
         if not answer.ok:
-            yield Finding(
+            # SignatureDoesNotMatch would be a proxy's doing: our own requests were accepted.
+            unknown = answer.s3_code != "SignatureDoesNotMatch"
+            known = self.wrong_credentials(answer.s3_code, f"{answer}") if unknown else None
+            yield known or Finding(
                 "presigned.refused",
                 FAIL,
                 f"S3 refuses a presigned PUT at {urlsplit(request.url).netloc}: {answer}.",
                 "Does a proxy there change the host, the path or a header? Each is a part of the "
-                "signature; it must pass them on as they are.",
+                "signature: it must pass them on as they are.",
             )
             return
         try:
@@ -647,7 +658,7 @@ class Diagnosis:
                 f"{code}.accepted",
                 WARN,
                 f"S3 takes {what}: only confirm finds it, and rejects the upload then.",
-                "Nothing has to be done; leave nobody's bytes unconfirmed.",
+                "Nothing, as long as only completed uploads are used.",
             )
         return Finding(
             f"{code}.accepted",
@@ -677,6 +688,10 @@ class Diagnosis:
         request = PresignedRequest("PUT", part.url, part.headers, 0)
         wrong = self.put(request, body=BODY + BODY)
         answer = self.put(request)
+        # Some say that there is no such upload before they say that one may not ask.
+        if not self.may("list_parts", Key=key, UploadId=upload_id):
+            yield self.no_multipart(["s3:ListMultipartUploadParts"])
+            return
         there = self.bucket.list_parts(key, upload_id) if answer.ok else []
         if not answer.ok or [each.size for each in there] != [len(BODY)]:
             yield Finding(
@@ -1077,21 +1092,34 @@ class Diagnosis:
         storage = "" if self.alias == "default" else f"--storage {self.alias} "
         return f"manage.py setup_bucket {storage}--origin {origin}"
 
-    def clean(self) -> list[str]:
+    def clean(self, *, again: bool = True) -> list[str]:
         """Take everything out again; the keys at which something had to stay."""
         left = []
-        for key, upload_id in self.unfinished:
-            try:
-                self.bucket.abort_multipart(key, upload_id)
-            except (UploadError, ImproperlyConfigured):
-                left.append(key)
-        for key in self.keys:
-            try:
-                self.bucket.delete(key)
-            except (UploadError, ImproperlyConfigured):
-                if self.has_versions or self.has(key) is not False:
+        try:
+            while self.unfinished:
+                key, upload_id = self.unfinished[-1]
+                if not self.done(self.bucket.abort_multipart, key, upload_id):
                     left.append(key)
+                self.unfinished.pop()
+            while self.keys:
+                key = self.keys[-1]
+                if not self.done(self.bucket.delete, key) and (
+                    self.has_versions or self.has(key) is not False
+                ):
+                    left.append(key)
+                self.keys.pop()
+        except (KeyboardInterrupt, SystemExit):
+            if again:  # the first signal has to wait for this, the second one not
+                self.clean(again=False)
+            raise
         return left
+
+    def done(self, operation: Callable[..., None], *arguments: str) -> bool:
+        try:
+            operation(*arguments)
+        except (UploadError, ImproperlyConfigured):
+            return False
+        return True
 
 
 def _certificates(verify: bool | str | None) -> dict[str, Any]:
