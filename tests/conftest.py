@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """How much was tried on real servers, by the markers of tests/real."""
     if REAL:
         passed = [report.keywords for report in terminalreporter.getreports("passed")]
-        for marker in ("attack", "race", "journey", "contract", "fault"):
+        for marker in ("attack", "race", "journey", "contract", "fault", "setup"):
             count = sum(marker in keywords for keywords in passed)
             terminalreporter.write_line(f"{marker}: {count} passed")
         properties = dict(
