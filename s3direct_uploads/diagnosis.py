@@ -239,13 +239,16 @@ class Diagnosis:
         yield Finding("region", PASS, f"Signed for {self.bucket.region}; S3 names no other.")
 
     def wrong_region(self, told: str, why: str) -> Finding:
-        where = f"region_name = {told!r}" if told != "another" else "region_name, as S3's console"
+        known = told != "another"
         return Finding(
             "region.wrong",
             FAIL,
-            f"The bucket is in the region {told}, and the storage says {self.bucket.region}: S3 "
-            f"sends every upload elsewhere, which browsers report as a CORS error{why}.",
-            f"Write {where} in the storage's OPTIONS.",
+            f"The bucket is in {f'the region {told}' if known else 'another region'}, and the "
+            f"storage says {self.bucket.region}: S3 sends every upload elsewhere, which browsers "
+            f"report as a CORS error{why}.",
+            f"Write 'region_name': {told!r} in the storage's OPTIONS."
+            if known
+            else "Write the region that S3's console names as region_name in the storage's OPTIONS.",
         )
 
     def signature(self) -> Iterator[Finding]:
