@@ -47,6 +47,7 @@ from .exceptions import (
     QueueUnavailable,
     StorageNotS3,
 )
+from .storage import OVERWRITE_GUARDS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -172,6 +173,28 @@ class Listed:
     upload_id: str = ""  # of a multipart upload
 
 
+class Refusal(Exception):
+    """Why S3 did not do what it was asked, for who sets a bucket up or explains one.
+
+    ``status`` is 0 where no answer came, and ``code`` then what failed: "ConnectTimeoutError".
+    """
+
+    def __init__(self, status: int, code: str, headers: Mapping[str, str], detail: str) -> None:
+        super().__init__(f"{status} {code}" if status else code)
+        self.status = status
+        self.code = code
+        self.headers = headers  # in lower case
+        self.detail = detail
+
+    @property
+    def is_unknown_operation(self) -> bool:
+        """Whether this server lacks the operation, if it is one on a bucket's configuration."""
+        # rclone and others overlook "?cors", and would make the bucket.
+        overlooked = ("BucketAlreadyExists", "BucketAlreadyOwnedByYou")
+        lacking = ("NotImplemented", "MethodNotAllowed", *overlooked)
+        return self.status in (405, 501) or self.code in lacking
+
+
 class Bucket:
     """One S3 bucket, as one of STORAGES describes it.
 
@@ -182,6 +205,11 @@ class Bucket:
         self.name: str = storage.bucket_name
         self.endpoint_url: str | None = storage.endpoint_url
         self.location: str = storage.location
+        guard = getattr(storage, "overwrite_guard", OVERWRITE_GUARDS[0])
+        if guard not in OVERWRITE_GUARDS:
+            raise ImproperlyConfigured(f"{guard!r} is no overwrite_guard.")
+        self.takes_parts_only = guard == "multipart"
+        self._condition = {} if self.takes_parts_only else {"IfNoneMatch": "*"}
         self._storage = storage
         self._client = _make_client(storage, storage.endpoint_url)
         # The host that clients see is a part of what is signed. This client never sends.
@@ -218,9 +246,9 @@ class Bucket:
         ``parameters`` are boto3's, beside length and condition; ``expires`` is 7 days at most.
         """
         url = self._presign(
-            "put_object", key, {"ContentLength": size, "IfNoneMatch": "*", **parameters}, expires
+            "put_object", key, {"ContentLength": size, **self._condition, **parameters}, expires
         )
-        headers = self._as_headers({"IfNoneMatch": "*", **parameters})
+        headers = self.headers_of({**self._condition, **parameters})
         return PresignedRequest("PUT", url, headers, int(expires.total_seconds()))
 
     def presign_get(
@@ -318,7 +346,7 @@ class Bucket:
 
     def put(self, key: str, body: BinaryIO, *, size: int, parameters: Mapping[str, Any]) -> None:
         """What a client's PUT does, by the server itself; ``body`` must be seekable."""
-        request = {"Bucket": self.name, "Key": key, "ContentLength": size, "IfNoneMatch": "*"}
+        request = {"Bucket": self.name, "Key": key, "ContentLength": size, **self._condition}
         with _failures("PutObject"):
             try:
                 self._sender.put_object(Body=body, **request, **parameters)  # type: ignore[arg-type]
@@ -371,7 +399,7 @@ class Bucket:
             "Bucket": self.name,
             "Key": key,
             "UploadId": upload_id,
-            "IfNoneMatch": "*",
+            **self._condition,
             "MpuObjectSize": size,
             "MultipartUpload": {
                 "Parts": [{"PartNumber": part.part_number, "ETag": part.etag} for part in parts]
@@ -492,21 +520,118 @@ class Bucket:
                     for each in page.get("Uploads", ())
                 ]
 
-    def create(self, *, cors_rules: list[dict[str, Any]]) -> None:
-        """Make the bucket, with its CORS rules as S3 names their parts. It may exist already."""
-        region = self._client.meta.region_name
-        # us-east-1 is the one region that must not be named.
-        where = {} if region == "us-east-1" else {"LocationConstraint": region}
-        request: dict[str, Any] = {"CreateBucketConfiguration": where} if where else {}
-        with _failures("CreateBucket"):
-            try:
-                self._client.create_bucket(Bucket=self.name, **request)
-            except self._client.exceptions.BucketAlreadyOwnedByYou:
-                pass  # so do all regions but us-east-1 say it
-            self._client.put_bucket_cors(
-                Bucket=self.name,
-                CORSConfiguration={"CORSRules": cors_rules},  # type: ignore[typeddict-item]
+    # What set-up and diagnosis ask. They raise Refusal, as S3 says it.
+
+    @property
+    def region(self) -> str:
+        """That which is signed."""
+        named = self._client.meta.region_name
+        return "us-east-1" if named == "aws-global" else named  # older botocores' word for none
+
+    @property
+    def access_key(self) -> str:
+        """Of the credentials; "" where there are none."""
+        try:
+            return self._credentials.get_frozen_credentials().access_key or ""
+        except (AttributeError, BotoCoreError):  # none at all, or whoever lends them is away
+            return ""
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether the credentials are a role's: what they sign dies with them, in hours."""
+        return bool(self._credentials.get_frozen_credentials().token)
+
+    @property
+    def endpoints(self) -> tuple[str, str]:
+        """The URLs of the bucket: the server's, and that which clients see."""
+        server, clients = (
+            each.generate_presigned_url("list_objects_v2", Params={"Bucket": self.name})
+            for each in (self._client, self._signer)
+        )
+        return server.partition("?")[0], clients.partition("?")[0]
+
+    @property
+    def verify(self) -> bool | str | None:
+        """Whose certificates are believed, as botocore takes it."""
+        return self._storage.verify  # type: ignore[no-any-return]
+
+    def ask(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """One of boto3's operations on this bucket, such as "get_bucket_cors"."""
+        try:
+            answer: dict[str, Any] = getattr(self._client, operation)(
+                Bucket=self.name, **parameters
             )
+        except ClientError as error:
+            said = error.response["ResponseMetadata"]
+            told: Mapping[str, Any] = error.response["Error"]
+            raise Refusal(
+                _status(error),
+                told.get("Code", ""),
+                said.get("HTTPHeaders", {}),
+                str(told.get("Region") or told.get("Message") or ""),
+            ) from None
+        except (BotoCoreError, ResponseParserError) as error:
+            raise Refusal(0, type(error).__name__, {}, "") from None
+        return answer
+
+    def create(self) -> None:
+        """Make the bucket. It may exist already."""
+        # us-east-1 is the one region that must not be named.
+        where = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
+        try:
+            self.ask("create_bucket", **({"CreateBucketConfiguration": where} if where else {}))
+        except Refusal as refusal:
+            if refusal.code != "BucketAlreadyOwnedByYou":  # so do all regions but us-east-1 say it
+                raise
+
+    def is_missing(self) -> bool:
+        try:
+            self.ask("head_bucket")
+        except Refusal as refusal:
+            if refusal.status != 404:
+                raise
+            return True
+        return False
+
+    def knows_us(self) -> bool:
+        """Whether S3 knows these credentials at all, whatever they may do here."""
+        try:
+            self._client.list_buckets()
+        except (ClientError, BotoCoreError):
+            return False
+        return True
+
+    def cors_rules(self) -> list[dict[str, Any]]:
+        return self._configuration("get_bucket_cors", "CORSRules", "NoSuchCORSConfiguration")
+
+    def set_cors_rules(self, rules: list[dict[str, Any]]) -> None:
+        self.ask("put_bucket_cors", CORSConfiguration={"CORSRules": rules})
+
+    def lifecycle_rules(self) -> list[dict[str, Any]]:
+        return self._configuration(
+            "get_bucket_lifecycle_configuration", "Rules", "NoSuchLifecycleConfiguration"
+        )
+
+    def set_lifecycle_rules(self, rules: list[dict[str, Any]]) -> None:
+        # Said beside the rules, and back to its default if it is not said again.
+        name = "TransitionDefaultMinimumObjectSize"
+        try:
+            there = self.ask("get_bucket_lifecycle_configuration")
+        except Refusal:
+            there = {}
+        kept = {name: there[name]} if name in there else {}
+        self.ask(
+            "put_bucket_lifecycle_configuration", LifecycleConfiguration={"Rules": rules}, **kept
+        )
+
+    def _configuration(self, operation: str, member: str, missing: str) -> list[dict[str, Any]]:
+        try:
+            rules: list[dict[str, Any]] = self.ask(operation).get(member, [])
+        except Refusal as refusal:
+            if refusal.code != missing:
+                raise
+            return []
+        return rules
 
     def _presign(
         self, operation: str, key: str, parameters: Mapping[str, Any], expires: timedelta
@@ -519,8 +644,8 @@ class Bucket:
             )
         return url
 
-    def _as_headers(self, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """boto3's parameters as it sends them itself."""
+    def headers_of(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """boto3's parameters of a PUT as it sends them itself."""
         model = self._client.meta.service_model
         serializer = create_serializer(model.resolved_protocol, include_validation=False)
         request = {"Bucket": self.name, "Key": "-", **parameters}
@@ -609,6 +734,14 @@ def get_bucket(alias: str) -> Bucket:
             raise ImproperlyConfigured(f"The storage {alias!r} has no bucket_name.")
         bucket = _buckets[alias] = Bucket(storage)
     return bucket
+
+
+def takes_parts_only(alias: str) -> bool:
+    """Whether all uploads to this storage go in parts, be they ever so small."""
+    try:
+        return get_bucket(alias).takes_parts_only
+    except (StorageNotS3, ImproperlyConfigured):
+        return False  # begin says so, once what is declared is found to be well
 
 
 def find_bucket(alias: str, name: str) -> Bucket:

@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
 from . import conf, destinations
+from .storage import OVERWRITE_GUARDS
 
 STATIC = (S3StaticStorage, StaticFilesStorage, ManifestFilesMixin)
 
@@ -166,6 +167,12 @@ def _storage(alias: str) -> Iterator[CheckMessage]:
             f"The storage {alias!r} of a destination has no bucket.",
             hint="Write OPTIONS = {'bucket_name': …} in STORAGES.",
             id="s3direct_uploads.E023",
+        )
+    elif getattr(storage, "overwrite_guard", OVERWRITE_GUARDS[0]) not in OVERWRITE_GUARDS:
+        yield Error(
+            f"The storage {alias!r} has an unknown overwrite_guard: {storage.overwrite_guard!r}.",
+            hint=f"Write one of {', '.join(OVERWRITE_GUARDS)}, or leave it out.",
+            id="s3direct_uploads.E029",
         )
     elif storage.default_acl or storage.object_parameters.get("ACL"):
         yield Warning(

@@ -213,9 +213,9 @@ class Upload(models.Model):
 
     @property
     def part_count(self) -> int:
-        """Of a multipart upload: the last part may be smaller than the others."""
+        """Of a multipart upload: the last part may be smaller than the others, even empty."""
         assert self.part_size is not None
-        return -(-self.size // self.part_size)
+        return max(1, -(-self.size // self.part_size))
 
     def size_of_part(self, number: int) -> int:
         """In bytes; ``number`` is from 1 to ``part_count``."""

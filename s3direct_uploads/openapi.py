@@ -192,7 +192,7 @@ def _build_declaration(ref: Callable[[Component], JSON]) -> JSON:
                 {
                     "type": "boolean",
                     "description": "Whether it may be sent in parts. It then is, where it is "
-                    "larger than one of them.",
+                    "larger than one of them; and always where S3 has no conditional writes.",
                 }
             ),
         },
@@ -216,7 +216,7 @@ def _build_part(_: Any) -> JSON:
             "size": _integer(
                 "In bytes. S3 refuses any other number of them.",
                 format="int64",
-                minimum=1,
+                minimum=0,
                 maximum=MAX_PART_SIZE,
             ),
             "url": SECRET_URL,
@@ -247,12 +247,12 @@ def _build_upload(ref: Callable[[Component], JSON]) -> JSON:
                 maximum=MAX_PART_SIZE,
             ),
             "part_count": _integer(
-                "All of them must be sent, in any order.", minimum=2, maximum=MAX_PARTS
+                "All of them must be sent, in any order.", minimum=1, maximum=MAX_PARTS
             ),
             "parts": {
                 "type": "array",
                 "items": ref(PART),
-                "minItems": 2,
+                "minItems": 1,
                 "maxItems": FIRST_PARTS,
                 "description": "The first of them; what follows is signed when one asks.",
             },

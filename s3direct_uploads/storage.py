@@ -1,4 +1,4 @@
-"""django-storages' S3Storage, for a bucket that clients and server reach by different hosts."""
+"""django-storages' S3Storage, and what direct uploads want to know of a storage beside."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ from typing import Any
 from storages.backends import s3
 from storages.utils import setting
 
+# How a key is kept from a second write: by a condition on the PUT, or, where a server has no such
+# conditions, by parts alone.
+OVERWRITE_GUARDS = ("if-none-match", "multipart")
+
 
 class S3Storage(s3.S3Storage):  # type: ignore[misc]
     """Adds the option ``public_endpoint_url``: the endpoint that clients see, "https://host[:port]".
 
     Every URL that leaves the server names it, ``photo.image.url`` included. Under Docker, say,
     the server talks to ``http://minio:9000`` and browsers to ``http://localhost:9000``.
+
+    And ``overwrite_guard``: "if-none-match", or "multipart" for a server that has no conditional
+    writes. Then every upload goes in parts, whose URLs die when they become an object.
     """
 
     public_endpoint_url: str | None
+    overwrite_guard: str
 
     def __init__(self, **options: Any) -> None:
         style = options.get("addressing_style") or setting("AWS_S3_ADDRESSING_STYLE")
@@ -31,6 +39,7 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
         return {
             **defaults,
             "public_endpoint_url": setting("AWS_S3_PUBLIC_ENDPOINT_URL"),
+            "overwrite_guard": setting("AWS_S3_OVERWRITE_GUARD", OVERWRITE_GUARDS[0]),
             # botocore's default for a presigned URL is the old SigV2 in two regions.
             "signature_version": defaults["signature_version"] or "s3v4",
         }

@@ -245,13 +245,17 @@ def test_a_download_is_of_the_version_that_was_confirmed(
     assert requests.get(url, timeout=10).content == b"as confirmed"
 
 
-def test_a_bucket_is_made_with_its_cors_rules(
+def test_a_bucket_is_made_and_given_its_cors_rules(
     s3: Seen, storage_options: Callable[..., None]
 ) -> None:
     storage_options(bucket_name=f"{s3.name}-made")
     rule = {"AllowedOrigins": ["https://app.example.com"], "AllowedMethods": ["PUT"]}
+    assert get_bucket("default").is_missing()
     for _ in range(2):
-        get_bucket("default").create(cors_rules=[rule])
+        get_bucket("default").create()
+    assert not get_bucket("default").is_missing()
+    assert get_bucket("default").cors_rules() == []
+    get_bucket("default").set_cors_rules([rule])
     (found,) = s3.client.get_bucket_cors(Bucket=f"{s3.name}-made")["CORSRules"]
     assert found["AllowedOrigins"] == ["https://app.example.com"]
 

@@ -410,6 +410,14 @@ STORAGE: list[tuple[str, Any, str]] = [
     ("W022", {"BACKEND": "django.core.files.storage.InMemoryStorage"}, "storage_not_s3"),
     ("E023", {"BACKEND": S3}, "misconfigured"),
     ("E023", {"BACKEND": "s3direct_uploads.storage.S3Storage"}, "misconfigured"),
+    (
+        "E029",
+        {
+            "BACKEND": "s3direct_uploads.storage.S3Storage",
+            "OPTIONS": {"bucket_name": "media", "overwrite_guard": "If-None-Match"},
+        },
+        "misconfigured",
+    ),
 ]
 
 

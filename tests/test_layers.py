@@ -19,9 +19,9 @@ views
 serializers admin management tasks fields migrations
 events forms testing
 diagnosis
-lifecycle
+lifecycle provisioning
 models bucket signals checks
-signer sns destinations provisioning storage
+signer sns destinations storage
 conf exceptions keys
 __init__
 """

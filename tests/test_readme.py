@@ -58,7 +58,9 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
     for name in (
         "py.typed",
         "migrations/0001_initial.py",
+        "management/commands/check_bucket.py",
         "management/commands/run_s3.py",
+        "management/commands/setup_bucket.py",
         "static/s3direct_uploads/upload.js",
         "static/s3direct_uploads/checksum.js",
         "static/s3direct_uploads/node.js",

@@ -170,7 +170,7 @@ def test_a_puts_url_is_botocores(
         expires=life,
         now=now,
     )
-    headers = {**bucket._as_headers(parameters), "Content-Length": str(parameters["ContentLength"])}
+    headers = {**bucket.headers_of(parameters), "Content-Length": str(parameters["ContentLength"])}
     assert signer.presign(signature, "PUT", url, query={}, headers=headers) == theirs
 
 

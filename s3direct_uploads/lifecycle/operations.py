@@ -23,6 +23,7 @@ from s3direct_uploads.bucket import (
     PresignedRequest,
     StoredPart,
     get_bucket,
+    takes_parts_only,
 )
 from s3direct_uploads.exceptions import (
     AlreadyAttached,
@@ -89,7 +90,8 @@ def begin(
     """Record a pending upload and presign its PUT. One INSERT; S3 is not asked.
 
     With ``multipart`` a file of more than one part is sent in parts: S3 is asked for a multipart
-    upload, and the first of them are presigned. ``size`` is in bytes, ``checksum`` in base64. With
+    upload, and the first of them are presigned. So is every file, asked or not, where the storage's
+    ``overwrite_guard`` is "multipart". ``size`` is in bytes, ``checksum`` in base64. With
     an ``idempotency_key`` that its owner used before it answers with that upload, freshly signed;
     None if there is nothing to be sent.
 
@@ -172,7 +174,7 @@ def store(
         checksum=base64.b64encode(digest).decode(),
         context=dict(context or {}),
     )
-    _prepare(upload, None, multipart=False)
+    _prepare(upload, None, multipart=None)
     _insert(upload, "store")
     file.seek(0)
     release_connection()
@@ -314,10 +316,13 @@ def notice(bucket: str, key: str) -> Upload | None:
 # Before the row.
 
 
-def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool) -> timedelta:
+def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | None) -> timedelta:
     """Hold what is declared against the rules, and decide where, how and how long."""
     rules = destinations.get(upload.destination)
     upload.part_size = rules.part_size_of(upload.size) if multipart else None
+    # Whoever asked: a URL for one PUT could be used again. A script is handed none.
+    if multipart is not None and takes_parts_only(rules.storage):
+        upload.part_size = rules.part_size_of(upload.size) or rules.part_size
     rules.clean(upload, request)
     bucket = get_bucket(rules.storage)
     prefix = rules.get_prefix(upload, request)

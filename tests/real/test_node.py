@@ -100,6 +100,29 @@ def test_a_file(site: Site, tmp_path: Path, size: int, kind: str) -> None:
     assert len(puts) == max(1, -(-size // PART_SIZE))
 
 
+def test_files_on_a_server_that_takes_parts_only(tmp_path: Path) -> None:
+    """overwrite_guard = "multipart": asked for or not, of any size."""
+    site = Site()
+    site.bucket = site.env["S3_BUCKET"] = f"{site.bucket}-parts"
+    site.env["DJANGO_SETTINGS_MODULE"] = "tests.real.parts_only_settings"
+    with site.serving(tmp_path / "log"):
+        site.make_user("node")
+        for size, multipart in ((0, True), (5, False), (PART_SIZE + 1, True)):
+            site.s3.mend()
+            path = tmp_path / f"{size}.png"
+            path.write_bytes(os.urandom(size))
+
+            completed = upload(site, path, multipart=multipart)
+
+            row = newest(site)
+            assert (completed["id"], completed["status"]) == (str(row.id), "completed")
+            assert (row.size, row.part_size) == (size, PART_SIZE)
+            assert site.read(row) == path.read_bytes()
+            parts = sorted(put.part for put in site.s3.seen("PUT"))
+            assert parts == list(range(1, size // PART_SIZE + 2))
+            assert site.open_multiparts(row) == []
+
+
 @BOTH
 def test_connections_that_break(site: Site, tmp_path: Path, kind: str) -> None:
     site.s3.mend()

@@ -15,17 +15,12 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from s3direct_uploads.bucket import Bucket, get_bucket
-from s3direct_uploads.exceptions import BucketUnavailable, StorageNotS3
+from s3direct_uploads import provisioning
+from s3direct_uploads.bucket import Bucket, Refusal, get_bucket
+from s3direct_uploads.exceptions import StorageNotS3
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOCAL_ORIGINS = ["http://localhost:*", "http://127.0.0.1:*"]
-CORS_RULE = {
-    "AllowedMethods": ["GET", "HEAD", "PUT", "POST"],
-    "AllowedHeaders": ["*"],
-    "ExposeHeaders": ["ETag"],
-    "MaxAgeSeconds": 3600,
-}
 
 
 class Command(BaseCommand):
@@ -44,7 +39,8 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        buckets = list(_local_buckets())
+        local = dict(_local_buckets())
+        buckets = list(local.values())
         ports = {urlsplit(bucket.endpoint_url or "").port or 80 for bucket in buckets}
         if len(ports) != 1:
             raise CommandError(
@@ -52,26 +48,28 @@ class Command(BaseCommand):
                 "STORAGES that are to be served here, the same for all of them."
             )
         server = _start(ports.pop())
-        rule = {**CORS_RULE, "AllowedOrigins": [*LOCAL_ORIGINS, *options["origin"]]}
+        origins = [*LOCAL_ORIGINS, *options["origin"]]
         try:
-            for bucket in buckets:
-                bucket.create(cors_rules=[rule])
-        except BucketUnavailable as error:
-            raise CommandError(f"{error} Any access_key and secret_key will do here.") from error
+            for alias, bucket in local.items():
+                bucket.create()
+                rule = provisioning.cors_rule(provisioning.needs_of(alias), origins)
+                bucket.set_cors_rules(provisioning.merge_cors(bucket.cors_rules(), rule))
+        except Refusal as error:
+            raise CommandError(f"{error}: any access_key and secret_key will do here.") from error
         names = ", ".join(sorted({bucket.name for bucket in buckets}))
         self.stdout.write(f"S3 at {buckets[0].endpoint_url}, with {names}. Ctrl-C stops it.")
         _wait_for_signal()
         server.stop()
 
 
-def _local_buckets() -> Iterator[Bucket]:
+def _local_buckets() -> Iterator[tuple[str, Bucket]]:
     for alias in settings.STORAGES:
         try:
             bucket = get_bucket(alias)
         except (StorageNotS3, ImproperlyConfigured):
             continue
         if urlsplit(bucket.endpoint_url or "").hostname in LOOPBACK:
-            yield bucket
+            yield alias, bucket
 
 
 def _start(port: int) -> Any:

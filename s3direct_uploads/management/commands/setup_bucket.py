@@ -1,0 +1,172 @@
+"""From an empty bucket, or none, to one that pages may upload to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from s3direct_uploads import provisioning
+from s3direct_uploads.bucket import Bucket, Refusal, get_bucket
+from s3direct_uploads.exceptions import StorageNotS3
+from s3direct_uploads.provisioning import Needs, Rule
+
+
+class Command(BaseCommand):
+    help = (
+        "Set the buckets of the destinations up for direct uploads: a CORS rule, by which browsers "
+        "let your pages write to them, and a lifecycle rule, which throws unfinished uploads away. "
+        "It shows what it changes, and keeps every rule that others wrote. Run it again at will."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_bucket_arguments(parser)
+        parser.add_argument(
+            "--origin",
+            action="append",
+            required=True,
+            help="Where your pages are: https://app.example.com. Say it once for each.",
+        )
+        parser.add_argument("--create", action="store_true", help="Make a bucket that is missing.")
+        parser.add_argument("--dry-run", action="store_true", help="Show it, and change nothing.")
+        parser.add_argument(
+            "--allow-any-origin", action="store_true", help="Let --origin '*' be meant."
+        )
+        parser.add_argument(
+            "--format",
+            choices=["json", "cloudformation"],
+            help="Ask nobody and print it, with the policy that the server's user or role needs.",
+        )
+        parser.add_argument(
+            "--signature-age",
+            type=int,
+            metavar="SECONDS",
+            help="With --format: a bucket policy that refuses older signatures.",
+        )
+        parser.add_argument(
+            "--block-public-access", action="store_true", help="With --format: that, too."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        origins = options["origin"]
+        for origin in origins:
+            wrong = provisioning.wrong_origin(origin, any_origin=options["allow_any_origin"])
+            if wrong:
+                raise CommandError(wrong)
+        aliases = find_aliases(options)
+        every = [provisioning.needs_of(alias) for alias in aliases]
+        if options["format"]:
+            return self.print_only(every, origins, options)
+        if options["signature_age"] is not None or options["block_public_access"]:
+            raise CommandError("--signature-age and --block-public-access are for --format.")
+        for alias, needs in zip(aliases, every, strict=True):
+            bucket = get_bucket(alias)
+            try:
+                self.set_up(bucket, needs, origins, options)
+            except Refusal as refusal:
+                raise CommandError(
+                    f"{bucket.name}: S3 answered {refusal}. 'manage.py check_bucket --storage "
+                    f"{alias}' says why."
+                ) from refusal
+        return None
+
+    def print_only(
+        self, every: Sequence[Needs], origins: Sequence[str], options: dict[str, Any]
+    ) -> None:
+        seconds = options["signature_age"]
+        age = None if seconds is None else timedelta(seconds=seconds)
+        wrong = None if age is None else provisioning.wrong_signature_age(age)
+        if wrong:
+            raise CommandError(wrong)
+        if options["block_public_access"] and any(needs.acls for needs in every):
+            raise CommandError("A destination has an ACL, which Block Public Access would undo.")
+        extras: Any = {"age": age, "block": options["block_public_access"]}
+        printed: Any = (
+            [provisioning.as_json(needs, origins, **extras) for needs in every]
+            if options["format"] == "json"
+            else provisioning.as_cloudformation(every, origins, **extras)
+        )
+        self.stdout.write(json.dumps(printed, indent=2))
+
+    def set_up(
+        self, bucket: Bucket, needs: Needs, origins: Sequence[str], options: dict[str, Any]
+    ) -> None:
+        is_dry = options["dry_run"]
+        missing = bucket.is_missing()
+        if missing and not options["create"]:
+            raise CommandError(f"There is no bucket {bucket.name}. Add --create to make it.")
+        if missing:
+            self.stdout.write(f"{bucket.name}: {'would be made' if is_dry else 'made'}.")
+            if not is_dry:
+                bucket.create()
+        is_made = not (missing and is_dry)
+        rule = provisioning.cors_rule(needs, origins)
+        self.change(
+            f"{bucket.name}: CORS",
+            bucket.cors_rules if is_made else list,
+            lambda there: provisioning.merge_cors(there, rule),
+            None if is_dry else bucket.set_cors_rules,
+            "CORS rules: allow the origin by its own means, for the whole server",
+        )
+        self.change(
+            f"{bucket.name}: lifecycle",
+            bucket.lifecycle_rules if is_made else list,
+            lambda there: provisioning.merge_lifecycle(there, needs),
+            None if is_dry else bucket.set_lifecycle_rules,
+            "lifecycle rules: see how it ends unfinished uploads",
+        )
+
+    def change(
+        self,
+        what: str,
+        read: Callable[[], list[Rule]],
+        merge: Callable[[list[Rule]], list[Rule]],
+        write: Callable[[list[Rule]], None] | None,
+        lacking: str,
+    ) -> None:
+        try:
+            before = read()
+            after = merge(before)
+            if before == after:
+                self.stdout.write(f"{what}: nothing to do.")
+                return
+            for line in provisioning.diff(what, before, after):
+                style = {"+": self.style.SUCCESS, "-": self.style.ERROR}.get(line[0])
+                self.stdout.write(line, style)
+            if write is None:
+                return
+            write(after)
+            kept = read()
+        except Refusal as refusal:
+            if not refusal.is_unknown_operation:
+                raise
+            kept = []
+        if merge(kept) == kept:
+            self.stdout.write(f"{what}: written.")
+            return
+        # Refused, or taken without a word and thrown away.
+        self.stderr.write(
+            f"{what}: this server keeps no {lacking} (docs/providers.md).", self.style.WARNING
+        )
+
+
+def add_bucket_arguments(parser: CommandParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--destination", help="Only the bucket of this destination.")
+    which.add_argument("--storage", metavar="ALIAS", help="Only the bucket of this storage.")
+
+
+def find_aliases(options: dict[str, Any]) -> list[str]:
+    try:
+        aliases = provisioning.aliases(options["destination"], options["storage"])
+        for alias in aliases:
+            get_bucket(alias)
+    except ValidationError as error:
+        raise CommandError(f"There is no destination {options['destination']!r}.") from error
+    except (ImproperlyConfigured, StorageNotS3) as error:
+        raise CommandError(str(error)) from error
+    return aliases

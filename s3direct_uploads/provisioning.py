@@ -1,0 +1,384 @@
+"""What a bucket needs for direct uploads: CORS, lifecycle, permissions. All of it data: nobody is
+asked, and what others configured is kept as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import conf, destinations, keys
+from .bucket import CHECKSUMS, get_bucket
+
+Rule = dict[str, Any]
+RULE_ID = "s3direct-uploads"  # by which we know our own rules again
+METHODS = ["GET", "HEAD", "PUT"]  # the first two for pages that fetch what was uploaded
+EXPOSED = ["ETag"]
+MAX_AGE = 3600  # seconds; Chromium asks anew after two hours whatever we say
+# Shorter ones fail at random: S3's clocks and the network's delays (AWS's own guidance).
+MIN_SIGNATURE_AGE = timedelta(minutes=2)
+BLOCK_PUBLIC_ACCESS = {
+    "BlockPublicAcls": True,
+    "BlockPublicPolicy": True,
+    "IgnorePublicAcls": True,
+    "RestrictPublicBuckets": True,
+}
+OBJECT_ACTIONS = [
+    "s3:PutObject",
+    "s3:GetObject",
+    "s3:DeleteObject",
+    "s3:AbortMultipartUpload",
+    "s3:ListMultipartUploadParts",
+]
+VERSION_ACTIONS = ["s3:GetObjectVersion", "s3:DeleteObjectVersion"]
+BUCKET_ACTIONS = ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"]
+BROAD_ORIGIN = re.compile(r"\*|https?://\*(:\d+)?")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the destinations of one storage need of its bucket."""
+
+    bucket: str
+    folder: str  # in which all keys lie: "site/", or "" for the whole bucket
+    headers: tuple[str, ...]  # in lower case: all that a browser may have to send with a PUT
+    acls: tuple[str, ...]
+    abort_days: int  # after which no upload in parts can be completed any more
+
+
+def aliases(destination: str | None = None, storage: str | None = None) -> list[str]:
+    """The storages of all destinations, or of this one, or this alias alone.
+
+    Raises ValidationError for an unknown destination, ImproperlyConfigured.
+    """
+    if storage is not None:
+        return [storage]
+    names = conf.destinations() if destination is None else [destination]
+    return sorted({destinations.get(name).storage for name in names})
+
+
+def needs_of(alias: str) -> Needs:
+    """Raises StorageNotS3, ImproperlyConfigured."""
+    bucket = get_bucket(alias)
+    rules = [
+        each for name in conf.destinations() if (each := destinations.get(name)).storage == alias
+    ]
+    days = -(-conf.multipart_expires() // timedelta(days=1)) + 1
+    folder = keys.join(bucket.location, "")
+    acls = tuple(sorted({each.acl for each in rules if each.acl}))
+    if bucket.takes_parts_only:  # their URLs say it all
+        return Needs(bucket.name, folder, (), acls, days)
+    headers = {"content-type", "if-none-match"}
+    for each in rules:
+        key = keys.join(bucket.location, (each.prefix or f"{each.name}/") + "x")
+        headers |= _names(bucket.headers_of(bucket.object_parameters(key, each.acl)))
+    for algorithm in CHECKSUMS:
+        declared = {"ChecksumAlgorithm": algorithm, f"Checksum{algorithm}": "-"}
+        headers |= _names(bucket.headers_of(declared))
+    return Needs(bucket.name, folder, tuple(sorted(headers)), acls, days)
+
+
+def _names(headers: Mapping[str, str]) -> set[str]:
+    return {name.lower() for name in headers}
+
+
+# CORS.
+
+
+def wrong_origin(origin: str, *, any_origin: bool = False) -> str | None:
+    """Why no browser would ever name this origin, or why it should not be let in."""
+    if BROAD_ORIGIN.fullmatch(origin):
+        return (
+            None
+            if any_origin
+            else f"{origin} lets every site write here: say --allow-any-origin if you mean it"
+        )
+    parts = urlsplit(origin.replace("*", "x"))
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        return f"{origin} has no scheme: write https://{origin.split('//')[-1].strip('/')}"
+    if origin != origin.lower() or parts.path or parts.query or parts.fragment or "@" in origin:
+        return (
+            f"{origin} is no origin: write {parts.scheme}://{parts.netloc.split('@')[-1]}".lower()
+        )
+    default = {"http": ":80", "https": ":443"}[parts.scheme]
+    if parts.netloc.endswith(default):
+        return f"{origin}: browsers leave the {default} out, so do the same"
+    if origin.count("*") > 1:
+        return f"{origin}: S3 takes one * at most"
+    return None
+
+
+def cors_rule(needs: Needs, origins: Sequence[str]) -> Rule:
+    rule = {
+        "ID": RULE_ID,
+        "AllowedOrigins": sorted(set(origins)),
+        "AllowedMethods": METHODS,
+        "AllowedHeaders": list(needs.headers),
+        "ExposeHeaders": EXPOSED,
+        "MaxAgeSeconds": MAX_AGE,
+    }
+    return {part: value for part, value in rule.items() if value}
+
+
+def matching_rule(
+    rules: Sequence[Rule], origin: str, method: str, headers: Collection[str] = ()
+) -> Rule | None:
+    """The rule by which S3 answers: the first that fits the origin, if it fits the rest as well.
+
+    AWS would look for another then; Ceph does not.
+    """
+    rule = next((each for each in rules if _names_origin(each, origin)), {})
+    if method in rule.get("AllowedMethods", ()) and all(
+        any(_fits(each.lower(), name) for each in rule.get("AllowedHeaders", ()))
+        for name in headers
+    ):
+        return rule
+    return None
+
+
+def exposes_etag(rule: Rule) -> bool:
+    return any(name.lower() in ("etag", "*") for name in rule.get("ExposeHeaders", ()))
+
+
+def merge_cors(there: list[Rule], rule: Rule) -> list[Rule]:
+    """Those there, and ours, new or extended, before the first that would answer in its place."""
+    if all(_suffices(there, rule, origin) for origin in rule["AllowedOrigins"]):
+        return there
+    mine = next((each for each in there if each.get("ID") == RULE_ID), {})
+    others = [each for each in there if each is not mine]
+    ours = _united(
+        rule, mine, "AllowedOrigins", "AllowedMethods", "AllowedHeaders", "ExposeHeaders"
+    )
+    origins = ours["AllowedOrigins"]
+    after = [each for each in others if any(_names_origin(each, origin) for origin in origins)]
+    for each in after:
+        # Now ours answers in its place, so it grants the same pages what that did.
+        if all(_names_origin(each, origin) for origin in origins):
+            ours = _united(ours, each, "AllowedMethods", "ExposeHeaders")
+    at = others.index(after[0]) if after else len(others)
+    return [*others[:at], ours, *others[at:]]
+
+
+def _united(rule: Rule, other: Rule, *parts: str) -> Rule:
+    both = {part: sorted({*rule.get(part, ()), *other.get(part, ())}) for part in parts}
+    return {**rule, **{part: value for part, value in both.items() if value}}
+
+
+def _names_origin(rule: Rule, origin: str) -> bool:
+    return any(_fits(each, origin) for each in rule.get("AllowedOrigins", ()))
+
+
+def _suffices(there: Sequence[Rule], rule: Rule, origin: str) -> bool:
+    put = matching_rule(there, origin, "PUT", rule.get("AllowedHeaders", ()))
+    return (
+        put is not None
+        and exposes_etag(put)
+        and all(matching_rule(there, origin, method) for method in rule["AllowedMethods"])
+    )
+
+
+def _fits(pattern: str, value: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), value) is not None
+
+
+# Lifecycle.
+
+
+def lifecycle_rule(needs: Needs) -> Rule:
+    return {
+        "ID": f"{RULE_ID} {needs.folder}".strip(),
+        "Status": "Enabled",
+        "Filter": {"Prefix": needs.folder},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": needs.abort_days},
+    }
+
+
+def aborting_rules(there: Sequence[Rule], needs: Needs) -> Iterator[Rule]:
+    """Those that give up what is unfinished in our folder."""
+    for rule in there:
+        prefix = _prefix_of(rule)
+        if (
+            rule.get("Status") == "Enabled"
+            and "AbortIncompleteMultipartUpload" in rule
+            and prefix is not None
+            and needs.folder.startswith(prefix)
+        ):
+            yield rule
+
+
+def abort_days(rule: Rule) -> int:
+    days: int = rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
+    return days
+
+
+def merge_lifecycle(there: list[Rule], needs: Needs) -> list[Rule]:
+    rule = lifecycle_rule(needs)
+    if any(each.get("ID") != rule["ID"] for each in aborting_rules(there, needs)):
+        return there  # whoever wrote it meant it
+    if "Prefix" in {part for each in there for part in each}:
+        # The old form, which AWS takes for all rules or for none.
+        rule = {"Prefix": rule.pop("Filter")["Prefix"], **rule}
+    mine = next((each for each in there if each.get("ID") == rule["ID"]), None)
+    if mine is None:
+        return [*there, rule]
+    if list(aborting_rules([mine], needs)) and abort_days(mine) == needs.abort_days:
+        return there
+    return [rule if each is mine else each for each in there]
+
+
+def _prefix_of(rule: Rule) -> str | None:
+    """None: it is for some objects of its folder only, by their tags or sizes."""
+    if "Prefix" in rule:
+        prefix: str = rule["Prefix"]
+        return prefix
+    found = rule.get("Filter", {})
+    return found.get("Prefix", "") if set(found) <= {"Prefix"} else None
+
+
+# Permissions.
+
+
+def iam_policy(needs: Needs) -> Rule:
+    """The least that the server can do with."""
+    bucket = f"arn:aws:s3:::{needs.bucket}"
+    objects = f"{bucket}/{needs.folder}*"
+    acl = ["s3:PutObjectAcl"] if needs.acls else []
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            _allow("Objects", [*OBJECT_ACTIONS, *acl], objects),
+            _allow("ObjectsWhereTheBucketHasVersions", VERSION_ACTIONS, objects),
+            # Not by prefix: a HEAD has none, and would be 403 where nothing is.
+            _allow("Bucket", BUCKET_ACTIONS, bucket),
+        ],
+    }
+
+
+def _allow(sid: str, actions: Sequence[str], resource: str) -> Rule:
+    return {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": resource}
+
+
+def signature_age_policy(needs: Needs, age: timedelta) -> Rule:
+    """A bucket policy by which S3 refuses every signature that is older, whatever it claims."""
+    bucket = f"arn:aws:s3:::{needs.bucket}"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "NoOldSignatures",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [bucket, f"{bucket}/{needs.folder}*"],
+                "Condition": {
+                    "NumericGreaterThan": {"s3:signatureAge": int(age.total_seconds() * 1000)}
+                },
+            }
+        ],
+    }
+
+
+def wrong_signature_age(age: timedelta) -> str | None:
+    if age < MIN_SIGNATURE_AGE:
+        return "Signatures that live under 120 seconds fail at random."
+    if age < conf.url_expires():
+        return (
+            f"URL_EXPIRES is {conf.url_expires().total_seconds():.0f} seconds: URLs would end "
+            "before they say so. Lower it, or allow more."
+        )
+    return None
+
+
+# As a whole.
+
+
+def as_json(
+    needs: Needs, origins: Sequence[str], *, age: timedelta | None, block: bool
+) -> dict[str, Any]:
+    """Each part as ``aws s3api put-bucket-cors`` and its like take it."""
+    return {
+        "bucket": needs.bucket,
+        "cors": {"CORSRules": [cors_rule(needs, origins)]},
+        "lifecycle": {"Rules": [lifecycle_rule(needs)]},
+        "iam_policy": iam_policy(needs),
+        **({"bucket_policy": signature_age_policy(needs, age)} if age else {}),
+        **({"public_access_block": BLOCK_PUBLIC_ACCESS} if block else {}),
+    }
+
+
+def as_cloudformation(
+    every: Sequence[Needs], origins: Sequence[str], *, age: timedelta | None, block: bool
+) -> dict[str, Any]:
+    """A template with the buckets, and the policy for the server's role or user."""
+    resources: dict[str, Any] = {}
+    for number, needs in enumerate(every, start=1):
+        suffix = "" if len(every) == 1 else str(number)
+        rule, lifecycle = cors_rule(needs, origins), lifecycle_rule(needs)
+        properties: dict[str, Any] = {
+            "BucketName": needs.bucket,
+            "CorsConfiguration": {"CorsRules": [_renamed(rule)]},
+            "LifecycleConfiguration": {
+                "Rules": [
+                    {
+                        "Id": lifecycle["ID"],
+                        "Status": "Enabled",
+                        "Prefix": needs.folder,
+                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": needs.abort_days},
+                    }
+                ]
+            },
+        }
+        if block:
+            properties["PublicAccessBlockConfiguration"] = BLOCK_PUBLIC_ACCESS
+        elif needs.acls:
+            # New buckets refuse every ACL unless they are told otherwise.
+            properties["OwnershipControls"] = {
+                "Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]
+            }
+            properties["PublicAccessBlockConfiguration"] = {
+                **BLOCK_PUBLIC_ACCESS,
+                "BlockPublicAcls": False,
+                "IgnorePublicAcls": False,
+            }
+        # Whoever deletes the stack does not mean the uploads.
+        resources[f"UploadsBucket{suffix}"] = {
+            "Type": "AWS::S3::Bucket",
+            "DeletionPolicy": "Retain",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": properties,
+        }
+        resources[f"UploadsServerPolicy{suffix}"] = {
+            "Type": "AWS::IAM::ManagedPolicy",
+            "Properties": {"PolicyDocument": iam_policy(needs)},
+        }
+        if age:
+            resources[f"UploadsBucketPolicy{suffix}"] = {
+                "Type": "AWS::S3::BucketPolicy",
+                "Properties": {
+                    "Bucket": {"Ref": f"UploadsBucket{suffix}"},
+                    "PolicyDocument": signature_age_policy(needs, age),
+                },
+            }
+    return {"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}
+
+
+def _renamed(rule: Rule) -> Rule:
+    names = {"ID": "Id", "ExposeHeaders": "ExposedHeaders", "MaxAgeSeconds": "MaxAge"}
+    return {names.get(part, part): value for part, value in rule.items()}
+
+
+def diff(what: str, before: Sequence[Rule], after: Sequence[Rule]) -> Iterator[str]:
+    """As ``diff -u`` shows it, line by line; nothing where nothing changes."""
+    old, new = (
+        json.dumps(each, indent=2, sort_keys=True, default=str).splitlines()
+        for each in (before, after)
+    )
+    yield from difflib.unified_diff(
+        old, new, f"{what} as it is", f"{what} as it will be", lineterm=""
+    )
