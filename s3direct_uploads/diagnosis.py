@@ -224,14 +224,15 @@ class Diagnosis:
         yield Finding("clock", PASS, f"This machine's clock and S3's are {apart} apart.")
 
     def region(self) -> Iterator[Finding]:
-        try:
-            told = self.bucket.ask("head_bucket").get("BucketRegion", "")
-            why = ""
-        except Refusal as refusal:
-            told, why = refusal.headers.get("x-amz-bucket-region", ""), f" ({refusal})"
-        told = self.first.headers.get("x-amz-bucket-region") or told or _region_of(self.first)
-        if self.first.status in (301, 307):  # botocore follows by itself, a browser cannot
+        told, why = self.first.headers.get("x-amz-bucket-region") or _region_of(self.first), ""
+        if self.first.status in (301, 307):
+            # botocore would follow by itself, which a browser cannot; or for ever, to nowhere.
             told, why = told or "another", f" ({self.first})"
+        elif not told:
+            try:
+                told = self.bucket.ask("head_bucket").get("BucketRegion", "")
+            except Refusal as refusal:
+                told, why = refusal.headers.get("x-amz-bucket-region", ""), f" ({refusal})"
         # R2 has one region, "auto", and knows it by other names.
         if told and told != self.bucket.region and "auto" not in (told, self.bucket.region):
             yield self.wrong_region(told, why)
@@ -248,7 +249,7 @@ class Diagnosis:
             f"report as a CORS error{why}.",
             f"Write 'region_name': {told!r} in the storage's OPTIONS."
             if known
-            else "Write the region that S3's console names as region_name in the storage's OPTIONS.",
+            else "Write the region that S3's console names, as region_name in its OPTIONS.",
         )
 
     def signature(self) -> Iterator[Finding]:
