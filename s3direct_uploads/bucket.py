@@ -826,6 +826,10 @@ def _failures(operation: str) -> Iterator[None]:
         lost = _status(error) in ANSWER_LOST_STATUS.get(operation, ())
         failure = AnswerLost if lost else BucketUnavailable
         raise failure("S3 does not answer as it should; try again later.") from error
+    except RecursionError as error:
+        # Redirected to a region that is not named: botocore asks where it is, and is redirected.
+        logger.error("S3 redirects %s. %s", operation, _MEND_REGION)
+        raise BucketMisconfigured("S3 is not set up correctly here.") from error
     except ParamValidationError as error:
         raise ImproperlyConfigured(f"{operation} as the storage has it: {error}") from error
     except (NoCredentialsError, PartialCredentialsError) as error:

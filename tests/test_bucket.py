@@ -323,6 +323,24 @@ def test_what_has_to_be_mended_is_one_line_that_says_how(
     assert hint in record.getMessage()
 
 
+def test_a_redirect_to_nowhere_is_one_of_them(s3: Seen, caplog: pytest.LogCaptureFixture) -> None:
+    """botocore asks where the bucket is, is redirected, and asks where the bucket is …"""
+    events = get_bucket("default")._client.meta.events
+
+    def redirect(**_: Any) -> Any:
+        body = BytesIO(b"<Error><Code>PermanentRedirect</Code></Error>")
+        body.stream = lambda: iter([body.getvalue()])  # type: ignore[attr-defined]
+        return AWSResponse("http://s3", 301, HTTPHeaders(), body)
+
+    events.register("before-send.s3", redirect, unique_id="redirect")
+    try:
+        with pytest.raises(BucketMisconfigured):
+            get_bucket("default").probe()
+    finally:
+        events.unregister("before-send.s3", unique_id="redirect")
+    assert "region_name" in caplog.text
+
+
 @pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown")])
 def test_what_passes_by_itself_is_tried_twice(
     answering: Callable[..., None], s3_calls: list[str], status: int, code: str
