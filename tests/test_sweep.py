@@ -249,6 +249,26 @@ def test_whoever_completes_the_parts_is_not_disturbed(alice: App, s3: Bucket) ->
     assert s3.read(upload) == LAST
 
 
+@pytest.mark.usefixtures("films")
+def test_a_lease_that_is_given_back_meanwhile_leaves_the_row_due(
+    alice: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_last_part(alice)
+    age(2 * HOUR)
+    busy = timezone.now() + timedelta(minutes=3)
+    Upload.objects.update(busy_until=busy)
+    ask = sweeping._Sweep._ask
+
+    def given_back_meanwhile(*args: Any) -> Any:
+        answers = ask(*args)
+        Upload.objects.update(busy_until=None)
+        return answers
+
+    monkeypatch.setattr(sweeping._Sweep, "_ask", given_back_meanwhile)
+    assert sweep() == {"waiting": 1}
+    assert Upload.objects.get().due_at == busy
+
+
 # Announcements.
 
 

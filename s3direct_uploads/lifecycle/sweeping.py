@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
@@ -139,7 +140,7 @@ class _Buckets:
             try:
                 bucket = bucket_of(upload)
                 bucket.probe()
-            except BucketUnavailable:
+            except (BucketUnavailable, ImproperlyConfigured):
                 logger.error(
                     "The sweep leaves out the bucket %r, until the next one", upload.bucket
                 )
@@ -254,7 +255,8 @@ class _Sweep:
                 upload.expires_at: F("expires_at"),
                 upload.key_closes_at: F("url_expires_at")
                 + (upload.key_closes_at - upload.url_expires_at),
-                upload.busy_until or now: F("busy_until"),
+                # Not so this one: whoever has the lease may have given it back, and left a NULL.
+                upload.busy_until or now: upload.busy_until,
             }
             ahead = min((when for when in next_look if when > now), default=None)
             alike[now + LEASE if ahead is None else next_look[ahead]].append(upload)
