@@ -386,6 +386,30 @@ def test_a_row_that_a_model_refers_to_stays_and_the_others_go(alice: App, error:
         models.signals.pre_delete.disconnect(refer, Upload)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_only_the_database_knows_to_be_referred_to_stays(alice: App) -> None:
+    """As of a ForeignKey with DO_NOTHING, which PostgreSQL checks as it commits."""
+    uploads = [row(alice.upload(body=JPEG + bytes([n]))) for n in range(3)]
+    Upload.objects.update(status="deleted", object_deleted_at=timezone.now(), due_at=timezone.now())
+    table, column = Upload._meta.db_table, Upload._meta.pk.db_type(connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TABLE note (upload {column} REFERENCES {table} (id) "
+            "DEFERRABLE INITIALLY DEFERRED)"
+        )
+        cursor.execute(
+            f"INSERT INTO note SELECT id FROM {table} WHERE key = %s",
+            [uploads[1].key],
+        )
+    try:
+        assert sweep() == {"pruned": 2}
+        assert Upload.objects.get().pk == uploads[1].pk
+        assert Upload.objects.get().due_at is None
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE note")
+
+
 def test_many_are_waited_for_by_one_update(alice: App) -> None:
     ids = [alice.begin().json()["id"] for _ in range(6)]
     age(2 * HOUR)

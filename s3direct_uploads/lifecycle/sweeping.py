@@ -94,7 +94,7 @@ def _due(now: datetime, destination: str) -> UploadQuerySet:
     return rows.filter(destination=destination) if destination else rows
 
 
-def _claim(count: int, destination: str) -> tuple[int, list[Upload]]:
+def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, list[Upload]]:
     """Of the next rows that are due: how many were pruned, and the others, leased."""
     now = timezone.now()
     # A time of its own, by which to find what was claimed.
@@ -104,16 +104,20 @@ def _claim(count: int, destination: str) -> tuple[int, list[Upload]]:
     # to run the subquery again for each row. SQLite locks nothing: there the conditions count.
     found = _due(now, destination).order_by("due_at").select_for_update(skip_locked=True)
     locks = connections[database()].features.has_select_for_update
-    with transaction.atomic(using=database()) if locks else nullcontext():
-        next_rows = dict(found.values_list("pk", "object_deleted_at")[:count])
-        over = [pk for pk, deleted_at in next_rows.items() if deleted_at]
-        try:
+    try:
+        with transaction.atomic(using=database()) if locks else nullcontext():
+            next_rows = dict(found.values_list("pk", "object_deleted_at")[:count])
+            over = [pk for pk, deleted_at in next_rows.items() if deleted_at and prune]
             pruned = _prune(over, due_at__lte=now)
-        except REFERRED_TO:
-            pruned, over = 0, []
-        others = rows.filter(pk__in=next_rows.keys() - set(over))
-        if len(over) == len(next_rows) or not others.filter(due_at__lte=now).update(due_at=until):
-            return pruned, []
+            others = rows.filter(pk__in=next_rows.keys() - set(over))
+            if len(over) == len(next_rows) or not others.filter(due_at__lte=now).update(
+                due_at=until
+            ):
+                return pruned, []
+    except REFERRED_TO:  # PostgreSQL may say so only as it commits
+        if not prune:
+            raise
+        return _claim(count, destination, prune=False)
     return pruned, list(others.filter(due_at=until))
 
 
