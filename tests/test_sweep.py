@@ -250,6 +250,32 @@ def test_whoever_completes_the_parts_is_not_disturbed(alice: App, s3: Bucket) ->
 
 
 @pytest.mark.usefixtures("films")
+def test_what_is_completed_at_the_deadline_does_not_expire(
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 is through with the parts just after the sweep found no object: it finds neither."""
+    upload, put = begin_last_part(alice)
+    assert alice.send(put, LAST) == 200
+    age(8 * DAY)
+    busy = timezone.now() + timedelta(minutes=3)
+    Upload.objects.update(busy_until=busy)
+    list_parts = BucketOfOurs.list_parts
+
+    def completed_meanwhile(bucket: BucketOfOurs, key: str, upload_id: str) -> Any:
+        parts = list_parts(bucket, key, upload_id)
+        bucket.complete_multipart(key, upload_id, parts, size=len(LAST), checksum={})
+        return list_parts(bucket, key, upload_id)
+
+    monkeypatch.setattr(BucketOfOurs, "list_parts", completed_meanwhile)
+    assert sweep() == {"waiting": 1}
+    upload.refresh_from_db()
+    assert (upload.status, upload.due_at) == ("pending", busy)
+    age(HOUR)  # whoever had it died before it could say so
+    assert sweep() == {"completed": 1}
+    assert s3.read(upload) == LAST
+
+
+@pytest.mark.usefixtures("films")
 def test_a_lease_that_is_given_back_meanwhile_leaves_the_row_due(
     alice: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,8 +206,13 @@ class _Sweep:
                 whole.append(upload)
             else:
                 self._confirm(upload, _answering(answer))
-        # Not by now: what was missing then may have come since.
-        over = [upload for upload in missing if upload.gives_up_at <= asked_at]
+        # Not by now: what was missing then may have come since. Nor while another completes it:
+        # between our two questions S3 may have made the object of the parts.
+        over = [
+            upload
+            for upload in missing
+            if max(upload.gives_up_at, upload.busy_until or upload.gives_up_at) <= asked_at
+        ]
         self._expire(over)
         self._wait([upload for upload in missing if upload not in set(over)])
         # Last, for S3 may take minutes to put the parts of each together.
