@@ -276,6 +276,25 @@ def test_what_is_completed_at_the_deadline_does_not_expire(
 
 
 @pytest.mark.usefixtures("films")
+def test_what_is_cancelled_while_it_is_completed_is_cleaned_after_that(
+    alice: App, s3: Bucket
+) -> None:
+    """No URL has lived for days, but S3 puts the parts together yet."""
+    upload, _ = begin_last_part(alice)
+    age(3 * DAY)
+    busy = timezone.now() + timedelta(minutes=3)
+    Upload.objects.update(busy_until=busy)
+    assert alice.delete(str(upload.pk)).status_code == 204
+    assert sweep() == {}
+    s3.write(upload, LAST)
+    assert Upload.objects.get().due_at == busy
+    age(HOUR)
+    assert sweep() == {"cleaned": 1}
+    assert s3.read(upload) is None
+    assert Upload.objects.get().object_deleted_at is not None
+
+
+@pytest.mark.usefixtures("films")
 def test_a_lease_that_is_given_back_meanwhile_leaves_the_row_due(
     alice: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:

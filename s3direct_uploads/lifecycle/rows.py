@@ -106,10 +106,14 @@ def log_transition(upload: Upload, before: str | None, cause: str) -> None:
 
 
 def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: Any) -> bool:
-    """Make a tombstone of a pending upload, due when its key has closed, as last renewed."""
+    """Make a tombstone of a pending upload, due when its key has closed, as last renewed.
+
+    And when nobody completes it any more: that makes an object, however long its URLs are over.
+    """
     while upload.status == Status.PENDING:
-        as_read = {"url_expires_at": upload.url_expires_at}
-        changes |= {"status": status, "due_at": upload.key_closes_at, "busy_until": None}
+        as_read = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
+        due_at = max(upload.key_closes_at, upload.busy_until or upload.key_closes_at)
+        changes |= {"status": status, "due_at": due_at, "busy_until": None}
         if move(upload, as_read, cause=cause, **changes):
             return True
     return False
