@@ -358,6 +358,22 @@ def test_what_another_sweep_announces_meanwhile_is_not_announced_again(
     assert Upload.objects.filter(announced_at=None).get().status == "deleted"
 
 
+def test_a_handler_that_deletes_its_row_does_not_end_the_sweep(alice: App) -> None:
+    for n in range(3):
+        alice.upload(body=JPEG + bytes([n]))
+    Upload.objects.update(announced_at=None, due_at=timezone.now())
+
+    def take_over(upload: Upload, **_: Any) -> None:
+        Upload.objects.get(pk=upload.pk).delete()
+
+    signals.upload_completed.connect(take_over)
+    try:
+        assert sweep() == {"announced": 3}
+    finally:
+        signals.upload_completed.disconnect(take_over)
+    assert not Upload.objects.exists()
+
+
 # Tombstones.
 
 

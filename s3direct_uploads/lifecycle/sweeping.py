@@ -12,7 +12,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -189,7 +189,8 @@ class _Sweep:
         for upload in uploads:
             # Those before it may have taken long: another sweep has it by now, or it was deleted.
             if move_claimed([upload], due_at=timezone.now() + ANNOUNCE_LEASE):
-                announce(upload, "sweep")
+                with suppress(Upload.DoesNotExist):  # a handler that had no more use for the row
+                    announce(upload, "sweep")
                 self.done["announced"] += 1
 
     def _settle(self, uploads: Sequence[Upload]) -> None:
