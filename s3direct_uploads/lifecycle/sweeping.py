@@ -215,7 +215,8 @@ class _Sweep:
             if max(upload.gives_up_at, upload.busy_until or upload.gives_up_at) <= asked_at
         ]
         self._expire(over)
-        self._wait([upload for upload in missing if upload not in set(over)])
+        given_up = set(over)
+        self._wait([upload for upload in missing if upload not in given_up])
         # Last, for S3 may take minutes to put the parts of each together.
         for upload in whole:
             self._confirm(upload)
@@ -279,7 +280,7 @@ class _Sweep:
         now = timezone.now()
         open_still = [upload for upload in uploads if upload.key_closes_at > now]
         self._wait(open_still)  # renewed at their last moment
-        clean: list[Upload] = []
+        clean: set[Upload] = set()
         closed = [upload for upload in uploads if upload.key_closes_at <= now]
         parts = [upload for upload in closed if upload.is_multipart]
         failed = {
@@ -292,8 +293,8 @@ class _Sweep:
             by_bucket[self.buckets.of(upload)].append(upload)
         for bucket, theirs in by_bucket.items():
             refused = self._delete(bucket, theirs)
-            clean += [u for u in theirs if u.key not in refused and u.pk not in failed]
-        self._put_off([upload for upload in closed if upload not in set(clean)])
+            clean |= {u for u in theirs if u.key not in refused and u.pk not in failed}
+        self._put_off([upload for upload in closed if upload not in clean])
         by_change: defaultdict[bool, list[Upload]] = defaultdict(list)
         for upload in clean:
             by_change["object_deleted_at" in cleaned(upload, now)].append(upload)
