@@ -447,6 +447,29 @@ def test_a_row_that_a_model_refers_to_stays_and_the_others_go(alice: App, error:
         models.signals.pre_delete.disconnect(refer, Upload)
 
 
+def test_a_row_whose_deletion_fails_holds_up_no_other(
+    alice: App, caplog: pytest.LogCaptureFixture
+) -> None:
+    uploads = [row(alice.upload(body=JPEG + bytes([n]))) for n in range(3)]
+    Upload.objects.update(status="deleted", object_deleted_at=timezone.now(), due_at=timezone.now())
+
+    def fail(instance: Upload, **_: Any) -> None:
+        if instance.pk == uploads[1].pk:
+            raise RuntimeError("the host's handler")
+
+    models.signals.post_delete.connect(fail, Upload)
+    try:
+        assert sweep() == {"pruned": 2, "failed": 1}
+    finally:
+        models.signals.post_delete.disconnect(fail, Upload)
+    upload = Upload.objects.get()
+    assert upload.pk == uploads[1].pk
+    assert (upload.due_at or timezone.now()) > timezone.now(), "it is tried again, later"
+    assert "the host's handler" in caplog.text
+    age(HOUR)
+    assert sweep() == {"pruned": 1}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_row_that_only_the_database_knows_to_be_referred_to_stays(alice: App) -> None:
     """As of a ForeignKey with DO_NOTHING, which PostgreSQL checks as it commits."""

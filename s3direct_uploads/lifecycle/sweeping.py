@@ -114,7 +114,7 @@ def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, li
                 due_at=until
             ):
                 return pruned, []
-    except REFERRED_TO:  # PostgreSQL may say so only as it commits
+    except Exception:  # one is referred to, which PostgreSQL may say as it commits; or a handler
         if not prune:
             raise
         return _claim(count, destination, prune=False)
@@ -317,12 +317,15 @@ class _Sweep:
         return set(refused)
 
     def _prune(self, uploads: Sequence[Upload]) -> None:
-        """One by one: a model of the host's refers to one of them, which is kept."""
+        """One by one: one of them could not be, maybe for a model of the host's refers to it."""
         for upload in uploads:
             try:
                 self.done["pruned"] += _prune([upload.pk], due_at=upload.due_at)
             except REFERRED_TO:
                 move_claimed([upload], due_at=None)
+            except Exception:  # a host's handler of its deletion
+                logger.exception("The sweep could not prune the upload %s", upload.pk)
+                self._put_off([upload])
 
     # Asking S3.
 
