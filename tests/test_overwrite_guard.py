@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from s3direct_uploads import lifecycle
+from s3direct_uploads.bucket import Bucket as BucketOfOurs
 from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.models import Upload
 
@@ -113,6 +114,41 @@ def test_a_script_sends_it_whole(
     assert (upload.status, upload.is_multipart) == ("completed", False)
     assert s3.read(upload) == JPEG
     assert conditions["PutObject"] is False
+
+
+def test_one_put_that_was_begun_before_is_not_signed_again(
+    alice: App, s3: Bucket, storage_options: Callable[..., None]
+) -> None:
+    begun = alice.begin().json()
+    storage_options(overwrite_guard="multipart")
+    refused = alice.renew(begun["id"])
+    assert (refused.status_code, refused.json()["code"]) == (410, "not_pending")
+    assert refused.json()["upload"]["status"] == "pending"
+    # What was signed before had its condition.
+    assert alice.send(begun["request"]) == 200
+    assert alice.confirm(begun["id"]).json()["status"] == "completed"
+    assert alice.send(begun["request"], JPEG[::-1]) == 412
+    assert s3.read(Upload.objects.get()) == JPEG
+
+
+@pytest.mark.usefixtures("guarded")
+def test_what_a_script_stores_its_owner_is_handed_no_url_for(
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """She sees it in her list while it is sent, and could exchange it when it is completed."""
+    put = BucketOfOurs.put
+    answers: list[Any] = []
+
+    def renewed_meanwhile(*args: Any, **options: Any) -> None:
+        answers.append(alice.renew(str(Upload.objects.get().pk)))
+        put(*args, **options)
+
+    monkeypatch.setattr(BucketOfOurs, "put", renewed_meanwhile)
+    upload = lifecycle.store(
+        BytesIO(JPEG), owner=alice.user, destination="photos", filename="beach.jpg"
+    )
+    assert [each.status_code for each in answers] == [410]
+    assert (upload.status, s3.read(upload)) == ("completed", JPEG)
 
 
 def test_a_guard_that_is_none(alice: App, storage_options: Callable[..., None], s3: Bucket) -> None:

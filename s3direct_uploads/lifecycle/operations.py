@@ -193,6 +193,9 @@ def renew(upload: Upload) -> Presigned:
 
     Raises NotPending, BucketUnavailable, and past the deadline ObjectMismatch as confirm does.
     """
+    if not upload.is_multipart and bucket_of(upload).takes_parts_only:
+        # Begun before that was set, or a script is storing it: a URL could be used again.
+        raise NotPending("This upload cannot be renewed: begin another.", upload=upload)
     expires = _lengthen(upload)
     if not upload.is_multipart:
         return _presign_put(upload, expires)
