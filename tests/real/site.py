@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import boto3
 import psycopg
@@ -253,7 +253,7 @@ class Site:
     """The photo wall, at ``url``."""
 
     def __init__(self) -> None:
-        self.bucket = f"wall-{os.getpid()}"
+        self.bucket = f"wall-{uuid4().hex}"  # there may be several sites at once
         self.port = free_port()
         self.web = Wire(f"http://127.0.0.1:{self.port}")
         self.s3 = Wire(os.environ["S3_ENDPOINT_URL"])
@@ -389,8 +389,7 @@ class Site:
 
 
 def _make_database() -> tuple[psycopg.Connection[Any], str]:
-    database_url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/wall_{os.getpid()}")
-    _drop_database(database_url.geturl())
+    database_url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/wall_{uuid4().hex}")
     with _maintenance(database_url.geturl()) as server:
         server.execute(f"CREATE DATABASE {database_url.path[1:]}")
     return psycopg.connect(database_url.geturl(), autocommit=True), database_url.geturl()
