@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from s3direct_uploads import lifecycle, signals
+from s3direct_uploads.lifecycle import operations
 from s3direct_uploads.models import Upload
 
 from .conftest import JPEG, URL, App, Bucket, row
@@ -359,6 +360,24 @@ def test_delete_while_s3_is_away_leaves_it_to_the_sweep(
     upload.refresh_from_db()
     assert (upload.status, upload.object_deleted_at) == ("deleted", None)
     assert upload.due_at == upload.key_closes_at
+
+
+def test_a_begin_whose_elder_vanishes_that_moment_is_to_be_repeated(
+    alice: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood in the way of the INSERT, and is gone when it is looked for."""
+    look = operations._begun_before
+
+    def vanishes(upload: Upload) -> Upload | None:
+        Upload.objects.update(idempotency_key=None)
+        return look(upload)
+
+    monkeypatch.setattr(operations, "_begun_before", vanishes)
+    key = {"Idempotency-Key": "9d7e"}
+    assert alice.begin(headers=key).status_code == 201
+    answer = alice.begin(headers=key)
+    assert (answer.status_code, answer.json()["code"]) == (503, "bucket_unavailable")
+    assert alice.begin(headers=key).status_code == 201
 
 
 def test_a_begin_may_be_repeated(alice: App, bob: App) -> None:

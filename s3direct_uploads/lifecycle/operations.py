@@ -119,14 +119,17 @@ def begin(
         upload.busy_until = timezone.now() + CREATE_LEASE
     try:
         _insert(upload, "client" if request else "script")
-    except (IntegrityError, QuotaExceeded):
+    except (IntegrityError, QuotaExceeded) as error:
         earlier = _begun_before(upload)
-        if earlier is None:
-            raise
         try:
-            return _begin_again(earlier, upload)
-        except Upload.DoesNotExist:  # it failed meanwhile, and left no row
-            raise BucketUnavailable("The request before this one failed; try again.") from None
+            if earlier is not None:
+                return _begin_again(earlier, upload)
+            if idempotency_key is None or isinstance(error, QuotaExceeded):
+                raise
+        except Upload.DoesNotExist:
+            pass
+        # Its row is gone, or has given the key back, since it stood in our way.
+        raise BucketUnavailable("The request before this one failed; try again.") from None
     try:
         if not upload.is_multipart:
             return upload, _presign_put(upload, expires)
