@@ -3,12 +3,15 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test test-real bench schema lint
+.PHONY: demo test coverage test-real bench schema lint
 
 demo: .venv/.installed  ## The photo wall, with an S3 and a database of its own, on PORT
 	@exec scripts/demo $(PORT)
 
 test: .venv/.installed  ## The suite, on SQLite and moto
+	$(BIN)/python -m pytest -n auto
+
+coverage: .venv/.installed  ## As test, in half as long again; and which lines nothing tried
 	@$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto
 	@$(BIN)/coverage combine --quiet

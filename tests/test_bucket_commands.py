@@ -46,6 +46,12 @@ def bucket(s3: Bucket, storage_options: Callable[..., None]) -> Iterator[Any]:
     get_bucket("default")._client.delete_bucket(Bucket=name)
 
 
+@pytest.fixture(autouse=not REAL)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To moto no URL ever expires, so there is nothing to wait for."""
+    monkeypatch.setattr("s3direct_uploads.diagnosis.time.sleep", lambda _: None)
+
+
 def codes(*origins: str) -> set[str]:
     found = {each.code for each in diagnose("default", origins) if each.level != "pass"}
     assert REAL or found >= MOTOS - {"expiry.accepted"} or not found & MOTOS
