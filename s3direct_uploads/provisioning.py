@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,22 @@ def needs_of(alias: str) -> Needs:
         declared = {"ChecksumAlgorithm": algorithm, f"Checksum{algorithm}": "-"}
         headers |= _names(bucket.headers_of(declared))
     return Needs(bucket.name, folder, tuple(sorted(headers)), acls, days)
+
+
+def by_bucket(every: Sequence[Needs]) -> list[Needs]:
+    """Of storages that share a bucket what both need, in the innermost folder that holds both's."""
+    united: dict[str, Needs] = {}
+    for needs in every:
+        other = united.get(needs.bucket, needs)
+        common = posixpath.commonpath([needs.folder, other.folder])
+        united[needs.bucket] = Needs(
+            needs.bucket,
+            keys.join(common, ""),
+            tuple(sorted({*needs.headers, *other.headers})),
+            tuple(sorted({*needs.acls, *other.acls})),
+            max(needs.abort_days, other.abort_days),
+        )
+    return list(united.values())
 
 
 def _names(headers: Mapping[str, str]) -> set[str]:

@@ -58,6 +58,16 @@ def test_parts_alone_need_no_headers(storage_options: Callable[..., None]) -> No
     assert "AllowedHeaders" not in provisioning.cors_rule(needs, [ORIGIN])
 
 
+def test_storages_that_share_a_bucket_are_printed_as_one() -> None:
+    site = Needs("media", "a/site/", ("content-type",), (), 8)
+    docs = Needs("media", "a/docs/", ("if-none-match",), ("public-read",), 9)
+    other = Needs("films", "", (), (), 8)
+    both = Needs("media", "a/", ("content-type", "if-none-match"), ("public-read",), 9)
+    assert provisioning.by_bucket([site, other, docs]) == [both, other]
+    assert provisioning.by_bucket([site, Needs("media", "", (), (), 8)])[0].folder == ""
+    assert provisioning.by_bucket([site]) == [site]
+
+
 @pytest.mark.parametrize(
     ("expires", "days"),
     [

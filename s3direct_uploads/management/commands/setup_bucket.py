@@ -60,7 +60,7 @@ class Command(BaseCommand):
         aliases = find_aliases(options)
         every = [provisioning.needs_of(alias) for alias in aliases]
         if options["format"]:
-            return self.print_only(every, origins, options)
+            return self.print_only(provisioning.by_bucket(every), origins, options)
         if options["signature_age"] is not None or options["block_public_access"]:
             raise CommandError("--signature-age and --block-public-access are for --format.")
         for alias, needs in zip(aliases, every, strict=True):
