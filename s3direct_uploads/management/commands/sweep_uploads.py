@@ -67,8 +67,8 @@ class Command(BaseCommand):
         self, destination: str, limit: int | None, stopping: threading.Event | None = None
     ) -> None:
         swept: Counter[str] = Counter()
-        # On a terminal alone, as disable=None says.
-        with tqdm(desc="Sweeping", unit=" uploads", file=self.stderr, disable=None) as bar:
+        # On a terminal alone, as disable=None says; not by self.stderr, which ends what is written.
+        with tqdm(desc="Sweeping", unit=" uploads", leave=False, disable=None) as bar:
             if not bar.disable:
                 bar.reset(total=sum(lifecycle.due(destination).values()))
             for batch in lifecycle.sweep_batches(limit=limit, destination=destination):
