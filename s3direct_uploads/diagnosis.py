@@ -759,14 +759,15 @@ class Diagnosis:
             if not rule.acl or rule.acl in ("private", "bucket-owner-full-control"):
                 continue
             where = f"The destination {rule.name} has the ACL {rule.acl}"
+            disabled = Finding(
+                "acl.disabled",
+                FAIL,
+                f"{where}, and the bucket refuses every ACL (BucketOwnerEnforced, as all new AWS "
+                "buckets).",
+                self.policy_instead(rule),
+            )
             if enforced:
-                yield Finding(
-                    "acl.disabled",
-                    FAIL,
-                    f"{where}, and the bucket refuses every ACL (BucketOwnerEnforced, as all new "
-                    "AWS buckets).",
-                    self.policy_instead(rule),
-                )
+                yield disabled
                 continue
             if blocked.get("BlockPublicAcls") or blocked.get("IgnorePublicAcls"):
                 yield Finding(
@@ -783,13 +784,7 @@ class Diagnosis:
             request = self.sign(key, rule=rule)
             answer = self.put(request)
             if answer.s3_code == "AccessControlListNotSupported":
-                yield Finding(
-                    "acl.disabled",
-                    FAIL,
-                    f"{where}, and the bucket refuses every ACL (BucketOwnerEnforced, as all new "
-                    "AWS buckets).",
-                    self.policy_instead(rule),
-                )
+                yield disabled
             elif not answer.ok:
                 yield Finding(
                     "acl.refused",
