@@ -220,14 +220,15 @@ class UploadAdmin(_ModelAdmin):
             try:
                 operation(upload)
                 count += 1
-            except BucketUnavailable as error:
-                # The others would wait as long, one after the other.
-                told = f"“{upload.filename}”: {error} The uploads after it were not tried."
-                self.message_user(request, told, messages.WARNING)
-                break
             except (UploadError, ImproperlyConfigured, Upload.DoesNotExist) as error:
                 # In quotes, for the templates of messages begin them with a capital letter.
-                self.message_user(request, f"“{upload.filename}”: {error}", messages.WARNING)
+                told = f"“{upload.filename}”: {error}"
+                # The others would wait as long, one after the other.
+                away = isinstance(error, BucketUnavailable) and lifecycle.is_bucket_away(upload)
+                told += " The uploads after it were not tried." if away else ""
+                self.message_user(request, told, messages.WARNING)
+                if away:
+                    break
             if upload.status != before:
                 self.log_change(request, upload, f"{before} → {upload.status}")
         if count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import re
@@ -195,6 +196,10 @@ class Refusal(Exception):
         return self.status in (405, 501) or self.code in lacking
 
 
+class _AnswerUnreadable(BucketUnavailable):
+    """S3 answered, and its answer to a well-formed HEAD is nothing that can be used."""
+
+
 class Bucket:
     """One S3 bucket, as one of STORAGES describes it.
 
@@ -323,11 +328,28 @@ class Bucket:
     # What the server asks of S3 itself.
 
     def head(self, key: str) -> StoredObject:
-        """Raises ObjectMissing if nothing is there."""
+        """Raises ObjectMissing if nothing is there.
+
+        Raises ObjectMismatch if S3's answer about this object cannot be read, although its answer
+        about another key can.
+        """
+        try:
+            return self._head(key)
+        except _AnswerUnreadable:
+            self.probe()  # the bucket, or a proxy before it, may be what is wrong
+        try:
+            return self._head(key)
+        except _AnswerUnreadable:
+            raise ObjectMismatch("S3's answer about this object cannot be read.") from None
+
+    def _head(self, key: str) -> StoredObject:
         with _failures("HeadObject"):
-            found: Mapping[str, Any] = self._client.head_object(
-                Bucket=self.name, Key=key, ChecksumMode="ENABLED"
-            )
+            try:
+                found: Mapping[str, Any] = self._client.head_object(
+                    Bucket=self.name, Key=key, ChecksumMode="ENABLED"
+                )
+            except (ValueError, TypeError, KeyError) as error:  # botocore's parser has no own class
+                raise ResponseParserError(type(error).__name__) from error
         return StoredObject(
             size=found["ContentLength"],
             content_type=found.get("ContentType", ""),
@@ -438,11 +460,13 @@ class Bucket:
         """Delete every version at this very key. It is no error if nothing is there."""
         with _failures("DeleteObject"):
             if _has_versions(self._client.delete_object(Bucket=self.name, Key=key)):
-                for version_id in self._versions(key):
-                    self._client.delete_object(Bucket=self.name, Key=key, VersionId=version_id)
+                self._delete_versions(key)
 
     def delete_all(self, keys: Sequence[str]) -> dict[str, str]:
-        """As ``delete``, of 1,000 keys at most; S3's error code by each key that it would not."""
+        """As ``delete``, of 1,000 keys at most. Returns S3's error code by key, of those it kept.
+
+        Each key is its own matter: a version under a legal hold keeps no other key.
+        """
         if self._deletes_many:
             try:
                 return self._delete_many(keys)
@@ -453,9 +477,9 @@ class Bucket:
             try:
                 self.delete(key)
             except BucketUnavailable as error:
-                refused[key] = error.code
-                if len(refused) > MAX_ATTEMPTS:  # the others would fare no better
+                if self.is_away():
                     return refused | dict.fromkeys(keys[number:], error.code)
+                refused[key] = error.code
         return refused
 
     def _delete_many(self, keys: Sequence[str]) -> dict[str, str]:
@@ -469,14 +493,28 @@ class Bucket:
                 if _status(error) in (400, 405, 411, 501) and _code(error) not in HINTS:
                     raise NotImplementedError from error
                 raise
-            refused = {each["Key"]: each["Code"] for each in answer.get("Errors", ())}
-            for deleted in answer.get("Deleted", ()):
-                if _has_versions(deleted):
-                    for version_id in self._versions(deleted["Key"]):
-                        self._client.delete_object(
-                            Bucket=self.name, Key=deleted["Key"], VersionId=version_id
-                        )
+        refused = {each["Key"]: each["Code"] for each in answer.get("Errors", ())}
+        for deleted in answer.get("Deleted", ()):
+            if _has_versions(deleted):
+                try:
+                    with _failures("DeleteObject"):
+                        self._delete_versions(deleted["Key"])
+                except BucketUnavailable as error:
+                    if not isinstance(error, BucketMisconfigured) and self.is_away():
+                        raise
+                    refused[deleted["Key"]] = error.code
         return refused
+
+    def _delete_versions(self, key: str) -> None:
+        """All of them, as far as S3 lets us; raises the last ClientError."""
+        refused: ClientError | None = None
+        for version_id in self._versions(key):
+            try:
+                self._client.delete_object(Bucket=self.name, Key=key, VersionId=version_id)
+            except ClientError as error:
+                refused = error
+        if refused:
+            raise refused
 
     def _versions(self, key: str) -> list[str]:
         pages = self._client.get_paginator("list_object_versions")
@@ -488,17 +526,25 @@ class Bucket:
         ]
 
     def probe(self) -> None:
-        """Raises BucketMisconfigured where a 404 for a key is not to be believed.
+        """Ask for a key that nobody made. Raises BucketUnavailable unless S3 says it is missing.
 
-        A bucket that is missing answers 404 for all keys; without s3:ListBucket a key that is
-        missing is a 403.
+        Raises BucketMisconfigured where a 404 for a key is not to be believed: a bucket that is
+        missing answers 404 for all keys; without s3:ListBucket a key that is missing is a 403.
         """
         try:
-            self.head(keys.join(self.location, secrets.token_urlsafe(16)))
+            self._head(keys.join(self.location, secrets.token_urlsafe(16)))
         except ObjectMissing:
             pass
         with _failures("HeadBucket"):
             self._client.head_bucket(Bucket=self.name)
+
+    def is_away(self) -> bool:
+        """Whether S3 fails for keys that nobody made, too: then no one key is to blame."""
+        try:
+            self.probe()
+        except BucketUnavailable:
+            return True
+        return False
 
     def list_objects(self, prefix: str) -> Iterator[list[Listed]]:
         """Pages of at most 1,000."""
@@ -818,6 +864,9 @@ def _failures(operation: str) -> Iterator[None]:
                 raise ObjectMismatch("The checksum is not the one declared.") from None
         if operation == "HeadBucket" and _status(error) == 404:
             code = "NoSuchBucket"
+        if operation == "HeadObject" and _status(error) == 400:
+            # Its uploader encrypted the object by a key of their own; or our credentials expired.
+            raise _AnswerUnreadable("S3 does not answer as it should; try again later.") from error
         if code in HINTS or _status(error) in (401, 403):
             hint = HINTS.get(code, HINTS["AccessDenied"])
             logger.error("S3 refuses %s: %s %s. %s", operation, _status(error), code, hint)
@@ -837,11 +886,26 @@ def _failures(operation: str) -> Iterator[None]:
         logger.error("No credentials for S3: set access_key and secret_key of the storage")
         raise BucketMisconfigured("The server has no credentials for S3.") from error
     except (BotoCoreError, ResponseParserError) as error:
+        if operation == "HeadObject" and _is_unreadable(error):
+            raise _AnswerUnreadable("S3 does not answer as it should; try again later.") from error
         # The class says enough, and a message may quote a URL.
         logger.error("S3 failed at %s: %s", operation, type(error).__name__)
         lost = operation in ANSWER_LOST_STATUS and isinstance(error, ANSWER_LOST)
         failure = AnswerLost if lost else BucketUnavailable
         raise failure("S3 cannot be reached; try again later.") from error
+
+
+def _is_unreadable(error: BaseException) -> bool:
+    """Whether an answer came, and neither http.client nor botocore can read it."""
+    # urllib3 wraps what http.client raises, and botocore wraps that. HTTPException itself means
+    # "got more than 100 headers"; its other subclasses mean that the connection broke.
+    inner = getattr(error, "kwargs", {}).get("error")
+    causes = [error, inner, *getattr(inner, "args", ())]
+    return any(
+        isinstance(each, ResponseParserError | http.client.LineTooLong)
+        or type(each) is http.client.HTTPException
+        for each in causes
+    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
@@ -12,10 +13,13 @@ from urllib.parse import urlsplit
 import boto3
 import pytest
 import requests
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 from rest_framework.test import APIClient
+from urllib3 import HTTPResponse
 
 from s3direct_uploads.models import Upload
 
@@ -173,6 +177,23 @@ def in_transaction(s3: Bucket) -> Iterator[list[bool]]:
     events.unregister("before-call.s3", unique_id="in_transaction")
 
 
+@pytest.fixture
+def head_answers(s3: Bucket) -> Iterator[dict[str, int]]:
+    """What S3 answers to a HEAD from then on: a status, by the key or a part of it."""
+    from s3direct_uploads.bucket import get_bucket
+
+    statuses: dict[str, int] = {}
+
+    def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+        status = next((statuses[part] for part in statuses if part in request.url), None)
+        return None if status is None else made_up_answer(request, status, "")
+
+    events: Any = get_bucket("default")._client.meta.events  # its stub knows no answers
+    events.register("before-send.s3.HeadObject", answer, unique_id="head_answers")
+    yield statuses
+    events.unregister("before-send.s3.HeadObject", unique_id="head_answers")
+
+
 class App:
     """A single-page app, signed in as its user."""
 
@@ -277,6 +298,12 @@ def bob(make_user: Callable[..., User], s3: Bucket) -> App:
 @pytest.fixture
 def nobody(db: None) -> App:
     return App(None)
+
+
+def made_up_answer(request: AWSPreparedRequest, status: int, body: str) -> AWSResponse:
+    """In S3's place, to what botocore is about to send."""
+    raw = HTTPResponse(io.BytesIO(body.encode()), preload_content=False)
+    return AWSResponse(request.url, status, HTTPHeaders(), raw)
 
 
 def row(answer: Any) -> Upload:

@@ -502,6 +502,20 @@ def test_while_s3_is_away_one_waits_for_all(
     assert not LogEntry.objects.exists()
 
 
+def test_an_upload_for_which_s3_fails_keeps_no_other_from_being_tried(
+    alice: App, support: Staff, head_answers: dict[str, int]
+) -> None:
+    begun = [alice.begin(filename=f"{n}.jpg").json() for n in range(3)]
+    for each in begun:
+        alice.send(each["request"])
+    uploads = [Upload.objects.get(pk=each["id"]) for each in begun]
+    head_answers[uploads[1].key] = 403
+    assert told(support.act("confirm_again", *uploads)) == [
+        ("warning", "“1.jpg”: S3 is not set up correctly here."),
+        ("success", "2 confirmed."),
+    ]
+
+
 def test_a_destination_that_is_set_up_wrongly_is_a_warning(
     alice: App, support: Staff, settings: Any
 ) -> None:

@@ -396,7 +396,7 @@ def test_a_404_is_believed_only_where_the_bucket_is(
     assert "bucket_name" in caplog.text
 
 
-def test_one_by_one_a_few_refusals_are_enough(
+def test_one_by_one_the_first_failure_is_enough_where_s3_is_away(
     answering: Callable[..., None], s3_calls: list[str]
 ) -> None:
     answering(501, "NotImplemented")
@@ -404,6 +404,6 @@ def test_one_by_one_a_few_refusals_are_enough(
     try:
         keys = [f"site/{number}" for number in range(1000)]
         assert bucket.delete_all(keys) == dict.fromkeys(keys, "bucket_unavailable")
-        assert s3_calls == ["DeleteObjects", *["DeleteObject"] * 3]
+        assert s3_calls == ["DeleteObjects", "DeleteObject", "HeadObject"]
     finally:
         bucket._deletes_many = True

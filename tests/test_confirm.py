@@ -165,8 +165,7 @@ def past_the_deadline(id: str, by: timedelta = timedelta(hours=2)) -> None:
     Upload.objects.filter(pk=id).update(expires_at=past, url_expires_at=past)
 
 
-@pytest.mark.parametrize("call", ["confirm", "renew"])
-def test_past_its_deadline_what_never_came_expires(alice: App, call: str) -> None:
+def test_past_its_deadline_what_never_came_expires(alice: App) -> None:
     expired = []
     begun = alice.begin().json()
 
@@ -176,7 +175,9 @@ def test_past_its_deadline_what_never_came_expires(alice: App, call: str) -> Non
     signals.upload_expired.connect(on_expire)
     past_the_deadline(begun["id"])
 
-    answers = [getattr(alice, call)(begun["id"]) for _ in range(2)]
+    renewed = alice.renew(begun["id"])
+    assert (renewed.status_code, renewed.json()["upload"]["status"]) == (410, "pending")
+    answers = [alice.confirm(begun["id"]) for _ in range(2)]
 
     assert [answer.status_code for answer in answers] == [410, 410]
     assert answers[0].json()["upload"]["status"] == "expired"
@@ -202,11 +203,11 @@ def test_past_its_deadline_what_did_come_is_completed(alice: App) -> None:
     alice.send(begun["request"])
     past_the_deadline(begun["id"])
     renewed = alice.renew(begun["id"])
-    assert (renewed.status_code, renewed.json()["upload"]["status"]) == (410, "completed")
-    assert alice.confirm(begun["id"]).status_code == 200
+    assert (renewed.status_code, renewed.json()["upload"]["status"]) == (410, "pending")
+    assert alice.confirm(begun["id"]).json()["status"] == "completed"
 
 
-def test_a_begin_that_is_repeated_past_the_deadline_says_how_it_ended(
+def test_a_begin_that_is_repeated_past_the_deadline_leaves_only_a_confirm(
     alice: App, s3: Bucket
 ) -> None:
     key = {"Idempotency-Key": "one"}
@@ -215,6 +216,9 @@ def test_a_begin_that_is_repeated_past_the_deadline_says_how_it_ended(
     past_the_deadline(begun.json()["id"])
     again = alice.begin(headers=key)
     assert again.status_code == 201
+    assert (again.json()["status"], again.json()["request"]) == ("pending", None)
+    assert alice.confirm(begun.json()["id"]).status_code == 422
+    again = alice.begin(headers=key)
     assert (again.json()["status"], again.json()["request"]) == ("rejected", None)
 
 

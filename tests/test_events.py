@@ -486,12 +486,24 @@ def test_while_s3_is_away_it_is_to_be_sent_again(
     assert (answer.headers["Retry-After"], answer.json()["retry_after"]) == ("5", 5)
     assert (answer.json()["settled"], answer.json()["ignored"]) == (0, 1)
     said_by_us = [each.getMessage() for each in caplog.records if each.name == "s3direct_uploads"]
-    assert sum("HeadObject" in line for line in said_by_us) == 1, "not asked of the second as well"
+    # Of the first, and of a key that nobody made; not of the second.
+    assert sum("HeadObject" in line for line in said_by_us) == 2
     assert set(Upload.objects.values_list("status", flat=True)) == {"pending"}
 
     settings.STORAGES = storages
     assert said(post({"Records": [*records, stranger]})) == (200, 2, 1)
     assert set(Upload.objects.values_list("status", flat=True)) == {"completed"}
+
+
+def test_an_event_of_a_key_for_which_s3_fails_holds_up_no_other(
+    alice: App, post: Post, head_answers: dict[str, int]
+) -> None:
+    bad, good = sent(alice), sent(alice)
+    head_answers[bad.key] = 403
+    answer = post({"Records": [s3_record(each.bucket, each.key) for each in (bad, good)]})
+    assert answer.status_code == 200, "to send it again would be of no use: the sweep looks again"
+    statuses = dict(Upload.objects.values_list("pk", "status"))
+    assert statuses == {bad.pk: "pending", good.pk: "completed"}
 
 
 def test_one_bad_row_stops_no_other(

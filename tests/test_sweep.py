@@ -14,9 +14,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, models
 from django.db.models import ProtectedError
@@ -28,7 +29,7 @@ from s3direct_uploads.bucket import StoredObject, get_bucket
 from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload, Usage
 from tests import host
-from tests.conftest import FILM, JPEG, LAST, App, Bucket, begin_last_part, row
+from tests.conftest import FILM, JPEG, LAST, App, Bucket, begin_last_part, made_up_answer, row
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -522,6 +523,58 @@ def test_every_version_goes(
     assert not left.get("DeleteMarkers")
 
 
+@pytest.fixture
+def locked(s3: Bucket, storage_options: Callable[..., None]) -> Bucket:
+    """A bucket in which an object can be put under a legal hold, which keeps versions as well."""
+    s3.name = f"locked-{uuid.uuid4().hex}"
+    s3.client.create_bucket(Bucket=s3.name, ObjectLockEnabledForBucket=True)
+    storage_options(bucket_name=s3.name)
+    return s3
+
+
+@pytest.mark.parametrize("many", [True, False], ids=["DeleteObjects", "one by one"])
+def test_a_version_under_legal_hold_keeps_no_other_object(
+    locked: Bucket,
+    make_user: Callable[..., Any],
+    many: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(get_bucket("default"), "_deletes_many", many)
+    alice = App(make_user())
+    uploads = [row(alice.upload(body=JPEG + bytes([n]))) for n in range(8)]
+    held, others = uploads[:4], uploads[4:]
+    for upload in held:
+        hold = {"Bucket": locked.name, "Key": upload.key}
+        locked.client.put_object_legal_hold(**hold, LegalHold={"Status": "ON"})
+    for upload in uploads:
+        alice.delete(str(upload.pk))
+    age(5 * HOUR)
+    assert sweep() == {"cleaned": 4, "failed": 4}
+    assert [locked.read(upload) for upload in others] == [None] * 4
+    age(DAY + HOUR)
+    assert sweep() == {"cleaned": 4, "failed": 4}, "and the others' second cleaning comes in time"
+    assert {upload.object_deleted_at is None for upload in rows(others)} == {False}
+    for upload in held:
+        off = {"Bucket": locked.name, "Key": upload.key}
+        for version in versions(locked, upload):
+            locked.client.put_object_legal_hold(
+                **off, VersionId=version, LegalHold={"Status": "OFF"}
+            )
+    age(DAY + HOUR)
+    assert sweep()["cleaned"] == 4
+    assert [versions(locked, upload) for upload in held] == [[]] * 4
+
+
+def rows(uploads: list[Upload]) -> list[Upload]:
+    return list(Upload.objects.filter(pk__in=[upload.pk for upload in uploads]))
+
+
+def versions(s3: Bucket, upload: Upload) -> list[str]:
+    found = s3.client.list_object_versions(Bucket=s3.name, Prefix=upload.key)
+    return [each["VersionId"] for each in found.get("Versions", ())]
+
+
 def test_a_thousand_objects_are_deleted_by_one_request(
     alice: App, s3: Bucket, s3_calls: list[str]
 ) -> None:
@@ -576,15 +629,10 @@ def test_a_server_without_deleteobjects_is_asked_one_by_one(
         alice.delete(str(upload.pk))
     age(5 * HOUR)
     bucket = get_bucket("default")
-    events = bucket._client.meta.events
+    events: Any = bucket._client.meta.events
 
-    def not_implemented(**_: Any) -> Any:
-        from botocore.awsrequest import AWSResponse
-        from botocore.compat import HTTPHeaders
-
-        body = io.BytesIO(b"<Error><Code>NotImplemented</Code></Error>")
-        body.stream = lambda: iter([body.getvalue()])  # type: ignore[attr-defined]
-        return AWSResponse("http://s3", 501, HTTPHeaders(), body)
+    def not_implemented(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        return made_up_answer(request, 501, "<Error><Code>NotImplemented</Code></Error>")
 
     events.register("before-send.s3.DeleteObjects", not_implemented, unique_id="501")
     try:
@@ -628,6 +676,69 @@ def test_while_s3_is_away_nothing_changes_and_it_backs_off(
     assert upload.status == "pending"
     assert upload.due_at is not None
     assert upload.due_at - timezone.now() <= DAY
+
+
+@pytest.mark.parametrize("status", [403, 405, 500, 503])
+def test_keys_for_which_s3_fails_are_put_off_alone_and_end_with_their_deadline(
+    alice: App, bob: App, s3: Bucket, head_answers: dict[str, int], status: int
+) -> None:
+    failing = [row(bob.begin()) for _ in range(20)]
+    honest = [alice.begin() for _ in range(5)]
+    failing += [row(bob.begin()) for _ in range(20)]
+    for begun in honest:
+        assert alice.send(begun.json()["request"]) == 200
+    head_answers |= {upload.key: status for upload in failing}
+    age(3 * HOUR)
+    assert sweep() == {"completed": 5, "failed": 40}
+    assert {row(begun).status for begun in honest} == {"completed"}
+    assert {upload.status for upload in rows(failing)} == {"pending"}
+    answer = bob.confirm(str(failing[0].pk))
+    assert (answer.status_code, answer.json()["code"]) == (503, "bucket_unavailable")
+    age(2 * DAY)
+    assert sweep() == {"expired": 40, "cleaned": 40}
+    assert {upload.status for upload in rows(failing)} == {"expired"}
+
+
+def test_a_key_whose_head_is_a_bad_request_is_rejected(
+    alice: App, bob: App, s3: Bucket, head_answers: dict[str, int]
+) -> None:
+    """A HEAD that is well-formed is a bad request only for an object that is encrypted."""
+    begun = bob.begin()
+    head_answers[row(begun).key] = 400
+    age(3 * HOUR)
+    assert sweep() == {"rejected": 1, "cleaned": 1}
+    assert row(begun).reason == "S3's answer about this object cannot be read."
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_where_s3_fails_for_all_keys_none_is_rejected_and_none_expires(
+    alice: App, s3: Bucket, head_answers: dict[str, int], status: int
+) -> None:
+    """Expired credentials are a bad request as well, and a HEAD's answer says no more."""
+    begun = [alice.begin() for _ in range(3)]
+    head_answers[""] = status
+    age(2 * DAY)
+    assert sweep() == {"failed": 3}
+    assert alice.confirm(begun[0].json()["id"]).status_code == 503
+    assert {row(each).status for each in begun} == {"pending"}
+    head_answers.clear()
+    age(2 * DAY)
+    assert sweep()["expired"] == 3
+
+
+def test_a_bad_request_that_passes_rejects_nothing(
+    alice: App, s3: Bucket, head_answers: dict[str, int]
+) -> None:
+    begun = alice.begin().json()
+    assert alice.send(begun["request"]) == 200
+    id, events = "once", cast(Any, get_bucket("default")._client.meta.events)
+
+    def once(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        events.unregister("before-send.s3.HeadObject", unique_id=id)
+        return made_up_answer(request, 400, "")
+
+    events.register("before-send.s3.HeadObject", once, unique_id=id)
+    assert alice.confirm(begun["id"]).json()["status"] == "completed"
 
 
 def test_a_bucket_that_is_gone_is_no_proof_that_nothing_was_sent(

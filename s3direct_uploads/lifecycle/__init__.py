@@ -19,6 +19,7 @@ from .operations import (
 )
 from .quotas import limited, recount
 from .reconciling import Stray, reconcile, unattached
+from .rows import is_bucket_away
 from .settling import confirm
 from .sweeping import due, sweep, sweep_batches
 
@@ -29,6 +30,7 @@ __all__ = [
     "cancel",
     "confirm",
     "due",
+    "is_bucket_away",
     "is_safe_inline",
     "limited",
     "list_parts",

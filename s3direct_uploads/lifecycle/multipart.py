@@ -79,10 +79,11 @@ def create_again(upload: Upload) -> None:
     create_multipart(upload)
 
 
-def find_object(upload: Upload) -> StoredObject | None:
-    """What S3 has at the key. None while another process completes a multipart upload.
+def find_or_complete(upload: Upload) -> StoredObject | None:
+    """What S3 has at the key. S3 makes the object of its parts first, if there are parts.
 
-    Raises ObjectMissing, PartsIncomplete, MultipartGone, ObjectMismatch.
+    Returns None while another process completes the same upload. Raises ObjectMissing,
+    PartsIncomplete, MultipartGone, ObjectMismatch, BucketUnavailable.
     """
     bucket = bucket_of(upload)
     if not upload.is_multipart:

@@ -33,8 +33,6 @@ from s3direct_uploads.exceptions import (
     MultipartGone,
     NotCompleted,
     NotPending,
-    ObjectMismatch,
-    ObjectMissing,
     QuotaExceeded,
     UploadError,
 )
@@ -49,7 +47,7 @@ from .multipart import (
     create_multipart,
     require_multipart,
 )
-from .rows import Status, bucket_of, bury, forget, log_transition, move
+from .rows import Status, bucket_of, bury, forget, is_bucket_away, log_transition, move
 from .settling import confirm, delete_object
 
 if TYPE_CHECKING:
@@ -194,7 +192,7 @@ def store(
 def renew(upload: Upload) -> Presigned:
     """Sign the same declaration anew, until the upload's deadline at the latest.
 
-    Raises NotPending, BucketUnavailable, and past the deadline ObjectMismatch as confirm does.
+    Raises NotPending, past the deadline as well (confirm says what S3 has), BucketUnavailable.
     """
     if not upload.is_multipart and bucket_of(upload).takes_parts_only:
         # Begun before that was set, or a script is storing it: a URL could be used again.
@@ -312,7 +310,9 @@ def notice(bucket: str, key: str) -> Upload | None:
         try:
             return confirm(upload, cause="event")
         except BucketUnavailable:
-            raise
+            if is_bucket_away(upload):
+                raise
+            return upload  # no other event is to wait for this one; the sweep looks again
         except UploadError:
             return upload
     except Upload.DoesNotExist:  # or no more
@@ -369,8 +369,8 @@ def _begin_again(earlier: Upload, upload: Upload) -> tuple[Upload, Presigned | N
         )
     try:
         return earlier, renew(earlier)
-    except (NotPending, ObjectMismatch):
-        return earlier, None  # the row says how it ended
+    except NotPending:
+        return earlier, None  # the row says how it ended, or that only a confirm is left
 
 
 def _extend_url(upload: Upload) -> timedelta:
@@ -387,12 +387,7 @@ def _extend_url(upload: Upload) -> timedelta:
 def _lengthen(upload: Upload) -> timedelta:
     """How long a signature of a pending upload lives; the row knows it before there is one."""
     if upload.status == Status.PENDING and upload.expires_at <= timezone.now():
-        try:
-            confirm(upload)
-        except (ObjectMissing, MultipartGone):
-            pass
-        if upload.status == Status.PENDING:
-            raise NotPending("The deadline of this upload has passed.", upload=upload)
+        raise NotPending("The deadline of this upload has passed: confirm it.", upload=upload)
     while upload.status == Status.PENDING:
         as_read = {"url_expires_at": upload.url_expires_at}
         expires = _extend_url(upload)

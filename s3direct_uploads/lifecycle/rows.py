@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from s3direct_uploads.bucket import Bucket, find_bucket
+from s3direct_uploads.exceptions import BucketUnavailable
 from s3direct_uploads.models import Upload
 
 from . import quotas
@@ -146,3 +147,11 @@ def give_back(upload: Upload) -> None:
 
 def bucket_of(upload: Upload) -> Bucket:
     return find_bucket(upload.storage, upload.bucket)
+
+
+def is_bucket_away(upload: Upload) -> bool:
+    """After a BucketUnavailable: whether S3 fails for other keys too, not for this one alone."""
+    try:
+        return bucket_of(upload).is_away()
+    except BucketUnavailable:  # it is not configured here any more
+        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,11 +15,12 @@ from s3direct_uploads.exceptions import (
     NotPending,
     ObjectMismatch,
     ObjectMissing,
+    UploadError,
 )
 from s3direct_uploads.models import Upload
 
 from .connection import refuse_transaction, release_connection
-from .multipart import abort_multiparts, find_object
+from .multipart import abort_multiparts, find_or_complete
 from .rows import Status, bucket_of, bury, move
 
 # How long the handlers of a completion may take before it is announced again.
@@ -33,43 +33,54 @@ PRUNE_AFTER = timedelta(days=7)
 # the Fetch standard: Chromium with the one, Firefox with the other. Neither does any harm.
 BROWSERS_OWN = {"CacheControl": ("max-age=0", "no-cache")}
 
+Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
 
-def confirm(
-    upload: Upload,
-    *,
-    cause: str = "client",
-    look: Callable[[Upload], StoredObject | None] = find_object,
-) -> Upload:
-    """HEAD the object, hold it against the declaration, settle the row. Idempotent.
+
+def confirm(upload: Upload, *, cause: str = "client") -> Upload:
+    """Ask S3 for the object, compare it with the declaration, settle the row. Idempotent.
 
     Of a multipart upload S3 makes the object first, of the parts that it lists. ``cause`` is who
-    noticed: "client", "event", "sweep" or "store"; ``look`` is how S3 is asked.
+    noticed: "client", "event", "sweep" or "store".
 
     Returns the upload: completed, still verifying, or pending while another process completes it.
     Raises ObjectMissing or its PartsIncomplete (it is still pending), MultipartGone,
     ObjectMismatch (it is rejected, now or before), NotPending, BucketUnavailable (nothing changed).
     """
     refuse_transaction("confirm")
-    if upload.status == Status.PENDING:
-        release_connection()
-        asked_at = timezone.now()
+    if upload.status != Status.PENDING:
+        return outcome(upload)
+    release_connection()
+    asked_at = timezone.now()
+    try:
+        found: Found | None = find_or_complete(upload)
+    except (ObjectMissing, MultipartGone, ObjectMismatch) as error:
+        found = error
+    if found is not None:
+        settle(upload, found, asked_at=asked_at, cause=cause)
+    if upload.status == Status.PENDING and isinstance(found, UploadError):
+        found.upload = upload
+        raise found
+    return outcome(upload)
+
+
+def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> None:
+    """Set the final status of a pending row, by what S3 was found to have at ``asked_at``.
+
+    An object completes it, or rejects it if it is not the one that was declared. Where nothing was
+    found the row stays pending, until nothing can come any more: then it expires.
+    """
+    if isinstance(found, StoredObject):
         try:
-            stored = look(upload)
-            if stored is not None:
-                _compare(upload, stored)
-        except (ObjectMissing, MultipartGone) as error:
-            # S3 was asked for a while, so it may have been settled meanwhile, or sent.
-            if upload.gives_up_at <= asked_at and upload.status == Status.PENDING:
-                settle_as_expired(upload, cause)
-            if upload.status == Status.PENDING:
-                error.upload = upload
-                raise
+            _compare(upload, found)
         except ObjectMismatch as error:
-            _settle_as_rejected(upload, error, cause)
+            found = error
         else:
-            if stored is not None:
-                _settle_as_completed(upload, stored, cause)
-    return _outcome(upload)
+            _complete(upload, found, cause)
+            return
+    if isinstance(found, ObjectMismatch):
+        _reject(upload, found, cause)
+    elif upload.gives_up_at <= asked_at and upload.status == Status.PENDING:
+        expire(upload, cause)
 
 
 def _compare(upload: Upload, stored: StoredObject) -> None:
@@ -95,7 +106,7 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
         rules.verify(upload, stored)
 
 
-def _settle_as_completed(upload: Upload, stored: StoredObject, cause: str) -> None:
+def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:
     now = timezone.now()
     if move(
         upload,
@@ -117,14 +128,15 @@ def announce(upload: Upload, cause: str) -> None:
         move(upload, announced_at=timezone.now(), due_at=None)
 
 
-def _settle_as_rejected(upload: Upload, error: ObjectMismatch, cause: str) -> None:
+def _reject(upload: Upload, error: ObjectMismatch, cause: str) -> None:
     reason = (error.detail or "Refused.")[: Upload._meta.get_field("reason").max_length]
     if bury(upload, Status.REJECTED, cause=cause, reason=reason):
         abort_multiparts(upload)
         signals.upload_rejected.send_robust(Upload, upload=upload)
 
 
-def settle_as_expired(upload: Upload, cause: str) -> None:
+def expire(upload: Upload, cause: str) -> None:
+    """Give a pending upload up, unless it was renewed or leased since it was read."""
     # Only if no signature was made since the row was read, and nobody else completes it.
     unchanged = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
     changes = {"status": Status.EXPIRED, "due_at": upload.key_closes_at}
@@ -133,7 +145,7 @@ def settle_as_expired(upload: Upload, cause: str) -> None:
         signals.upload_expired.send_robust(Upload, upload=upload)
 
 
-def _outcome(upload: Upload) -> Upload:
+def outcome(upload: Upload) -> Upload:
     """The answer that a settled row gives, the first time and every time after."""
     match upload.status:
         case Status.COMPLETED | Status.VERIFYING | Status.PENDING:  # the last: another completes it

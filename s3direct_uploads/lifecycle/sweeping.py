@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -22,11 +23,11 @@ from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
 from s3direct_uploads import conf, signals
-from s3direct_uploads.bucket import Bucket, StoredObject
+from s3direct_uploads.bucket import Bucket, StoredObject, StoredPart
 from s3direct_uploads.exceptions import (
-    BucketMisconfigured,
     BucketUnavailable,
     MultipartGone,
+    ObjectMismatch,
     ObjectMissing,
     PartsIncomplete,
     UploadError,
@@ -34,9 +35,9 @@ from s3direct_uploads.exceptions import (
 from s3direct_uploads.models import Upload, UploadQuerySet
 
 from .connection import database, refuse_transaction, release_connection
-from .multipart import find_object, wrong_parts
+from .multipart import wrong_parts
 from .rows import Status, bucket_of, move_claimed
-from .settling import ANNOUNCE_LEASE, announce, cleaned, confirm, settle_as_expired
+from .settling import ANNOUNCE_LEASE, announce, cleaned, confirm, expire, settle
 
 logger = logging.getLogger("s3direct_uploads")
 
@@ -131,6 +132,10 @@ def _prune(pks: Sequence[Any], **unchanged: Any) -> int:
     return deleted.get(Upload._meta.label, 0)
 
 
+class _OfOneKey(BucketUnavailable):
+    """S3 answers for the bucket, and fails for this one key."""
+
+
 class _Buckets:
     """Those of one sweep. What fails again and again is asked no more by it."""
 
@@ -154,11 +159,16 @@ class _Buckets:
         found = self._found[where]
         return None if found is None or self._failures[found.name] >= GIVE_UP_AFTER else found
 
-    def heard(self, bucket: Bucket, error: BaseException | None) -> None:
-        if not isinstance(error, BucketUnavailable):
-            self._failures[bucket.name] = 0
-        elif not isinstance(error, BucketMisconfigured):  # which is of this key: we probed
+    def judge(self, bucket: Bucket, error: BucketUnavailable) -> BucketUnavailable:
+        """Whose failure it is. A key's own failure never counts against its bucket."""
+        if bucket.is_away():
             self._failures[bucket.name] += 1
+            return error
+        self.answered(bucket)
+        return _OfOneKey(error.detail)
+
+    def answered(self, bucket: Bucket) -> None:
+        self._failures[bucket.name] = 0
 
     def is_away(self, bucket: Bucket) -> bool:
         return self._failures[bucket.name] >= GIVE_UP_AFTER
@@ -194,52 +204,53 @@ class _Sweep:
                 self.done["announced"] += 1
 
     def _settle(self, uploads: Sequence[Upload]) -> None:
-        """Confirm what is there; give up what is not, once it cannot come any more."""
+        """Settle each by what S3 has; wait for what may yet come, and give up what cannot."""
         missing: list[Upload] = []
+        failed: list[Upload] = []
+        over: list[Upload] = []
         whole: list[Upload] = []
         asked_at = timezone.now()
         for upload, answer in self._ask(_look, uploads):
-            if isinstance(answer, (ObjectMissing, MultipartGone)):
-                missing.append(upload)
-            elif isinstance(answer, BaseException):
-                self._put_off([upload])
-            elif answer is None:
-                whole.append(upload)
-            else:
-                self._confirm(upload, _answering(answer))
-        # Not by now: what was missing then may have come since. Nor while another completes it:
-        # between our two questions S3 may have made the object of the parts.
-        over = [
-            upload
-            for upload in missing
-            if max(upload.gives_up_at, upload.busy_until or upload.gives_up_at) <= asked_at
-        ]
+            match answer:
+                case StoredObject() | ObjectMismatch():
+                    self._handle(upload, partial(settle, upload, answer, asked_at=asked_at))
+                case ObjectMissing() | MultipartGone():
+                    (over if _is_over(upload, asked_at) else missing).append(upload)
+                case _OfOneKey():
+                    (over if _is_over(upload, asked_at) else failed).append(upload)
+                case BaseException():
+                    failed.append(upload)
+                case _:
+                    whole.append(upload)
         self._expire(over)
-        given_up = set(over)
-        self._wait([upload for upload in missing if upload not in given_up])
-        # Last, for S3 may take minutes to put the parts of each together.
+        self._wait(missing)
+        self._put_off(failed)
+        # Last, because S3 may take minutes to put the parts of each together.
         for upload in whole:
-            self._confirm(upload)
+            self._handle(upload, partial(confirm, upload))
 
-    def _confirm(
-        self, upload: Upload, look: Callable[[Upload], StoredObject | None] = find_object
-    ) -> None:
+    def _handle(self, upload: Upload, operation: Callable[..., object]) -> None:
+        """Run an operation that settles this upload, and look after what it leaves pending."""
+        asked_at = timezone.now()
         try:
-            confirm(upload, cause="sweep", look=look)
-        except (ObjectMissing, MultipartGone):
-            if upload.status == Status.PENDING:
-                self._wait([upload])
-        except BucketUnavailable:
-            self._put_off([upload])
+            operation(cause="sweep")
+        except BucketUnavailable as error:
+            bucket = self.buckets.of(upload)
+            judged = error if bucket is None else self.buckets.judge(bucket, error)
+            if isinstance(judged, _OfOneKey) and _is_over(upload, asked_at):
+                self._expire([upload])
+            else:
+                self._put_off([upload])
+            return
         except UploadError:
-            pass  # settled, if not as its owner had hoped
+            pass  # the row says how it was settled, or that parts are missing yet
         except Exception:  # the host's hook, verify, or its settings
             logger.exception("The sweep could not confirm the upload %s", upload.pk)
             self._put_off([upload])
+            return
+        if upload.status == Status.PENDING:
+            self._wait([upload])
         else:
-            if upload.status == Status.PENDING:  # another process completes it
-                self._wait([upload])
-        if upload.status != Status.PENDING:
             self.done[upload.status] += 1
 
     def _expire(self, uploads: Sequence[Upload]) -> None:
@@ -253,7 +264,7 @@ class _Sweep:
         # Their parts are aborted as they are cleaned, which they are due for from now on.
         for upload in uploads:
             if upload.busy_until is not None:
-                settle_as_expired(upload, "sweep")
+                expire(upload, "sweep")
                 self.done[upload.status] += 1
 
     def _wait(self, uploads: Sequence[Upload]) -> None:
@@ -310,7 +321,7 @@ class _Sweep:
         try:
             refused = bucket.delete_all(keys)
         except BucketUnavailable as error:
-            self.buckets.heard(bucket, error)
+            self.buckets.judge(bucket, error)
             return set(keys)
         for code, count in Counter(refused.values()).items():
             logger.error("S3 would not delete %d objects of %r: %s", count, bucket.name, code)
@@ -339,9 +350,11 @@ class _Sweep:
                 return BucketUnavailable("Not asked: S3 has failed too often.")
             try:
                 answer: _Answer | BaseException = question(upload, bucket)
+            except BucketUnavailable as error:
+                return self.buckets.judge(bucket, error)
             except Exception as error:
                 answer = error
-            self.buckets.heard(bucket, answer if isinstance(answer, BaseException) else None)
+            self.buckets.answered(bucket)
             return answer
 
         asked = [(upload, self.buckets.of(upload)) for upload in uploads]
@@ -383,21 +396,26 @@ def _due_since(upload: Upload) -> datetime:
     return upload.key_closes_at
 
 
-def _look(upload: Upload, bucket: Bucket) -> StoredObject | None:
-    """What S3 has at the key; None if it has all the parts, to be put together."""
+def _is_over(upload: Upload, asked_at: datetime) -> bool:
+    """Whether nothing could come any more, already when S3 was asked.
+
+    Not while another process completes it: S3 may make the object between two of our questions.
+    """
+    return max(upload.gives_up_at, upload.busy_until or upload.gives_up_at) <= asked_at
+
+
+def _look(upload: Upload, bucket: Bucket) -> StoredObject | list[StoredPart]:
+    """What S3 has at the key: the object, or all the parts of which it can be made."""
     try:
         return bucket.head(upload.key)
     except ObjectMissing:
         if not upload.is_multipart or not upload.multipart_upload_id:
             raise
-    wrong = wrong_parts(upload, bucket.list_parts(upload.key, upload.multipart_upload_id))
+    parts = bucket.list_parts(upload.key, upload.multipart_upload_id)
+    wrong = wrong_parts(upload, parts)
     if wrong:
         raise PartsIncomplete(wrong)
-    return None
-
-
-def _answering(stored: StoredObject) -> Callable[[Upload], StoredObject]:
-    return lambda _: stored
+    return parts
 
 
 def _abort(upload: Upload, bucket: Bucket) -> None:
