@@ -79,6 +79,12 @@ class AlreadyAttached(UploadError):
     code = "already_attached"
 
 
+class NotAttached(UploadError):
+    """No model holds the upload, so there is nothing to release. To delete it, cancel it."""
+
+    code = "not_attached"
+
+
 class IdempotencyKeyReused(UploadError):
     """The Idempotency-Key was used before, by the same owner, for another declaration."""
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
-from django.db import models, router
+from django.db import models, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from . import conf, keys
-from .exceptions import AlreadyAttached, NotCompleted
+from .exceptions import AlreadyAttached, NotAttached, NotCompleted
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
@@ -24,6 +26,9 @@ else:
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+    from django.db.models.fields.files import FieldFile
+
+logger = logging.getLogger("s3direct_uploads")
 
 # The slowest client we wait for: a PUT that began before its URL ended may land this much later.
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
@@ -48,6 +53,16 @@ class UploadQuerySet(models.QuerySet["Upload"]):
 
     def unattached(self) -> Self:
         return self.filter(attached_at=None)
+
+    def of_file(self, file: FieldFile) -> Self:
+        """The upload that became this file of a model: one row, or none.
+
+        None for an empty field, and for a file that came in another way.
+        """
+        if not file:
+            return self.none()
+        key = keys.join(keys.location_of(file.storage), file.name or "")
+        return self.filter(bucket=getattr(file.storage, "bucket_name", ""), key=key)
 
 
 class Upload(models.Model):
@@ -249,6 +264,51 @@ class Upload(models.Model):
             raise NotCompleted("This upload is not completed.", upload=self)
         self.attached_at = now
         return name
+
+    def release(self) -> None:
+        """Give up what ``attach()`` claimed: the model has no more use for the file. Idempotent.
+
+        One conditional UPDATE, and S3 is not asked. So it stands in the same ``atomic()`` block as
+        the change of the model's row, and rolls back with it. The upload becomes a tombstone: a
+        sweep deletes its object once no URL can write to its key, and only then its owner's quota
+        is free again.
+
+        **Warning:** the file is lost. Release it only where no model names it any more.
+
+        Raises NotAttached if no model holds it.
+        """
+        this = Upload.objects.filter(pk=self.pk, status=self.Status.COMPLETED)
+        changes = {
+            "status": self.Status.DELETED,
+            "attached_at": None,
+            "due_at": self.key_closes_at,
+        }
+        if this.filter(attached_at__isnull=False).update(**changes):
+            for field, value in changes.items():
+                setattr(self, field, value)
+            log = partial(log_transition, self, self.Status.COMPLETED, "script")
+            transaction.on_commit(log, using=router.db_for_write(Upload, instance=self))
+            return
+        self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
+        if self.status != self.Status.DELETED:
+            raise NotAttached("No model holds this upload.", upload=self)
+
+
+def log_transition(upload: Upload, before: str | None, cause: str) -> None:
+    """One record for each transition; ``duration`` is seconds since begin."""
+    record = {
+        "upload_id": str(upload.pk),
+        "destination": upload.destination,
+        "from": before,
+        "to": str(upload.status),
+        "cause": cause,
+        "duration": round((timezone.now() - upload.created_at).total_seconds(), 3),
+    }
+    logger.info(
+        "Upload %(upload_id)s to %(destination)s: %(from)s -> %(to)s (%(cause)s, %(duration)s s)",
+        record,
+        extra=record,
+    )
 
 
 class Usage(models.Model):

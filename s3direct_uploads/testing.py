@@ -45,7 +45,7 @@ def completed_upload(
     rules = destinations.get(destination)
     storage = storages[rules.storage]
     on_s3 = isinstance(storage, S3Storage)
-    bucket = storage.bucket_name if isinstance(storage, S3Storage) else "memory"
+    bucket = storage.bucket_name if isinstance(storage, S3Storage) else ""
     location = keys.location_of(storage)
     prefix = f"{destination}/" if rules.prefix is None else rules.prefix
     name = keys.new_name(bucket, location, prefix, filename, conf.max_name_length())

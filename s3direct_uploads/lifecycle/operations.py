@@ -36,7 +36,7 @@ from s3direct_uploads.exceptions import (
     QuotaExceeded,
     UploadError,
 )
-from s3direct_uploads.models import Upload
+from s3direct_uploads.models import Upload, log_transition
 
 from . import quotas
 from .connection import database, refuse_transaction, release_connection
@@ -47,7 +47,7 @@ from .multipart import (
     create_multipart,
     require_multipart,
 )
-from .rows import Status, bucket_of, bury, forget, is_bucket_away, log_transition, move
+from .rows import Status, bucket_of, bury, forget, is_bucket_away, move
 from .settling import confirm, delete_object
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
@@ -13,12 +12,10 @@ from django.utils import timezone
 
 from s3direct_uploads.bucket import Bucket, find_bucket
 from s3direct_uploads.exceptions import BucketUnavailable
-from s3direct_uploads.models import Upload
+from s3direct_uploads.models import Upload, log_transition
 
 from . import quotas
 from .connection import database
-
-logger = logging.getLogger("s3direct_uploads")
 
 Status = Upload.Status
 
@@ -87,23 +84,6 @@ def _take_over(upload: Upload, changes: Mapping[str, Any], cause: str) -> None:
         setattr(upload, field, value)
     if upload.status != before:
         log_transition(upload, before, cause)
-
-
-def log_transition(upload: Upload, before: str | None, cause: str) -> None:
-    """One record for each transition; ``duration`` is seconds since begin."""
-    record = {
-        "upload_id": str(upload.pk),
-        "destination": upload.destination,
-        "from": before,
-        "to": str(upload.status),
-        "cause": cause,
-        "duration": round((timezone.now() - upload.created_at).total_seconds(), 3),
-    }
-    logger.info(
-        "Upload %(upload_id)s to %(destination)s: %(from)s -> %(to)s (%(cause)s, %(duration)s s)",
-        record,
-        extra=record,
-    )
 
 
 def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: Any) -> bool:

@@ -28,6 +28,7 @@ from django.utils import timezone
 from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.bucket import Bucket as OurBucket
 from s3direct_uploads.exceptions import (
+    AlreadyAttached,
     BucketUnavailable,
     NotCompleted,
     NotPending,
@@ -1156,3 +1157,29 @@ def test_confirms_past_the_deadline_in_parts(
         assert (upload.busy_until, s3.open_multiparts(upload)) == (None, [])
         assert alice.confirm(id).status_code == (200 if upload.status == "completed" else 410)
     assert set(ends) == {"completed", "expired"}
+
+
+# A model's file is given up.
+
+
+def test_releases_beside_sweeps_and_an_attach(alice: App, s3: Bucket) -> None:
+    """Two requests that delete one photo, a third that would use its file, and the sweep."""
+    for _ in range(30):
+        upload = row(alice.confirm(sent(alice)))
+        upload.attach()
+        copies = [Upload.objects.get(pk=upload.pk) for _ in range(3)]
+
+        def attach(copy: Upload = copies[2]) -> str:
+            try:
+                return copy.attach()
+            except (AlreadyAttached, NotCompleted) as error:
+                return error.code
+
+        calls: list[Call] = [copies[0].release, copies[1].release, lifecycle.sweep, attach]
+        *_, swept, refused = at_once(calls)
+        assert refused in ("already_attached", "not_completed")
+        assert not +swept
+        upload.refresh_from_db()
+        assert (upload.status, upload.attached_at) == ("deleted", None)
+        assert upload.due_at == upload.key_closes_at
+        assert s3.read(upload) == JPEG, "its key is open yet"
