@@ -1,7 +1,8 @@
 """What happens to an upload, from begin to its end: the only place where row and bucket meet.
 
-S3 is never asked from within a transaction. The row says what is about to be, S3 is asked, and one
-conditional UPDATE settles it; who comes second finds the row settled, and answers from it.
+No transaction is open while S3 is asked. First the row says what is about to happen, then S3 is
+asked, then one conditional UPDATE settles the row. A second caller finds the row settled, and
+answers from it.
 """
 
 from .connection import never_atomic

@@ -1,4 +1,4 @@
-"""The database connection: which it is, and that nothing holds it while S3 is waited for."""
+"""The database connection. Nothing holds it while we wait for S3."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 
 
 def database() -> str:
-    # Of the replicas none may have seen the last UPDATE yet.
+    # The primary: a replica may not have seen the last UPDATE yet.
     return router.db_for_write(Upload)
 
 
 def never_atomic(view: _View) -> _View:
-    """For a view that calls what waits for S3: no transaction around it, ATOMIC_REQUESTS or not."""
+    """Decorate a view that waits for S3: no transaction is around it, even with ATOMIC_REQUESTS."""
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
@@ -27,7 +27,7 @@ def never_atomic(view: _View) -> _View:
 
 def refuse_transaction(operation: str) -> None:
     blocks = connections[database()].atomic_blocks
-    # As atomic(durable=True) does, which allows for the transaction around a TestCase.
+    # atomic(durable=True) makes the same exception: for the transaction around a TestCase.
     if blocks and not getattr(blocks[-1], "_from_testcase", False):
         raise TransactionManagementError(
             f"{operation}() waits for S3 and must not hold a transaction meanwhile: call it "
@@ -36,7 +36,7 @@ def refuse_transaction(operation: str) -> None:
 
 
 def release_connection() -> None:
-    """Give a pooled connection back before S3 is waited for: others have use for it."""
+    """Give a pooled connection back before S3 is called, so that others can use it."""
     connection = connections[database()]
     if connection.settings_dict["OPTIONS"].get("pool") and not connection.in_atomic_block:
         connection.close()

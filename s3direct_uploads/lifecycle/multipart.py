@@ -1,4 +1,4 @@
-"""In parts: what S3 keeps of a multipart upload, and one process at a time that has it in hand."""
+"""Multipart uploads: what S3 keeps of them. One process at a time creates or completes one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from s3direct_uploads.models import Upload
 from .connection import refuse_transaction, release_connection
 from .rows import Status, bucket_of, give_back, lease, move
 
-# One process at a time creates or completes a multipart upload: two Creates leave one that no row
-# knows, and a second Complete is a conflict to S3. Longer than either takes at the most.
+# One process at a time creates or completes a multipart upload, under a lease: two Creates leave
+# one that no row knows, and S3 may refuse a second Complete. A lease is longer than either takes.
 CREATE_LEASE = timedelta(seconds=15)
 COMPLETE_LEASE = timedelta(seconds=COMPLETE_READ_TIMEOUT + 30)
 
@@ -35,7 +35,7 @@ def require_multipart(upload: Upload) -> None:
 
 
 def create_multipart(upload: Upload) -> None:
-    """Ask S3 for the multipart upload, under a lease on the row; it is given back."""
+    """Ask S3 for the multipart upload, under the lease that the row already has; give it back."""
     mine = {"busy_until": upload.busy_until}
     release_connection()
     bucket = bucket_of(upload)
@@ -46,13 +46,13 @@ def create_multipart(upload: Upload) -> None:
             checksum_algorithm=upload.checksum_algorithm,
         )
     except AnswerLost:
-        raise  # and the lease kept: S3 may be at it yet, and would do it beside another
+        raise  # The lease is kept: S3 may still create it.
     except (BucketUnavailable, ImproperlyConfigured):
         give_back(upload)
         raise
     if move(upload, mine, multipart_upload_id=upload_id, busy_until=None):
         return
-    # Cancelled meanwhile, or the lease is another's by now: then so is what counts.
+    # The upload was cancelled meanwhile, or another process has the lease by now.
     bucket.abort_multipart(upload.key, upload_id)
     _require_created(upload)
 
@@ -65,7 +65,7 @@ def _require_created(upload: Upload) -> None:
 
 
 def create_again(upload: Upload) -> None:
-    """A Create was lost, or its answer: then S3 has an upload at the key that no row knows."""
+    """Create it after a Create was lost, or its answer: S3 may have one that no row knows."""
     refuse_transaction("renew")
     if not lease(upload, CREATE_LEASE):
         _require_created(upload)
@@ -89,7 +89,7 @@ def find_or_complete(upload: Upload) -> StoredObject | None:
     if not upload.is_multipart:
         return bucket.head(upload.key)
     if upload.busy_until is not None:
-        # Whoever had it may have died after S3 was through with it.
+        # The process that had the lease may have died after S3 had made the object.
         try:
             return bucket.head(upload.key)
         except ObjectMissing:
@@ -103,9 +103,9 @@ def find_or_complete(upload: Upload) -> StoredObject | None:
     try:
         _complete(upload, bucket)
     except MultipartGone:
-        pass  # completed, or aborted behind our back
+        pass  # Somebody completed or aborted it already.
     except AnswerLost:
-        raise  # and the lease kept: S3 may still be at it, and takes a second one for a conflict
+        raise  # The lease is kept: S3 may still work on it, and may refuse a second Complete.
     except UploadError:
         give_back(upload)
         raise
@@ -143,11 +143,11 @@ def wrong_parts(upload: Upload, parts: Sequence[StoredPart]) -> dict[str, list[i
 
 
 def abort_multiparts(upload: Upload) -> None:
-    """Of a tombstone: what is left of its parts, be they of a Create whose answer was lost."""
+    """Abort every multipart upload at a tombstone's key, those of a lost Create included."""
     if not upload.is_multipart:
         return
     release_connection()
     try:
         bucket_of(upload).abort_multiparts(upload.key)
     except BucketUnavailable:
-        pass  # the row is due, so the sweep tries again
+        pass  # The row is due, so the sweep tries again.

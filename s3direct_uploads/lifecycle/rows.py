@@ -1,4 +1,4 @@
-"""The row: one conditional UPDATE moves it on, if it is still as it was read."""
+"""The row. One conditional UPDATE changes it, if it is still as it was read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def move(
     cause: str = "client",
     **changes: Any,
 ) -> bool:
-    """One UPDATE, if the row is still as ``upload`` has it; if not, ``upload`` becomes as it is."""
+    """Change the row by one UPDATE, if it still is as ``upload`` says. Returns whether it was.
+
+    If it was not, ``upload`` is read again.
+    """
     status = upload.status
     while True:
         as_read = Upload.objects.using(database()).filter(
@@ -45,7 +48,7 @@ def move(
         upload.refresh_from_db(using=database())
         if upload.counted == counted:
             return False
-        # It was counted meanwhile, or is no more, which is no reason not to move it.
+        # Only ``counted`` changed: try again.
 
 
 def move_claimed(
@@ -56,9 +59,10 @@ def move_claimed(
     cause: str = "sweep",
     **changes: Any,
 ) -> list[Upload]:
-    """As ``move``, those of many rows that still have the ``due_at`` with which they were claimed.
+    """As ``move``, for many rows: those that still have the ``due_at`` by which they were claimed.
 
-    Whoever renews, confirms or cancels one gives it another. ``changes`` must have a new one, too.
+    Whatever else happens to a row gives it another ``due_at``. ``changes`` must have a new one too.
+    Returns the uploads that were changed.
     """
     if not uploads:
         return []
@@ -87,9 +91,10 @@ def _take_over(upload: Upload, changes: Mapping[str, Any], cause: str) -> None:
 
 
 def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: Any) -> bool:
-    """Make a tombstone of a pending upload, due when its key has closed, as last renewed.
+    """Make a tombstone of a pending upload. Returns False if it was settled meanwhile.
 
-    And when nobody completes it any more: that makes an object, however long its URLs are over.
+    It is due when its last URL is over, and no process completes it any more: to complete it makes
+    an object, even after its URLs are over.
     """
     while upload.status == Status.PENDING:
         as_read = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
@@ -101,7 +106,7 @@ def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: An
 
 
 def forget(upload: Upload) -> None:
-    """Delete a row of which no signature has left, unless another begin has it in hand."""
+    """Delete a row if none of its signatures was given out, and no other begin works on it."""
     idle = {"status": Status.PENDING, "busy_until": None, "multipart_upload_id": ""}
     with transaction.atomic(using=database()), quotas.in_step([upload], quotas.GONE):
         rows = Upload.objects.using(database()).select_for_update()
@@ -110,7 +115,7 @@ def forget(upload: Upload) -> None:
 
 
 def lease(upload: Upload, length: timedelta) -> bool:
-    """Have the multipart upload to oneself, unless another has it or it has moved on."""
+    """Reserve the multipart upload for this process. False if another has it, or it changed."""
     now = timezone.now()
     if upload.busy_until is not None and now < upload.busy_until:
         return False

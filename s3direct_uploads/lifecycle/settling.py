@@ -1,4 +1,4 @@
-"""What S3 holds against what was declared, and how that settles the row."""
+"""Confirm: compare what S3 has with what was declared, and settle the row by the result."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .connection import refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_or_complete
 from .rows import Status, bucket_of, bury, move
 
-# How long the handlers of a completion may take before it is announced again.
+# The handlers of a completion may take as long as this before it is announced again.
 ANNOUNCE_LEASE = timedelta(minutes=5)
-# Tombstones are cleaned once more after this: S3 may have been slow to store a last PUT.
+# The objects of tombstones are deleted a second time after this: S3 may store a last PUT slowly.
 SECOND_CLEANING = timedelta(days=1)
-# How long it can still be seen, by its owner and in the admin, what became of an upload.
+# Rows are pruned after this. Until then the owner and the admin can see how the upload ended.
 PRUNE_AFTER = timedelta(days=7)
-# If-None-Match turns a browser's cache off for the request, of which it then tells the server, by
-# the Fetch standard: Chromium with the one, Firefox with the other. Neither does any harm.
+# A browser adds one of these to a request that has If-None-Match (Fetch standard): Chromium the
+# first, Firefox the second. Neither does harm.
 BROWSERS_OWN = {"CacheControl": ("max-age=0", "no-cache")}
 
 Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
@@ -92,7 +92,7 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
         )
     rules = destinations.find(upload.destination)
     found_checksum = stored.checksums.get(upload.checksum_algorithm)
-    # Not every server keeps a checksum.
+    # Some servers keep no checksum.
     if upload.checksum and found_checksum is None and rules and rules.require_checksum:
         raise ObjectMismatch(f"The storage knows no {upload.checksum_algorithm} to compare.")
     if found_checksum not in (None, upload.checksum):
@@ -101,7 +101,7 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
         found, signed = stored.parameters.get(name), upload.object_parameters.get(name) or None
         if found != signed and (signed or found not in BROWSERS_OWN.get(name, ())):
             raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
-    # A destination that was renamed or removed since has no say; the row knows the rest.
+    # The destination may have been renamed or removed since; the row knows all but its hook.
     if rules is not None:
         rules.verify(upload, stored)
 
@@ -116,7 +116,7 @@ def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:
         version_id=stored.version_id,
         completed_at=now,
         busy_until=None,
-        # Where this process dies before its handlers ran, the sweep announces it then.
+        # If this process dies before the handlers ran, the sweep announces it then.
         due_at=now + ANNOUNCE_LEASE,
     ):
         announce(upload, cause)
@@ -124,7 +124,7 @@ def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:
 
 def announce(upload: Upload, cause: str) -> None:
     signals.upload_completed.send_robust(Upload, upload=upload, cause=cause)
-    if upload.status == Status.COMPLETED:  # a handler that deleted it has set a due_at
+    if upload.status == Status.COMPLETED:  # A handler may have deleted it, which set a due_at.
         move(upload, announced_at=timezone.now(), due_at=None)
 
 
@@ -137,7 +137,6 @@ def _reject(upload: Upload, error: ObjectMismatch, cause: str) -> None:
 
 def expire(upload: Upload, cause: str) -> None:
     """Give a pending upload up, unless it was renewed or leased since it was read."""
-    # Only if no signature was made since the row was read, and nobody else completes it.
     unchanged = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
     changes = {"status": Status.EXPIRED, "due_at": upload.key_closes_at}
     if move(upload, unchanged, cause=cause, **changes):
@@ -146,7 +145,7 @@ def expire(upload: Upload, cause: str) -> None:
 
 
 def outcome(upload: Upload) -> Upload:
-    """The answer that a settled row gives, the first time and every time after."""
+    """The answer that a settled row gives, the first time and every later time."""
     match upload.status:
         case Status.COMPLETED | Status.VERIFYING | Status.PENDING:  # the last: another completes it
             return upload
@@ -156,7 +155,7 @@ def outcome(upload: Upload) -> Upload:
 
 
 def delete_object(upload: Upload) -> None:
-    """Delete a tombstone's object, unless a live URL could put another in its place."""
+    """Delete a tombstone's object, unless a living URL could write it again."""
     now = timezone.now()
     if now < upload.key_closes_at:
         return
@@ -164,13 +163,13 @@ def delete_object(upload: Upload) -> None:
     try:
         bucket_of(upload).delete(upload.key)
     except BucketUnavailable:
-        return  # the row is due, so the sweep tries again
-    # Unless a sweep has taken it up meanwhile, which then counts it out.
+        return  # The row is due, so the sweep tries again.
+    # If a sweep claimed it meanwhile, that sweep changes the row.
     move(upload, {"due_at": upload.due_at}, **cleaned(upload, now))
 
 
 def cleaned(upload: Upload, now: datetime) -> dict[str, Any]:
-    """What a tombstone's row says once its object was deleted: the first time, or for good."""
+    """The changes of a tombstone's row after its object was deleted, the first or second time."""
     if now < upload.key_closes_at + SECOND_CLEANING:
         return {"counted": False, "due_at": now + SECOND_CLEANING}
     return {"counted": False, "object_deleted_at": now, "due_at": now + PRUNE_AFTER}

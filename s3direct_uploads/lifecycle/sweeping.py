@@ -1,8 +1,8 @@
-"""The sweep: settles what its client left behind, and cleans up what nobody wants any more.
+"""The sweep settles what clients left behind, deletes objects of tombstones, and prunes rows.
 
-Rows are claimed by pushing ``due_at`` ahead, as a lease; every other operation gives a row another
-``due_at``, so what happens to a row meanwhile is never overwritten. S3 is asked by a few threads,
-which know nothing of the database.
+It claims a row by setting its ``due_at`` to a later time. Every other operation sets another
+``due_at``, and the sweep changes only rows that still have its own: so it overwrites nothing that
+happened meanwhile. A few threads ask S3; they never use the database.
 """
 
 from __future__ import annotations
@@ -45,26 +45,26 @@ _Answer = TypeVar("_Answer")
 
 BATCH = 1000  # rows claimed at once: the most keys that one DeleteObjects takes
 THREADS = 16  # that ask S3
-# Longer than a batch takes. A sweep that dies has its rows taken up by another after this.
+# Longer than a batch takes. If a sweep dies, another one claims its rows after this.
 LEASE = timedelta(minutes=15)
 MAX_BACK_OFF = timedelta(days=1)
 GIVE_UP_AFTER = 5  # failures of a bucket in a row, in one sweep
-# What a row that a model of the host's refers to answers to its deletion.
+# Raised when a row is deleted to which a model of the host refers.
 REFERRED_TO = (ProtectedError, RestrictedError, IntegrityError)
 
 
 def sweep(*, limit: int | None = None, destination: str = "") -> Counter[str]:
-    """Look at every row that is due, at most ``limit``, and at no more than one destination's.
+    """Look at every row that is due: at most ``limit`` rows, and of ``destination`` if it is named.
 
-    Safe in many processes at once, and to be killed at any time. Returns how many uploads were
-    completed, rejected, expired, announced, cleaned (their objects deleted), pruned (their rows
-    deleted), are waiting for their deadline, or failed and will be looked at later.
+    Several sweeps may run at once, and each may be killed at any time. Returns how many uploads
+    were completed, rejected, expired, announced, cleaned (their objects deleted), pruned (their
+    rows deleted), are waiting for their deadline, or failed and will be looked at later.
     """
     return sum(sweep_batches(limit=limit, destination=destination), Counter[str]())
 
 
 def sweep_batches(*, limit: int | None = None, destination: str = "") -> Iterator[Counter[str]]:
-    """As ``sweep``, batch by batch, of at most 1,000 rows: between two of them it may be left."""
+    """As ``sweep``, in batches of at most 1,000 rows. The caller may stop between two batches."""
     refuse_transaction("sweep")
     buckets = _Buckets()
     left = limit
@@ -79,7 +79,7 @@ def sweep_batches(*, limit: int | None = None, destination: str = "") -> Iterato
 
 
 def due(destination: str = "") -> Counter[str]:
-    """What a sweep would look at now: uploads pending, unannounced, to be cleaned or pruned."""
+    """How many rows a sweep would look at now: pending, unannounced, uncleaned, unpruned."""
     tombstone = ~Q(status__in=(Status.PENDING, Status.VERIFYING, Status.COMPLETED))
     found = _due(timezone.now(), destination).aggregate(
         pending=Count("pk", filter=Q(status__in=(Status.PENDING, Status.VERIFYING))),
@@ -96,13 +96,14 @@ def _due(now: datetime, destination: str) -> UploadQuerySet:
 
 
 def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, list[Upload]]:
-    """Of the next rows that are due: how many were pruned, and the others, leased."""
+    """Claim the next rows that are due. Returns how many were pruned, and the others."""
     now = timezone.now()
-    # A time of its own, by which to find what was claimed.
+    # No other sweep has this time: by it we find what we claimed.
     until = now + LEASE + timedelta(microseconds=random.randrange(10**6))  # noqa: S311
     rows = Upload.objects.using(database())
-    # Not one UPDATE … WHERE pk IN (SELECT … LIMIT …), whose limit PostgreSQL passes where it plans
-    # to run the subquery again for each row. SQLite locks nothing: there the conditions count.
+    # Not one UPDATE … WHERE pk IN (SELECT … LIMIT …): PostgreSQL may run the subquery again for
+    # each row, and so exceed the limit. SQLite has no row locks: there the UPDATE's conditions
+    # protect us.
     found = _due(now, destination).order_by("due_at").select_for_update(skip_locked=True)
     locks = connections[database()].features.has_select_for_update
     try:
@@ -115,7 +116,7 @@ def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, li
                 due_at=until
             ):
                 return pruned, []
-    except Exception:  # one is referred to, which PostgreSQL may say as it commits; or a handler
+    except Exception:  # A host's model refers to a row (known only at COMMIT), or a handler failed.
         if not prune:
             raise
         return _claim(count, destination, prune=False)
@@ -137,7 +138,7 @@ class _OfOneKey(BucketUnavailable):
 
 
 class _Buckets:
-    """Those of one sweep. What fails again and again is asked no more by it."""
+    """The buckets of one sweep. It stops asking a bucket that fails again and again."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], Bucket | None] = {}
@@ -193,13 +194,13 @@ class _Sweep:
         self._settle(kinds["pending"])
         return self.done
 
-    # What each kind of row is due for.
+    # One method for each kind of row that is due.
 
     def _announce(self, uploads: Sequence[Upload]) -> None:
         for upload in uploads:
-            # Those before it may have taken long: another sweep has it by now, or it was deleted.
+            # The ones before it may have taken long: another sweep may have claimed it by now.
             if move_claimed([upload], due_at=timezone.now() + ANNOUNCE_LEASE):
-                with suppress(Upload.DoesNotExist):  # a handler that had no more use for the row
+                with suppress(Upload.DoesNotExist):  # a handler deleted the row
                     announce(upload, "sweep")
                 self.done["announced"] += 1
 
@@ -261,23 +262,23 @@ class _Sweep:
         for upload in expired:
             signals.upload_expired.send_robust(Upload, upload=upload)
         self.done["expired"] += len(expired)
-        # Their parts are aborted as they are cleaned, which they are due for from now on.
+        # They are due at once to be cleaned, which aborts their parts.
         for upload in uploads:
             if upload.busy_until is not None:
                 expire(upload, "sweep")
                 self.done[upload.status] += 1
 
     def _wait(self, uploads: Sequence[Upload]) -> None:
-        """Until the last request can have ended, and then until the deadline."""
+        """Look again when the last request has ended for sure, and then at the deadline."""
         now = timezone.now()
         alike: defaultdict[Any, list[Upload]] = defaultdict(list)
         for upload in uploads:
-            # In the rows' own terms, so that one UPDATE does for many.
+            # As expressions of the rows' columns, so that one UPDATE serves many rows.
             next_look = {
                 upload.expires_at: F("expires_at"),
                 upload.key_closes_at: F("url_expires_at")
                 + (upload.key_closes_at - upload.url_expires_at),
-                # Not so this one: whoever has the lease may have given it back, and left a NULL.
+                # As a value: the column may be NULL by now, if the lease was given back.
                 upload.busy_until or now: upload.busy_until,
             }
             ahead = min((when for when in next_look if when > now), default=None)
@@ -287,10 +288,10 @@ class _Sweep:
         self.done["waiting"] += len(uploads)
 
     def _clean(self, uploads: Sequence[Upload]) -> None:
-        """Delete the objects of tombstones, and what is left of their parts."""
+        """Delete the objects of tombstones, and abort their multipart uploads."""
         now = timezone.now()
         open_still = [upload for upload in uploads if upload.key_closes_at > now]
-        self._wait(open_still)  # renewed at their last moment
+        self._wait(open_still)  # They were renewed at the last moment.
         clean: set[Upload] = set()
         closed = [upload for upload in uploads if upload.key_closes_at <= now]
         parts = [upload for upload in closed if upload.is_multipart]
@@ -313,7 +314,7 @@ class _Sweep:
             self.done["cleaned"] += len(move_claimed(alike, **cleaned(alike[0], now)))
 
     def _delete(self, bucket: Bucket | None, uploads: Sequence[Upload]) -> set[str]:
-        """The keys that are still there."""
+        """Returns the keys whose objects are still there."""
         keys = [upload.key for upload in uploads]
         if bucket is None:
             return set(keys)
@@ -328,13 +329,13 @@ class _Sweep:
         return set(refused)
 
     def _prune(self, uploads: Sequence[Upload]) -> None:
-        """One by one: one of them could not be, maybe for a model of the host's refers to it."""
+        """One by one, because one of them could not be pruned: a host's model may refer to it."""
         for upload in uploads:
             try:
                 self.done["pruned"] += _prune([upload.pk], due_at=upload.due_at)
             except REFERRED_TO:
                 move_claimed([upload], due_at=None)
-            except Exception:  # a host's handler of its deletion
+            except Exception:  # a host's handler of pre_delete or post_delete
                 logger.exception("The sweep could not prune the upload %s", upload.pk)
                 self._put_off([upload])
 
@@ -343,7 +344,7 @@ class _Sweep:
     def _ask(
         self, question: Callable[[Upload, Bucket], _Answer], uploads: Iterable[Upload]
     ) -> list[tuple[Upload, _Answer | BaseException]]:
-        """Of many at once; an error is an answer. No thread sees the database."""
+        """Ask S3 about many uploads at once. Errors are returned. No thread uses the database."""
 
         def ask(upload: Upload, bucket: Bucket) -> _Answer | BaseException:
             if self.buckets.is_away(bucket):
@@ -367,7 +368,7 @@ class _Sweep:
         return [(upload, future.result() if future else away) for upload, future in futures]
 
     def _put_off(self, uploads: Sequence[Upload]) -> None:
-        """For as long again as they have been due, in powers of two: one UPDATE for many."""
+        """Look again later: after LEASE, doubled until it is as long as the row has been due."""
         now = timezone.now()
         by_delay: defaultdict[timedelta, list[Upload]] = defaultdict(list)
         for upload in uploads:
@@ -390,7 +391,7 @@ def _kind(upload: Upload) -> str:
 
 
 def _due_since(upload: Upload) -> datetime:
-    """When it first was, as far as the row says."""
+    """When the row first was due, as far as its columns say."""
     if upload.status == Status.PENDING:
         return upload.url_expires_at + conf.sweep_grace()
     return upload.key_closes_at
