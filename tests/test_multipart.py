@@ -971,13 +971,13 @@ def test_it_does_not_expire_while_another_completes_it(
     upload = row(alice.begin_film())
     past_the_deadline(upload)
     busy = timezone.now() + timedelta(minutes=1)
-    settle = lifecycle.settling.expire
+    settle = lifecycle.settling._expire
 
     def too_late(upload: Upload, cause: str) -> None:
         Upload.objects.update(busy_until=busy)
         settle(upload, cause)
 
-    monkeypatch.setattr(lifecycle.settling, "expire", too_late)
+    monkeypatch.setattr(lifecycle.settling, "_expire", too_late)
     answer = alice.confirm(str(upload.pk))
     assert code(answer) == (409, "parts_incomplete")
     assert (row(answer).status, row(answer).busy_until) == ("pending", busy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -80,7 +81,7 @@ def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> N
     if isinstance(found, ObjectMismatch):
         _reject(upload, found, cause)
     elif upload.gives_up_at <= asked_at and upload.status == Status.PENDING:
-        expire(upload, cause)
+        _expire(upload, cause)
 
 
 def _compare(upload: Upload, stored: StoredObject) -> None:
@@ -135,12 +136,17 @@ def _reject(upload: Upload, error: ObjectMismatch, cause: str) -> None:
         signals.upload_rejected.send_robust(Upload, upload=upload)
 
 
-def expire(upload: Upload, cause: str) -> None:
+def _expire(upload: Upload, cause: str) -> None:
     """Give a pending upload up, unless it was renewed or leased since it was read."""
     unchanged = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
     changes = {"status": Status.EXPIRED, "due_at": upload.key_closes_at}
     if move(upload, unchanged, cause=cause, **changes):
         abort_multiparts(upload)
+        announce_expired([upload])
+
+
+def announce_expired(uploads: Iterable[Upload]) -> None:
+    for upload in uploads:
         signals.upload_expired.send_robust(Upload, upload=upload)
 
 

@@ -22,7 +22,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
-from s3direct_uploads import conf, signals
+from s3direct_uploads import conf
 from s3direct_uploads.bucket import Bucket, StoredObject, StoredPart
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
@@ -37,7 +37,7 @@ from s3direct_uploads.models import Upload, UploadQuerySet
 from .connection import database, refuse_transaction, release_connection
 from .multipart import wrong_parts
 from .rows import Status, bucket_of, move_claimed
-from .settling import ANNOUNCE_LEASE, announce, cleaned, confirm, expire, settle
+from .settling import ANNOUNCE_LEASE, announce, announce_expired, cleaned, confirm, settle
 
 logger = logging.getLogger("s3direct_uploads")
 
@@ -256,17 +256,18 @@ class _Sweep:
 
     def _expire(self, uploads: Sequence[Upload]) -> None:
         now = timezone.now()
-        idle = [upload for upload in uploads if upload.busy_until is None]
-        unchanged = {"status": Status.PENDING, "busy_until": None}
-        expired = move_claimed(idle, unchanged, status=Status.EXPIRED, due_at=now)
-        for upload in expired:
-            signals.upload_expired.send_robust(Upload, upload=upload)
-        self.done["expired"] += len(expired)
         # They are due at once to be cleaned, which aborts their parts.
-        for upload in uploads:
-            if upload.busy_until is not None:
-                expire(upload, "sweep")
-                self.done[upload.status] += 1
+        changes = {"status": Status.EXPIRED, "due_at": now, "busy_until": None}
+        idle = [upload for upload in uploads if upload.busy_until is None]
+        leased = [upload for upload in uploads if upload.busy_until is not None]
+        for these, lease_is_over in (
+            (idle, {"busy_until": None}),
+            (leased, {"busy_until__lt": now}),
+        ):
+            unchanged = {"status": Status.PENDING, **lease_is_over}
+            expired = move_claimed(these, unchanged, **changes)
+            announce_expired(expired)
+            self.done["expired"] += len(expired)
 
     def _wait(self, uploads: Sequence[Upload]) -> None:
         """Look again when the last request has ended for sure, and then at the deadline."""
