@@ -14,7 +14,7 @@ from django.db.models.fields.files import FieldFile
 from rest_framework import serializers
 from rest_framework.fields import SkipField
 
-from . import destinations, keys
+from . import content_types, destinations, keys
 from .bucket import PresignedMultipart, PresignedRequest
 from .exceptions import AlreadyAttached, NotCompleted
 from .models import Upload
@@ -96,6 +96,9 @@ class ListQuerySerializer(serializers.Serializer[Any]):
     destination = serializers.CharField(required=False)
     filename = serializers.CharField(required=False, trim_whitespace=False)
     size = serializers.IntegerField(required=False, min_value=0, max_value=2**63 - 1)
+
+    def validate_filename(self, filename: str) -> str:
+        return destinations.strip_invisible(filename)  # as begin keeps it
 
 
 class DownloadQuerySerializer(serializers.Serializer[Any]):
@@ -198,9 +201,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             "url": file.url,
             # A file that came in another way: its size would cost a request to S3 for each.
             "size": upload.size if upload else None,
-            "content_type": upload.content_type
-            if upload
-            else destinations.guess_content_type(file.name or ""),
+            "content_type": upload.content_type if upload else content_types.guess(file.name or ""),
         }
 
     def _upload_of(self, file: FieldFile) -> Upload | None:
