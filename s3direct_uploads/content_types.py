@@ -1,6 +1,6 @@
 """What a content type is, how it is guessed, and which types a browser may show.
 
-The tables are our own: ``mimetypes`` reads files of the system, and so knows other types on each.
+The tables are our own. ``mimetypes`` reads files of the system, so it answers differently on each.
 """
 
 from __future__ import annotations
@@ -314,7 +314,7 @@ text/vnd.qt.linguist            video/mp2t
 text/vnd.trolltech.linguist     video/mp2t
 """  # noqa: E501
 
-# All that a browser is asked to show by its URL. Exact: of "image/*" some are pages with scripts.
+# A browser may show these by their URL. The list is exact: some types of "image/*" are pages.
 _INLINE = """
 image/apng image/avif image/bmp image/gif image/heic image/heic-sequence image/heif
 image/heif-sequence image/jpeg image/jxl image/png image/tiff image/vnd.microsoft.icon image/webp
@@ -379,7 +379,7 @@ def meaning(essence: str, filename: str) -> str:
 def matches(essence: str, allowed: str) -> bool:
     """Whether a setting such as "image/png", "image/*" or "*/*" includes this type.
 
-    "image/*" includes nothing that can run scripts: who wants an SVG names it.
+    "image/*" includes nothing that can run scripts: a setting for SVG must name it.
     """
     if allowed == "*/*" or usual_name(essence) == usual_name(allowed):
         return True

@@ -112,6 +112,11 @@ class Destination:
         return self.max_pending is not None or self.max_total_size is not None
 
     @property
+    def takes_pages(self) -> bool:
+        """Whether a type that can run scripts in a browser may be uploaded."""
+        return any(each == "*/*" or content_types.is_page(each) for each in self.content_types)
+
+    @property
     def common_prefix(self) -> str:
         """Below which all of its keys lie: "" where a hook may put them anywhere."""
         hooked = type(self).get_prefix is not Destination.get_prefix
@@ -151,8 +156,8 @@ class Destination:
         except ValueError:
             raise ValidationError("Not a content type.", code="malformed") from None
         meant = content_types.meaning(essence, filename)
-        # What is meant counts, else what was declared: who takes files of an unknown type lists
-        # application/octet-stream, and gets it where the destination does not take the guess.
+        # What is meant counts first, then what was declared. So a destination that lists
+        # application/octet-stream also takes a file whose guessed type it does not list.
         for each in (meant, essence):
             if any(content_types.matches(each, allowed) for allowed in self.content_types):
                 same = each in (essence, content_types.usual_name(essence))
@@ -270,7 +275,7 @@ def _build(name: str, spec: Any) -> Destination:
 
 
 def strip_invisible(filename: str) -> str:
-    """A filename without what nobody sees and everybody has: direction marks, and a BOM."""
+    """A filename without direction marks, and without characters of no width at its ends."""
     return DIRECTION_MARKS.sub("", filename).strip(JOINERS)
 
 

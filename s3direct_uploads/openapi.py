@@ -990,7 +990,8 @@ class UploadFieldDescription(OpenApiSerializerFieldExtension):
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> JSON:
         destination: str = self.target.destination
         written = _string(
-            f"The id of a completed upload of one's own, to `{destination}`, that nothing holds.",
+            f"The id of a completed upload of one's own, to `{destination}`, that nothing holds. "
+            "An update takes what was read as well, if that is the file that is there.",
             format="uuid",
         )
         read = _object(
@@ -999,6 +1000,7 @@ class UploadFieldDescription(OpenApiSerializerFieldExtension):
                 "url": _string("To read it by.", format="uri"),
                 "size": _nullable(_integer("In bytes, where known.", format="int64", minimum=0)),
                 "content_type": _string("As uploaded, or guessed."),
+                "filename": _string("As its owner named it, where known."),
             }
         )
         if not self.target.required:

@@ -9,7 +9,7 @@ import pytest
 import requests
 from django.core.exceptions import ValidationError
 
-from s3direct_uploads import lifecycle
+from s3direct_uploads import content_types, lifecycle
 from s3direct_uploads.models import Upload
 
 from .conftest import App, Bucket, row
@@ -310,3 +310,26 @@ def test_an_odd_name_is_an_error_of_its_own_or_none(
     with pytest.raises(ValidationError) as refused:
         lifecycle.begin(owner=None, **declaration)
     assert refused.value.error_dict["filename"][0].code == code
+
+
+@pytest.mark.parametrize(
+    ("filename", "content_type"),
+    [
+        ("", OCTETS),
+        (".", OCTETS),
+        ("...", OCTETS),
+        ("/", OCTETS),
+        ("//host/x.png", "image/png"),
+        ("C:\\x.png", "image/png"),
+        ("http://[.png", "image/png"),
+        ("a.png ", "image/png"),
+        ("\ud800.png", "image/png"),
+        ("a.\ud800", OCTETS),
+        ("a.\u0130", OCTETS),
+        ("x" * 10**6 + ".png", "image/png"),
+        ("folder.png/x", OCTETS),
+        ("drawing.svgz", OCTETS),
+    ],
+)
+def test_a_guess_never_raises(filename: str, content_type: str) -> None:
+    assert content_types.guess(filename) == content_type
