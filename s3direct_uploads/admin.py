@@ -21,8 +21,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
-from . import conf, lifecycle
-from .destinations import format_size
+from . import conf, content_types, lifecycle
+from .destinations import format_size, strip_invisible
 from .exceptions import BucketUnavailable, UploadError
 from .models import Upload, Usage
 
@@ -133,7 +133,7 @@ class UploadAdmin(_ModelAdmin):
             return "none"
         url = reverse(f"{self.admin_site.name}:s3direct_uploads_upload_download", args=[upload.pk])
         link = format_html('<a href="{}">Download</a>', url)
-        if upload.content_type.startswith("image/") and lifecycle.is_safe_inline(
+        if upload.content_type.startswith("image/") and content_types.is_safe_inline(
             upload.content_type
         ):
             return format_html(
@@ -156,7 +156,7 @@ class UploadAdmin(_ModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         upload = get_object_or_404(self.get_queryset(request), pk=pk)
-        inline = "inline" in request.GET and lifecycle.is_safe_inline(upload.content_type)
+        inline = "inline" in request.GET and content_types.is_safe_inline(upload.content_type)
         try:
             presigned = lifecycle.presign_download(upload, inline=inline)
         except UploadError as error:
@@ -169,7 +169,7 @@ class UploadAdmin(_ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Upload], search_term: str
     ) -> tuple[QuerySet[Upload], bool]:
-        term = search_term.strip()
+        term = strip_invisible(search_term).strip()
         if not term:
             return queryset, False
         if len(term) > LONGEST_TERM:

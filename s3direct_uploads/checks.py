@@ -5,7 +5,7 @@ None of these asks the network: they run at every start.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -44,7 +44,8 @@ def check_storages(**kwargs: Any) -> list[CheckMessage]:
     return [
         message
         for alias in sorted({str(destination.storage) for destination in usable.values()})
-        for message in _storage(alias)
+        for message in list(_storage(alias))
+        or _pages(alias, [each for each in usable.values() if each.storage == alias])
     ]
 
 
@@ -179,4 +180,23 @@ def _storage(alias: str) -> Iterator[CheckMessage]:
             f"The ACL of the storage {alias!r} does not apply to uploads.",
             hint="Write 'ACL' in each destination that is to be public.",
             id="s3direct_uploads.W024",
+        )
+
+
+def _pages(alias: str, its: Collection[destinations.Destination]) -> Iterator[CheckMessage]:
+    """A URL without a signature cannot say that S3 is to answer with an attachment."""
+    storage = storages[alias]
+    assert isinstance(storage, S3Storage)
+    if storage.querystring_auth and not storage.custom_domain:
+        return
+    if str(storage.object_parameters.get("ContentDisposition", "")).startswith("attachment"):
+        return
+    taking_pages = sorted(each.name for each in its if each.takes_pages)
+    if taking_pages:
+        yield Warning(
+            f"The URLs of the storage {alias!r} have no signature, and uploads to "
+            f"{', '.join(taking_pages)} may be pages: their scripts would run at that address.",
+            hint="Write 'object_parameters': {'ContentDisposition': 'attachment'} in its OPTIONS, "
+            "or CONTENT_TYPES without '*/*', HTML, SVG and other XML.",
+            id="s3direct_uploads.W066",
         )

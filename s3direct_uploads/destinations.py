@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import mimetypes
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied, Valid
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from . import conf, keys
+from . import conf, content_types, keys
 
 if TYPE_CHECKING:
     from .bucket import StoredObject
@@ -29,18 +28,15 @@ MAX_OBJECT_SIZE = MAX_PARTS * MAX_PART_SIZE  # "48.8 TiB" in S3's documentation
 FULL_OBJECT_CHECKSUMS = ("CRC32", "CRC64NVME")  # of SHA256 S3 makes one of the parts' own
 MAX_CONTEXT_BYTES = 1024
 MAX_FILENAME_LENGTH = 255  # what file systems hold
-MAX_CONTENT_TYPE_LENGTH = 255
 CHECKSUM_BYTES = {"SHA256": 32, "CRC32": 4, "CRC64NVME": 8}
 ACLS = ("private", "public-read", "authenticated-read", "bucket-owner-full-control")
 
-SVG = "image/svg+xml"
-MIME_WORD = r"[a-z0-9!#$&^_.+-]+"  # RFC 6838, with the lower case that we normalise to
-ESSENCE = re.compile(rf"{MIME_WORD}/{MIME_WORD}")
-ALLOWED_TYPE = re.compile(rf"\*/\*|{MIME_WORD}/(\*|{MIME_WORD})")
-# Parameters matter: a browser's MediaRecorder declares "video/webm;codecs=vp8".
-PARAMETERS = re.compile(r'( *; *[\w.+-]+=([\w.,+-]+|"[\w.+, =-]*"))*', re.ASCII)
-# These turn the text after them around: "photo\u202egpj.exe" reads "photoexe.jpg".
-BIDI_OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")
+ALLOWED_TYPE = re.compile(rf"\*/\*|{content_types.WORD}/(\*|{content_types.WORD})")
+# Text from right to left is marked by these in Hebrew and Arabic names; nobody sees them. They also
+# turn text around: "photo\u202egpj.exe" reads "photoexe.jpg".
+DIRECTION_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Without a width. Inside a name they have a meaning, in Persian words and in emoji.
+JOINERS = "\u200b\u200c\u200d\u2060\ufeff"
 
 
 class Destination:
@@ -50,7 +46,7 @@ class Destination:
     """
 
     max_size: int  # bytes
-    content_types: Sequence[str]  # "image/png", "image/*" (but never SVG), or "*/*"
+    content_types: Sequence[str]  # "image/png", "image/*" (but no SVG), or "*/*"
     storage: str = "default"  # an alias in STORAGES
     prefix: str | None = None  # "<name>/" unless given
     min_size: int = 0  # bytes
@@ -116,6 +112,11 @@ class Destination:
         return self.max_pending is not None or self.max_total_size is not None
 
     @property
+    def takes_pages(self) -> bool:
+        """Whether a type that can run scripts in a browser may be uploaded."""
+        return any(each == "*/*" or content_types.is_page(each) for each in self.content_types)
+
+    @property
     def common_prefix(self) -> str:
         """Below which all of its keys lie: "" where a hook may put them anywhere."""
         hooked = type(self).get_prefix is not Destination.get_prefix
@@ -133,41 +134,43 @@ class Destination:
         return max(self.part_size, -(-needed // MIB) * MIB)
 
     def _clean_filename(self, upload: Upload) -> None:
-        filename = upload.filename
-        if len(filename) > MAX_FILENAME_LENGTH:
+        if len(upload.filename) > MAX_FILENAME_LENGTH:
             raise ValidationError(
                 f"At most {MAX_FILENAME_LENGTH} characters.",
                 code="max_length",
                 params={"max_length": MAX_FILENAME_LENGTH},
             )
-        if not filename.strip():
+        filename = upload.filename = strip_invisible(upload.filename)
+        if not re.sub(f"[{JOINERS}]", "", filename).strip():
             raise ValidationError("A file needs a name.", code="blank")
         if filename in (".", "..") or re.search(r"[/\\]", filename):
             raise ValidationError("A file's name, not its path.", code="path")
         # Cc are control characters, Cs lone surrogates, which no database stores.
-        if BIDI_OVERRIDES.search(filename) or any(
-            unicodedata.category(character) in ("Cc", "Cs") for character in filename
-        ):
-            raise ValidationError("This name has invisible characters.", code="characters")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in filename):
+            raise ValidationError("This name has control characters.", code="characters")
 
     def _clean_content_type(self, upload: Upload) -> None:
-        declared = upload.content_type or guess_content_type(upload.filename)
-        essence, semicolon, parameters = declared.partition(";")
-        essence = essence.strip().lower()
-        if (
-            len(declared) > MAX_CONTENT_TYPE_LENGTH
-            or not ESSENCE.fullmatch(essence)
-            or not PARAMETERS.fullmatch(semicolon + parameters)
-        ):
-            raise ValidationError("Not a content type.", code="malformed")
-        if not any(_matches(essence, allowed) for allowed in self.content_types):
-            unless = ", but SVG only by that name" if essence == SVG else ""
-            raise ValidationError(
-                f"Not {essence}; allowed: {', '.join(self.content_types)}{unless}.",
-                code="not_allowed",
-                params={"content_types": list(self.content_types)},
-            )
-        upload.content_type = essence + semicolon + parameters
+        filename, declared = upload.filename, upload.content_type
+        try:
+            essence, parameters = content_types.split(declared or content_types.guess(filename))
+        except ValueError:
+            raise ValidationError("Not a content type.", code="malformed") from None
+        meant = content_types.meaning(essence, filename)
+        # What is meant counts first, then what was declared. So a destination that lists
+        # application/octet-stream also takes a file whose guessed type it does not list.
+        for each in (meant, essence):
+            if any(content_types.matches(each, allowed) for allowed in self.content_types):
+                same = each in (essence, content_types.usual_name(essence))
+                upload.content_type = each + (parameters if same else "")
+                return
+        wildcard = any(allowed.endswith("/*") for allowed in self.content_types)
+        unless = " A type that can run scripts must be named itself."
+        raise ValidationError(
+            f"Not {meant}; allowed: {', '.join(self.content_types)}."
+            f"{unless if wildcard and content_types.is_page(meant) else ''}",
+            code="not_allowed",
+            params={"content_types": list(self.content_types)},
+        )
 
     def _clean_size(self, upload: Upload) -> None:
         if upload.size > self.max_size:
@@ -271,17 +274,9 @@ def _build(name: str, spec: Any) -> Destination:
     return destination_class(name)
 
 
-def _matches(essence: str, allowed: str) -> bool:
-    if allowed in ("*/*", essence):
-        return True
-    # An SVG carries scripts: who wants it says so.
-    return allowed.endswith("/*") and essence.startswith(allowed[:-1]) and essence != SVG
-
-
-def guess_content_type(filename: str) -> str:
-    # strict=False also knows what browsers and phones send but IANA does not list.
-    guess, encoding = mimetypes.guess_type(f"/{filename}", strict=False)
-    return guess if guess and not encoding else "application/octet-stream"
+def strip_invisible(filename: str) -> str:
+    """A filename without direction marks, and without characters of no width at its ends."""
+    return DIRECTION_MARKS.sub("", filename).strip(JOINERS)
 
 
 def format_size(size: int) -> str:

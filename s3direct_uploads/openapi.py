@@ -27,9 +27,8 @@ from drf_spectacular.utils import (
     extend_schema_serializer,
 )
 
-from . import conf
+from . import conf, content_types
 from .destinations import (
-    MAX_CONTENT_TYPE_LENGTH,
     MAX_CONTEXT_BYTES,
     MAX_FILENAME_LENGTH,
     MAX_OBJECT_SIZE,
@@ -47,8 +46,9 @@ JSON = dict[str, Any]
 
 # What the rules say, for clients that check before they ask. Whoever makes up data by them is slow
 # at lookaheads; \w and \d are other characters in Python than in ECMA 262.
-_NOT_IN_NAMES = r"/\\\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069"
-FILENAME = rf"^[^{_NOT_IN_NAMES}]*[^{_NOT_IN_NAMES}\s][^{_NOT_IN_NAMES}]*$"
+_NOT_IN_NAMES = r"/\\\u0000-\u001f\u007f-\u009f"
+_UNSEEN = r"\s\u061c\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
+FILENAME = rf"^[^{_NOT_IN_NAMES}]*[^{_NOT_IN_NAMES}{_UNSEEN}][^{_NOT_IN_NAMES}]*$"
 _WORD = r"[A-Za-z0-9!#$&^_.+-]+"
 _PARAMETER = r' *; *[A-Za-z0-9_.+-]+=([A-Za-z0-9_.,+-]+|"[A-Za-z0-9_.+, =-]*")'
 CONTENT_TYPE = rf"^({_WORD}/{_WORD}({_PARAMETER})*)?$"
@@ -175,7 +175,7 @@ def _build_declaration(ref: Callable[[Component], JSON]) -> JSON:
             "content_type": _nullable(
                 _string(
                     "Absent, null or empty: guessed from the filename.",
-                    maxLength=MAX_CONTENT_TYPE_LENGTH,
+                    maxLength=content_types.MAX_LENGTH,
                     pattern=CONTENT_TYPE,
                 )
             ),
@@ -668,7 +668,7 @@ SETTLING = {
 DISPOSITION = OpenApiParameter(
     "disposition",
     {"type": "string", "enum": ["attachment", "inline"], "default": "attachment"},
-    description="`inline`, to be shown and not saved: images but SVG, video, audio and PDF only.",
+    description="`inline`, to be shown and not saved: common images, no SVG, video, audio and PDF.",
 )
 
 
@@ -990,7 +990,8 @@ class UploadFieldDescription(OpenApiSerializerFieldExtension):
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> JSON:
         destination: str = self.target.destination
         written = _string(
-            f"The id of a completed upload of one's own, to `{destination}`, that nothing holds.",
+            f"The id of a completed upload of one's own, to `{destination}`, that nothing holds. "
+            "An update takes what was read as well, if that is the file that is there.",
             format="uuid",
         )
         read = _object(
@@ -999,6 +1000,7 @@ class UploadFieldDescription(OpenApiSerializerFieldExtension):
                 "url": _string("To read it by.", format="uri"),
                 "size": _nullable(_integer("In bytes, where known.", format="int64", minimum=0)),
                 "content_type": _string("As uploaded, or guessed."),
+                "filename": _string("As its owner named it, where known."),
             }
         )
         if not self.target.required:

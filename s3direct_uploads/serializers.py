@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import Storage, storages
 from django.db import router, transaction
-from django.db.models import QuerySet
+from django.db.models import Manager, QuerySet
 from django.db.models.fields.files import FieldFile
+from django.utils.http import content_disposition_header
 from rest_framework import serializers
-from rest_framework.fields import SkipField
+from rest_framework.fields import SkipField, empty
+from storages.backends.s3 import S3Storage
 
-from . import destinations, keys
+from . import content_types, destinations, keys
 from .bucket import PresignedMultipart, PresignedRequest
 from .exceptions import AlreadyAttached, NotCompleted
 from .models import Upload
@@ -97,6 +102,9 @@ class ListQuerySerializer(serializers.Serializer[Any]):
     filename = serializers.CharField(required=False, trim_whitespace=False)
     size = serializers.IntegerField(required=False, min_value=0, max_value=2**63 - 1)
 
+    def validate_filename(self, filename: str) -> str:
+        return destinations.strip_invisible(filename)  # as begin keeps it
+
 
 class DownloadQuerySerializer(serializers.Serializer[Any]):
     disposition = serializers.ChoiceField(choices=["attachment", "inline"], default="attachment")
@@ -150,11 +158,19 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
 
 
 class UploadField(serializers.Field[Any, Any, Any, Any]):
-    """A completed upload, for a model's FileField.
+    """A completed upload, for a model's FileField, or for a JSONField by ListField or DictField.
 
-    In: the id of an upload of the request's user, to this destination, that nothing holds yet;
-    it becomes an Upload, which ``AttachUploadsMixin`` attaches.
-    Out: ``{name, url, size, content_type}``.
+    In: the id of an upload of the request's user, to this destination, that nothing holds yet. It
+    becomes an Upload in ``validated_data``, and a name when ``AttachUploadsMixin`` has attached it:
+    the outermost serializer must have that mixin, wherever in it the field stands. An update also
+    takes what is there already, by its id or as it was read, and leaves it as it is. In a list of
+    serializers it cannot know which row is meant, unless the list sets ``child.instance``.
+
+    Out: ``{name, url, size, content_type, filename}``. The URL shows what is safe to be shown, and
+    downloads the rest; not where it has no signature that could say so (``custom_domain``,
+    ``querystring_auth``, a storage that is not on S3).
+
+    Raises ImproperlyConfigured where the mixin or the request is missing.
     """
 
     default_error_messages = {
@@ -163,6 +179,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         "wrong_destination": "This was uploaded for something else.",
         "not_completed": "This upload is not completed.",
         "already_attached": "This upload is in use already.",
+        "not_current": "This is not the file that is here now: send an upload's id.",
     }
 
     def __init__(self, *, destination: str, **kwargs: Any) -> None:
@@ -170,15 +187,29 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         self.destination = destination
         self._uploads: dict[str, Upload | None] = {}
 
-    def to_internal_value(self, data: Any) -> Upload:
+    def run_validation(self, data: Any = empty) -> Any:
+        _require_attaching(self.root)
+        return super().run_validation(data)
+
+    def to_internal_value(self, data: Any) -> Upload | str:
+        if isinstance(data, Mapping):
+            return self._as_it_was_read(data)
         try:
             upload_id = UUID(data)
         except (ValueError, TypeError, AttributeError):
             self.fail("invalid")
-        owner = self.context["request"].user
         # Not from a replica: it may have been confirmed a moment ago.
-        mine = Upload.objects.using(router.db_for_write(Upload)).owned_by(owner)
-        upload = mine.filter(pk=upload_id).first()
+        uploads = Upload.objects.using(router.db_for_write(Upload))
+        if current := {file.key: file for file in self._current_files()}:
+            # Anybody's: this row holds it already, so nothing changes.
+            here = uploads.filter(pk=upload_id, key__in=current, attached_at__isnull=False).first()
+            if here:
+                return self._unchanged(current[here.key])
+        if "request" not in self.context:
+            raise ImproperlyConfigured(
+                "An UploadField asks whose upload it is: write context={'request': request}."
+            )
+        upload = uploads.owned_by(self.context["request"].user).filter(pk=upload_id).first()
         if upload is None:
             self.fail("does_not_exist")
         if upload.destination != self.destination:
@@ -189,90 +220,253 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             self.fail("already_attached")
         return upload
 
-    def to_representation(self, file: FieldFile) -> dict[str, Any] | None:
-        if not file:
+    def to_representation(self, value: FieldFile | Upload | str) -> dict[str, Any] | None:
+        if not value:
             return None
-        upload = self._upload_of(file)
+        file = self._file(value)
+        upload = value if isinstance(value, Upload) else self._upload_of(file)
+        # A file that came in another way: its size would cost a request to S3 for each.
+        size = upload.size if upload else None
+        content_type = upload.content_type if upload else content_types.guess(file.name)
+        filename = upload.filename if upload else file.name.rpartition("/")[2]
         return {
             "name": file.name,
-            "url": file.url,
-            # A file that came in another way: its size would cost a request to S3 for each.
-            "size": upload.size if upload else None,
-            "content_type": upload.content_type
-            if upload
-            else destinations.guess_content_type(file.name or ""),
+            "url": _url(file, filename, content_type, confirmed=upload is not None),
+            "size": size,
+            "content_type": content_type,
+            "filename": filename,
         }
 
-    def _upload_of(self, file: FieldFile) -> Upload | None:
-        key = _key(file)
-        if key not in self._uploads:
-            wanted = {key, *(_key(each) for each in self._files_in_list() if each)}
+    # What is there already.
+
+    def _as_it_was_read(self, data: Mapping[Any, Any]) -> str:
+        named = [each for each in self._current_files() if each.name == data.get("name")]
+        if not named:
+            is_new = getattr(self.root, "instance", None) is None
+            self.fail("invalid" if is_new else "not_current")
+        return self._unchanged(named[0])
+
+    def _unchanged(self, file: _File) -> str:
+        if isinstance(self.parent, serializers.BaseSerializer):
+            raise SkipField  # assigned anew, an ImageField would read the file for its dimensions
+        return file.name
+
+    def _current_files(self) -> list[_File]:
+        """What the row that is updated holds in this field, and no other row."""
+        path: list[Any] = []
+        field: Any = self
+        while (parent := field.parent) is not None:
+            if isinstance(parent, serializers.ListSerializer):
+                return []  # nobody says which row is meant
+            if isinstance(parent, serializers.BaseSerializer):
+                path.append(field)
+                if parent.instance is not None:
+                    break
+            field = parent
+        # With many=True REST Framework gives the child all the rows.
+        if parent is None or isinstance(parent.instance, list | tuple | QuerySet | Manager):
+            return []
+        value = parent.instance
+        try:
+            for step in reversed(path):
+                value = step.get_attribute(value)
+        except (SkipField, AttributeError, KeyError):
+            return []
+        return [self._file(each) for each in _flat(value)]
+
+    # What is shown.
+
+    def _file(self, value: FieldFile | Upload | str) -> _File:
+        if isinstance(value, Upload):
+            return _File(storages[value.storage], value.name)
+        if isinstance(value, FieldFile):
+            return _File(value.storage, value.name or "")
+        rules = destinations.find(self.destination)  # a name, in a JSONField
+        if rules is None:
+            raise ImproperlyConfigured(f"An UploadField names no destination: {self.destination!r}")
+        return _File(storages[rules.storage], value)
+
+    def _upload_of(self, file: _File) -> Upload | None:
+        if file.key not in self._uploads:
+            wanted = {file.key, *(each.key for each in self._files_in_list())}
             found = {each.key: each for each in Upload.objects.filter(key__in=wanted)}
             self._uploads |= {each: found.get(each) for each in wanted}
-        return self._uploads[key]
+        return self._uploads[file.key]
 
-    def _files_in_list(self) -> list[Any]:
+    def _files_in_list(self) -> list[_File]:
         """The files of all the rows that are being rendered, so that one query serves them all."""
-        listing = self.parent and self.parent.parent
-        if not isinstance(listing, serializers.ListSerializer):
-            return []
-        rows: Any = listing.instance
+        field: Any = self
+        while isinstance(field.parent, serializers.ListField | serializers.DictField):
+            field = field.parent
+        serializer = field.parent
+        listing = serializer and serializer.parent
+        rows: Any = [serializer and serializer.instance]
+        if isinstance(listing, serializers.ListSerializer):
+            rows = listing.instance
         if not isinstance(rows, list | tuple | QuerySet):
             return []
-        files = []
+        values = []
         for each in rows:
             try:
-                files.append(self.get_attribute(each))
+                values.append(field.get_attribute(each))
             except (SkipField, AttributeError, KeyError):
                 pass  # its own turn will tell
-        return files
+        return [self._file(each) for each in _flat(values)]
 
 
-class AttachUploadsMixin(serializers.Serializer[Any]):
-    # For a serializer with an UploadField: save() attaches in one transaction with the row. What a
-    # nested serializer has validated is its host's to attach, as it is its host's to save.
+class AttachUploadsMixin(serializers.BaseSerializer[Any]):
+    # For the outermost serializer around an UploadField: save() attaches in one transaction with
+    # the rows, and create() and update() get names instead of uploads, nested ones included.
     # (A docstring would describe the host's own serializer in its OpenAPI schema.)
 
+    @classmethod
+    def many_init(cls, *args: Any, **kwargs: Any) -> Any:
+        listing = super().many_init(*args, **kwargs)
+        if not isinstance(listing, AttachUploadsMixin):
+            kind: Any = type(listing)
+            listing.__class__ = _attaching(kind)
+        return listing
+
     def save(self, **kwargs: Any) -> Any:
+        said = self.validated_data
         with transaction.atomic(using=router.db_for_write(Upload)):
-            said = {name: each for name, each in self.validated_data.items() if name not in kwargs}
-            # validated_data itself keeps the uploads: a save that failed may be tried again.
-            return super().save(**self._attached(said), **kwargs)
+            # What save() gets by a keyword replaces an upload, which then stays unattached.
+            self._validated_data = _attached(said, self, leave=kwargs)
+            try:
+                return super().save(**kwargs)
+            finally:
+                self._validated_data = said  # a save that failed may be tried again
 
-    def create(self, validated_data: dict[str, Any]) -> Any:
-        with transaction.atomic(using=router.db_for_write(Upload)):
-            return super().create(self._attached(validated_data))  # many=True comes here alone
 
-    def _attached(self, said: dict[str, Any]) -> dict[str, Any]:
-        return {
-            name: self._attach(name, each) if isinstance(each, Upload) else each
-            for name, each in said.items()
-        }
+@cache
+def _attaching(list_serializer: Any) -> type:
+    return type(list_serializer.__name__, (AttachUploadsMixin, list_serializer), {})
 
-    def _attach(self, source: str, upload: Upload) -> str:
-        self._require_same_storage(source, upload)
-        try:
-            return upload.attach()
-        except (AlreadyAttached, NotCompleted) as error:
-            # Another request came first, after this one was found valid.
-            field = next(name for name, each in self.fields.items() if each.source == source)
-            raise serializers.ValidationError({field: [error.detail]}, code=error.code) from None
 
-    def _require_same_storage(self, source: str, upload: Upload) -> None:
-        """Else the name would mean another object, or none, to the model's field."""
-        model = getattr(getattr(self, "Meta", None), "model", None)
-        field = getattr(getattr(model, source, None), "field", None)  # a FileField's descriptor
-        storage = getattr(field, "storage", None)
-        if storage is not None and _folder(storage) != _folder(storages[upload.storage]):
-            raise ImproperlyConfigured(
-                f"{model}.{source} has another storage than {upload.destination!r}: write "
-                f"storage=storages[{upload.storage!r}] there, or STORAGE in the destination."
-            )
+def _attaches(serializer: object) -> bool:
+    order = type(serializer).__mro__
+    if AttachUploadsMixin not in order:
+        return False
+    late = order[: order.index(AttachUploadsMixin)]
+    return serializers.ListSerializer not in late  # which has a save() of its own
+
+
+def _require_attaching(root: Any) -> None:
+    if _attaches(root):
+        return
+    child = getattr(root, "child", None)
+    if type(root) is not serializers.ListSerializer:
+        cure = f"class {type(root).__name__}(AttachUploadsMixin, …)"
+    elif _attaches(child):
+        cure = f"{type(child).__name__}(many=True)"
+    else:
+        cure = f"class {type(child).__name__}(AttachUploadsMixin, …)"
+    raise ImproperlyConfigured(
+        f"{type(root).__name__} has an UploadField and would not attach what that takes; its owner "
+        f"could delete it while it is in use. AttachUploadsMixin attaches: write {cure}."
+    )
+
+
+def _attached(value: Any, field: Any, leave: Collection[str] = ()) -> Any:
+    """``value`` with the names of its uploads, now attached, in their place; but for ``leave``.
+
+    ``field`` is what has validated it, None where nobody knows. Raises rest_framework's
+    ValidationError, in the shape of the data.
+    """
+    if isinstance(value, Upload):
+        return _attach(value)
+    if isinstance(value, dict):
+        attached = {}
+        for key, each in value.items():
+            if isinstance(each, Upload) and key not in leave:
+                _require_same_storage(each, field, key)
+            inner = _field_of(field, key)
+            name = getattr(inner, "field_name", "") or key
+            attached[key] = each if key in leave else _attached_at(name, each, inner)
+        return attached
+    if isinstance(value, list) or type(value) is tuple:
+        child = getattr(field, "child", None)
+        names = [_attached_at(at, each, child, leave) for at, each in enumerate(value)]
+        return names if isinstance(value, list) else tuple(names)
+    return value
+
+
+def _attached_at(at: Any, value: Any, field: Any, leave: Collection[str] = ()) -> Any:
+    try:
+        return _attached(value, field, leave)
+    except serializers.ValidationError as error:
+        raise serializers.ValidationError({at: error.detail}) from None
+
+
+def _field_of(field: Any, key: Any) -> Any:
+    """The field whose value stands at ``key`` of what ``field`` has validated."""
+    if isinstance(field, serializers.Serializer):
+        return next((each for each in field.fields.values() if each.source == key), None)
+    return getattr(field, "child", None)  # a DictField's
+
+
+def _attach(upload: Upload) -> str:
+    try:
+        return upload.attach()
+    except (AlreadyAttached, NotCompleted) as error:
+        # Another request came first, after this one was found valid.
+        raise serializers.ValidationError([error.detail], code=error.code) from None
+
+
+def _require_same_storage(upload: Upload, serializer: Any, source: str) -> None:
+    """Else the name would mean another object, or none, to the model's field."""
+    model = getattr(getattr(serializer, "Meta", None), "model", None)
+    field = getattr(getattr(model, source, None), "field", None)  # a FileField's descriptor
+    storage = getattr(field, "storage", None)
+    if storage is not None and _folder(storage) != _folder(storages[upload.storage]):
+        raise ImproperlyConfigured(
+            f"{model}.{source} has another storage than {upload.destination!r}: write "
+            f"storage=storages[{upload.storage!r}] there, or STORAGE in the destination."
+        )
 
 
 def _folder(storage: Storage) -> tuple[str, str]:
     return getattr(storage, "bucket_name", ""), keys.location_of(storage)
 
 
-def _key(file: FieldFile) -> str:
-    return keys.join(keys.location_of(file.storage), file.name or "")
+class _File(NamedTuple):
+    """A file where it is stored."""
+
+    storage: Storage
+    name: str
+
+    @property
+    def key(self) -> str:
+        return keys.join(keys.location_of(self.storage), self.name)
+
+
+def _flat(value: Any) -> Iterator[FieldFile | str]:
+    """The files in a value: one, or those of a list or dict of them."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _flat(each)
+    elif isinstance(value, FieldFile | str) and value:
+        yield value
+
+
+def _url(file: _File, filename: str, content_type: str, *, confirmed: bool) -> str:
+    """Where a browser finds the file. A page is downloaded: it would run on S3's host."""
+    if not _signs_parameters(file.storage):
+        return file.storage.url(file.name)
+    inline = content_types.is_safe_inline(content_type)
+    parameters = {"ResponseContentDisposition": content_disposition_header(not inline, filename)}
+    if inline and not confirmed:
+        # It was guessed from the name, and S3 may have the file as something else: as a page.
+        parameters["ResponseContentType"] = content_type
+    url: str = file.storage.url(file.name, parameters=parameters)  # type: ignore[call-arg]
+    return url
+
+
+def _signs_parameters(storage: Storage) -> bool:
+    """Whether its URLs can say how S3 is to answer. Unsigned, S3 would refuse them."""
+    if not isinstance(storage, S3Storage) or storage.custom_domain or not storage.querystring_auth:
+        return False
+    takes = inspect.signature(storage.url).parameters.values()  # a host's own may take a name alone
+    return any(each.name == "parameters" or each.kind == each.VAR_KEYWORD for each in takes)

@@ -39,9 +39,10 @@ def completed_upload(
     from django.utils import timezone
     from storages.backends.s3 import S3Storage
 
-    from . import conf, destinations, keys
+    from . import conf, content_types, destinations, keys
     from .models import Upload
 
+    filename = destinations.strip_invisible(filename)
     rules = destinations.get(destination)
     storage = storages[rules.storage]
     on_s3 = isinstance(storage, S3Storage)
@@ -59,7 +60,7 @@ def completed_upload(
         bucket=bucket,
         key=keys.join(location, name),
         filename=filename,
-        content_type=content_type or destinations.guess_content_type(filename),
+        content_type=content_type or content_types.guess(filename),
         size=len(content),
         context=context or {},
         status=Upload.Status.COMPLETED,

@@ -12,3 +12,19 @@ class Photo(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+class Gallery(models.Model):
+    """Files in every way but a FileField of its own: in a list, in a dict, in rows beside it."""
+
+    title = models.CharField(max_length=50, blank=True)
+    images = models.JSONField(default=list, blank=True)
+    pages = models.JSONField(default=dict, blank=True)
+    cover = models.ForeignKey(Photo, null=True, blank=True, on_delete=models.SET_NULL)
+    photos = models.ManyToManyField(Photo, blank=True, related_name="galleries")
+
+    class Meta:
+        app_label = "tests"
+
+    def __str__(self) -> str:
+        return self.title

@@ -39,7 +39,12 @@ def test_an_upload_becomes_a_file_of_a_model(alice: App) -> None:
     image = answer.json()["image"]
     assert "X-Amz-Signature" in image["url"]
     del image["url"]
-    assert image == {"name": upload.name, "size": len(JPEG), "content_type": "image/jpeg"}
+    assert image == {
+        "name": upload.name,
+        "size": len(JPEG),
+        "content_type": "image/jpeg",
+        "filename": "beach.jpg",
+    }
     upload.refresh_from_db()
     assert upload.attached_at is not None
     gone = alice.delete(str(upload.pk))

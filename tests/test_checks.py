@@ -486,6 +486,30 @@ def test_an_acl_in_the_wrong_place_is_not_applied(
     assert "x-amz-acl" not in alice.begin().json()["request"]["headers"]
 
 
+@pytest.mark.parametrize(
+    "options", [{"custom_domain": "cdn.example.com"}, {"querystring_auth": False}]
+)
+@pytest.mark.parametrize("types", [["*/*"], ["image/png", "image/svg+xml"], ["text/html"]])
+def test_pages_at_a_url_without_a_signature(
+    find: Find,
+    settings: Any,
+    storage_options: Callable[..., None],
+    options: dict[str, Any],
+    types: list[str],
+) -> None:
+    pages = {**RIGHT, "CONTENT_TYPES": types}
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": RIGHT, "pages": pages}}
+    assert find() == []
+    storage_options(**options)
+    assert_found(find(), "W066")
+    assert "uploads to pages may" in find()[0].msg
+    storage_options(**options, object_parameters={"ContentDisposition": "attachment"})
+    assert find() == []
+    storage_options(**options, object_parameters={})
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": RIGHT}}
+    assert find() == []
+
+
 def test_a_storage_is_judged_once_however_many_destinations_have_it(
     find: Find, settings: Any, media: Callable[[Any], None]
 ) -> None:
@@ -508,7 +532,7 @@ IN_THE_CODE = {
 
 def test_every_id_has_a_test() -> None:
     tested = {each[0] for each in (*GLOBAL, *NUMBERS, *DESTINATION, *STORAGE)}
-    assert tested | {"E004", "W024", "E025"} == IN_THE_CODE
+    assert tested | {"E004", "W024", "E025", "W066"} == IN_THE_CODE
 
 
 def test_every_id_is_documented_once_and_nothing_else_is() -> None:

@@ -164,7 +164,9 @@ def test_every_operation_says_what_it_is_for(committed: dict[str, Any]) -> None:
         ("filename", "a\\b", False),
         ("filename", "a\nb", False),
         ("filename", "a\u0085b", False),
-        ("filename", "photo\u202egpj.exe", False),
+        ("filename", "photo\u202egpj.exe", True),
+        ("filename", "\u200f", False),
+        ("filename", "\ufeff \u202e\u200b", False),
         ("filename", 5, False),
         ("filename", None, False),
         ("size", 0, True),
@@ -735,7 +737,8 @@ def test_an_upload_field_is_written_as_an_id_and_read_as_an_object(version: str)
     read = split["Photo"]["properties"]["image"]
     assert (written["type"], written["format"]) == ("string", "uuid")
     assert read["type"] == "object"
-    assert list(read["properties"]) == read["required"] == ["name", "url", "size", "content_type"]
+    shown = ["name", "url", "size", "content_type", "filename"]
+    assert list(read["properties"]) == read["required"] == shown
 
     both = generate(**more)["components"]["schemas"]["Photo"]["properties"]["image"]
     assert both["oneOf"] == [written, read]

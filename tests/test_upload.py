@@ -284,7 +284,8 @@ def test_url_and_download_under_the_human_name(alice: App) -> None:
     ],
 )
 def test_only_harmless_types_are_shown_inline(alice: App, content_type: str, status: int) -> None:
-    id = alice.upload(destination="documents", content_type=content_type).json()["id"]
+    upload = alice.upload(destination="documents", filename="a", content_type=content_type)
+    id = upload.json()["id"]
     answer = alice.get(f"{id}/url/", disposition="inline")
     assert answer.status_code == status
     if status == 400:

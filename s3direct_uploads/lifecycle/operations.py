@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
@@ -16,7 +15,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from s3direct_uploads import conf, destinations, keys, signals
+from s3direct_uploads import conf, content_types, destinations, keys, signals
 from s3direct_uploads.bucket import (
     PresignedMultipart,
     PresignedPart,
@@ -67,8 +66,6 @@ DECLARATION = (
 )
 FIRST_PARTS = 100  # that begin signs; whoever sends faster asks for more meanwhile
 TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
-# What a browser shows without running scripts of the uploader's. An SVG is a page.
-INLINE_TYPES = re.compile(r"image/(?!svg\b)|video/|audio/|application/pdf$")
 
 
 def begin(
@@ -278,7 +275,7 @@ def presign_download(upload: Upload, *, inline: bool = False) -> PresignedReques
     """
     if upload.status != Status.COMPLETED:
         raise NotCompleted(f"This upload is {upload.status}.", upload=upload)
-    if inline and not is_safe_inline(upload.content_type):
+    if inline and not content_types.is_safe_inline(upload.content_type):
         error = ValidationError("Files of this type are only downloaded.", code="not_inline")
         raise ValidationError({"disposition": error})
     return bucket_of(upload).presign_get(
@@ -288,10 +285,6 @@ def presign_download(upload: Upload, *, inline: bool = False) -> PresignedReques
         version_id=upload.version_id,
         expires=conf.url_expires(),
     )
-
-
-def is_safe_inline(content_type: str) -> bool:
-    return INLINE_TYPES.match(content_type) is not None
 
 
 def notice(bucket: str, key: str) -> Upload | None:

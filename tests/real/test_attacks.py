@@ -933,6 +933,12 @@ def test_an_expired_download(alice: App, s3: Bucket, settings: Any) -> None:
         ("IMAGE/SVG+XML", "evil.svg"),
         ("application/xhtml+xml", "evil.xhtml"),
         ("text/xml", "evil.xml"),
+        ("image/x+xml", "evil.png"),
+        ("image/xhtml+xml", "evil.png"),
+        ("image/html", "evil.png"),
+        ("video/x+xml; charset=utf-8", "evil.mp4"),
+        ("audio/xml", "evil.mp3"),
+        ("application/octet-stream", "evil.html"),
         ("text/javascript", "evil.js"),
     ],
 )
@@ -959,6 +965,60 @@ def test_a_page_that_is_declared_an_image_stays_one(alice: App, s3: Bucket) -> N
     assert head(s3, upload)["ContentType"] == "image/png"
 
 
+@pytest.mark.parametrize(
+    ("content_type", "filename"),
+    [
+        ("text/html", "evil.html"),
+        ("image/svg+xml", "evil.svg"),
+        ("application/xhtml+xml", "evil.xhtml"),
+        ("image/x+xml", "evil.png"),
+        ("image/html", "evil.png"),
+    ],
+)
+def test_a_page_is_not_shown_by_the_url_of_a_hosts_serializer(
+    alice: App, s3: Bucket, content_type: str, filename: str
+) -> None:
+    upload = row(
+        alice.upload(HTML, destination="documents", content_type=content_type, filename=filename)
+    )
+    photo = Photo.objects.create(image=upload.attach())
+    image = alice.client.get(f"{PHOTOS}{photo.pk}/").json()["image"]
+    found = requests.get(image["url"], timeout=10)
+    assert found.content == HTML
+    assert found.headers["Content-Disposition"] == f'attachment; filename="{filename}"'
+    shown = image["url"].replace("attachment", "inline")
+    assert requests.get(shown, timeout=10).status_code == 403
+
+
+def test_a_page_under_an_images_name_is_served_as_an_image(alice: App, s3: Bucket) -> None:
+    """Put there by something else: by a form that believes its client's content type."""
+    s3.client.put_object(Bucket=s3.name, Key="site/a.png", Body=HTML, ContentType="text/html")
+    photo = Photo.objects.create(image="a.png")
+    url = alice.client.get(f"{PHOTOS}{photo.pk}/").json()["image"]["url"]
+    found = requests.get(url, timeout=10)
+    assert (found.content, found.headers["Content-Type"]) == (HTML, "image/png")
+
+
+@pytest.mark.parametrize("method", ["put", "patch", "post"])
+def test_what_was_read_names_no_file_of_another_row(
+    alice: App, bob: App, s3: Bucket, method: str
+) -> None:
+    post(alice, str(row(alice.upload()).pk))
+    theirs = Photo.objects.get()
+    own = Photo.objects.create(image="bobs.png")
+    before = Upload.objects.values().get()
+    image = bob.client.get(f"{PHOTOS}{theirs.pk}/").json()["image"]
+    url = PHOTOS if method == "post" else f"{PHOTOS}{own.pk}/"
+
+    answer = getattr(bob.client, method)(url, {"image": image}, format="json")
+
+    code = "invalid" if method == "post" else "not_current"
+    assert (answer.status_code, answer.data["image"][0].code) == (400, code)
+    assert Photo.objects.count() == 2
+    assert Photo.objects.get(pk=own.pk).image.name == "bobs.png"
+    assert Upload.objects.values().get() == before
+
+
 # What begin may be told.
 
 
@@ -972,11 +1032,18 @@ def test_a_page_that_is_declared_an_image_stays_one(alice: App, s3: Bucket) -> N
         {"filename": ".."},
         {"filename": "beach\0.jpg"},
         {"filename": "beach.jpg\r\nx-amz-acl: public-read"},
-        {"filename": "\u202egpj.exe"},
+        {"filename": "\u202egpj.exe", "content_type": ""},
+        {"filename": "\u202e\u2066"},
+        {"filename": "\u202e.."},
         {"content_type": "javascript:alert(1)"},
         {"content_type": "text/html"},
         {"content_type": "image/svg+xml"},
         {"content_type": "image/svg+xml ;x=y"},
+        {"content_type": "image/x+xml"},
+        {"content_type": "image/xhtml+xml"},
+        {"content_type": "image/html"},
+        {"content_type": "image/png;x=y, text/html"},
+        {"content_type": "application/octet-stream", "filename": "evil.html"},
         {"content_type": "Image/SVG+XML"},
         {"content_type": "image/jpeg\r\nx-amz-acl: public-read"},
         {"content_type": "image/jpeg, text/html"},
