@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
 from django.db import models, router
@@ -15,7 +16,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from . import conf, keys
-from .exceptions import AlreadyAttached, NotCompleted
+from .exceptions import AlreadyAttached, NotCompleted, OwnerUnknown
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
@@ -34,11 +35,24 @@ def new_id() -> UUID:
     return UUID(bytes=uuid7().bytes)  # uuid6 has a class of its own
 
 
+def owner_key(owner: object) -> Any:
+    """The primary key of a saved user.
+
+    Raises OwnerUnknown. An object of another class (a stateless token's user, a device) may have
+    the same ``pk`` as a user who is somebody else.
+    """
+    if not isinstance(owner, get_user_model()) or owner._state.adding or owner.pk is None:
+        raise OwnerUnknown(f"The owner must be a saved {settings.AUTH_USER_MODEL}.")
+    return owner.pk
+
+
 class UploadQuerySet(models.QuerySet["Upload"]):
     def owned_by(self, owner: AbstractBaseUser | AnonymousUser) -> Self:
         # Nobody owns nothing: what scripts left without an owner is not anybody's.
-        owner_id = getattr(owner, "pk", None)
-        return self.none() if owner_id is None else self.filter(owner=owner_id)
+        try:
+            return self.filter(owner=owner_key(owner))
+        except OwnerUnknown:
+            return self.none()
 
     def newest_first(self) -> Self:
         return self.order_by("-id")

@@ -11,8 +11,9 @@ from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -35,13 +36,14 @@ from s3direct_uploads.exceptions import (
     NotPending,
     ObjectMismatch,
     ObjectMissing,
+    OwnerUnknown,
     QuotaExceeded,
     UploadError,
 )
-from s3direct_uploads.models import Upload
+from s3direct_uploads.models import Upload, owner_key
 
 from . import quotas
-from .connection import database, refuse_transaction, release_connection
+from .connection import database, in_transaction, refuse_transaction, release_connection
 from .multipart import (
     CREATE_LEASE,
     abort_multiparts,
@@ -53,7 +55,7 @@ from .rows import Status, bucket_of, bury, forget, log_transition, move
 from .settling import confirm, delete_object
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+    from django.contrib.auth.models import AbstractBaseUser
 
 Presigned = PresignedRequest | PresignedMultipart
 
@@ -75,7 +77,7 @@ INLINE_TYPES = re.compile(r"image/(?!svg\b)|video/|audio/|application/pdf$")
 
 def begin(
     *,
-    owner: AbstractBaseUser | AnonymousUser | None,
+    owner: AbstractBaseUser | None,
     destination: str,
     filename: str,
     size: int,
@@ -97,9 +99,9 @@ def begin(
 
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
     TooManyPending, BucketUnavailable, StorageNotS3, and ImproperlyConfigured where the settings are
-    wrong.
+    wrong; OwnerUnknown, which is a ValueError, where ``owner`` is neither None nor a saved user.
     """
-    owner_id = getattr(owner, "pk", None)
+    owner_id = None if owner is None else owner_key(owner)
     if idempotency_key is not None and owner_id is None:
         raise ValueError("An idempotency key is its owner's: name one.")
     upload = Upload(
@@ -168,7 +170,7 @@ def store(
     digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
     named = getattr(file, "name", None)
     upload = Upload(
-        owner_id=getattr(owner, "pk", None),
+        owner_id=None if owner is None else owner_key(owner),
         destination=destination,
         filename=filename or (os.path.basename(named) if isinstance(named, str) else ""),
         content_type=content_type,
@@ -348,11 +350,25 @@ def _insert(upload: Upload, cause: str) -> None:
     rules = destinations.get(upload.destination)
     limited = upload.owner_id is not None and rules.limits
     whole = limited or upload.idempotency_key is not None
-    with transaction.atomic(using=database()) if whole else nullcontext():
-        if limited:
-            quotas.charge(upload, rules)
-        upload.save(force_insert=True)
+    if in_transaction():
+        _require_owner(upload)  # the database would say so only at the transaction's end
+    try:
+        with transaction.atomic(using=database()) if whole else nullcontext():
+            if limited:
+                quotas.charge(upload, rules)
+            upload.save(force_insert=True)
+    except IntegrityError:
+        if not connections[database()].in_atomic_block:
+            _require_owner(upload)
+        raise
     log_transition(upload, None, cause)
+
+
+def _require_owner(upload: Upload) -> None:
+    """Raises OwnerUnknown where the owner was deleted since somebody read it."""
+    users = get_user_model()._base_manager.using(database())
+    if upload.owner_id is not None and not users.filter(pk=upload.owner_id).exists():
+        raise OwnerUnknown("The owner of this upload was deleted meanwhile.")
 
 
 def _begun_before(upload: Upload) -> Upload | None:
