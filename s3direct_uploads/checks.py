@@ -49,18 +49,7 @@ def check_storages(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    database = connections[router.db_for_write(apps.get_model("s3direct_uploads.Upload"))]
-    if database.vendor in ("postgresql", "sqlite"):
-        return []
-    # MySQL and MariaDB drop the conditions of unique constraints without a word, and index no key
-    # of 1,024 characters; on neither, nor on Oracle, has any of the promises been tried.
-    return [
-        Error(
-            f"Uploads cannot be kept in {database.display_name}.",
-            hint="Use PostgreSQL (or SQLite), if need be for this app alone, by DATABASE_ROUTERS.",
-            id="s3direct_uploads.E025",
-        )
-    ]
+    return list(_database())
 
 
 def _settings() -> Iterator[CheckMessage]:
@@ -127,6 +116,34 @@ def _settings() -> Iterator[CheckMessage]:
             f"S3DIRECT_UPLOADS['SNS_TOPICS'] must be a list of SNS topics' ARNs; it is {topics!r}.",
             hint="Write for example ['arn:aws:sns:eu-central-1:123456789012:uploads'].",
             id="s3direct_uploads.E028",
+        )
+
+
+def _database() -> Iterator[CheckMessage]:
+    alias, *others = (
+        router.db_for_write(apps.get_model(label))
+        for label in ("s3direct_uploads.Upload", "s3direct_uploads.Usage", settings.AUTH_USER_MODEL)
+    )
+    if {alias, *others} != {alias}:
+        # A row refers to its owner, and a foreign key cannot lead to another database.
+        usage, users = others
+        yield Error(
+            f"Uploads are written to the database {alias!r}, their owners' usage to {usage!r}, and "
+            f"their owners ({settings.AUTH_USER_MODEL}) to {users!r}.",
+            hint="Have your DATABASE_ROUTERS write all of them to one database. Each may be read "
+            "from a replica of it.",
+            id="s3direct_uploads.E048",
+        )
+        return
+    database = connections[alias]
+    if database.vendor not in ("postgresql", "sqlite"):
+        # MySQL and MariaDB drop the conditions of unique constraints without a word, and index no
+        # key of 1,024 characters; on neither, nor on Oracle, has any of the promises been tried.
+        yield Error(
+            f"Uploads cannot be kept in {database.display_name}.",
+            hint="Use PostgreSQL (or SQLite) for the project: uploads and their owners are in one "
+            "database.",
+            id="s3direct_uploads.E025",
         )
 
 

@@ -187,7 +187,7 @@ class UploadViewSet(GenericViewSet[Upload]):
         return HttpResponseRedirect(self.presign_download().url)
 
     def get_owner(self) -> Any:
-        """The saved user whose uploads these are. Override it where ``request.user`` is no such row.
+        """The saved user whose uploads these are. Override it where ``request.user`` is another.
 
         Raises NotAuthenticated for nobody, OwnerUnknown for anybody who is not a saved user.
         """
