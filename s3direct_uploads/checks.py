@@ -17,7 +17,7 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
-from . import conf, destinations
+from . import conf, destinations, times
 from .storage import OVERWRITE_GUARDS
 
 STATIC = (S3StaticStorage, StaticFilesStorage, ManifestFilesMixin)
@@ -144,6 +144,14 @@ def _database() -> Iterator[CheckMessage]:
             hint="Use PostgreSQL (or SQLite) for the project: uploads and their owners are in one "
             "database.",
             id="s3direct_uploads.E025",
+        )
+
+    if not settings.USE_TZ and times.clock_changes():
+        yield Warning(
+            f"USE_TZ is False, and the clock of TIME_ZONE {settings.TIME_ZONE!r} changes: around "
+            "that hour the deadlines of uploads may be an hour late.",
+            hint="Write USE_TZ = True, or a TIME_ZONE whose clock never changes, such as 'UTC'.",
+            id="s3direct_uploads.W051",
         )
 
 

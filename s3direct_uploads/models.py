@@ -15,7 +15,7 @@ from django.db import models, router
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import conf, keys
+from . import conf, keys, times
 from .exceptions import AlreadyAttached, NotCompleted, OwnerUnknown
 
 if sys.version_info >= (3, 14):
@@ -246,7 +246,7 @@ class Upload(models.Model):
         """When nothing that we ever signed can write to the key any more."""
         in_one_request = self.part_size or self.size
         under_way = timedelta(seconds=in_one_request / SLOWEST_BYTES_PER_SECOND)
-        return self.url_expires_at + max(conf.sweep_grace(), under_way)
+        return times.later(self.url_expires_at, max(conf.sweep_grace(), under_way))
 
     def attach(self) -> str:
         """Claim this upload for a model, once; returns the name for its FileField.

@@ -17,7 +17,7 @@ from django.db import IntegrityError, connections, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from s3direct_uploads import conf, destinations, keys, signals
+from s3direct_uploads import conf, destinations, keys, signals, times
 from s3direct_uploads.bucket import (
     PresignedMultipart,
     PresignedPart,
@@ -118,7 +118,7 @@ def begin(
     expires = _prepare(upload, request, multipart=multipart)
     if upload.is_multipart:
         refuse_transaction("begin")
-        upload.busy_until = timezone.now() + CREATE_LEASE
+        upload.busy_until = times.later(timezone.now(), CREATE_LEASE)
     try:
         _insert(upload, "client" if request else "script")
     except (IntegrityError, QuotaExceeded) as error:
@@ -342,7 +342,7 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
     upload.key = keys.join(bucket.location, name)
     upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
     life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
-    upload.expires_at = upload.created_at + life
+    upload.expires_at = times.later(upload.created_at, life)
     return _extend_url(upload)
 
 
@@ -395,7 +395,7 @@ def _extend_url(upload: Upload) -> timedelta:
     expires = min(conf.url_expires(), upload.expires_at - now)
     expires = max(timedelta(seconds=int(expires.total_seconds())), timedelta(seconds=1))
     # An older signature may live longer, if URL_EXPIRES was lowered since.
-    upload.url_expires_at = max(now + expires, upload.url_expires_at or now)
+    upload.url_expires_at = max(times.later(now, expires), upload.url_expires_at or now)
     upload.due_at = upload.url_expires_at + conf.sweep_grace()
     return expires
 

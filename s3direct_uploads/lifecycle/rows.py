@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from s3direct_uploads import times
 from s3direct_uploads.bucket import Bucket, find_bucket
 from s3direct_uploads.models import Upload
 
@@ -90,13 +91,14 @@ def _take_over(upload: Upload, changes: Mapping[str, Any], cause: str) -> None:
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:
     """One record for each transition; ``duration`` is seconds since begin."""
+    age = times.utc(timezone.now()) - times.utc(upload.created_at)
     record = {
         "upload_id": str(upload.pk),
         "destination": upload.destination,
         "from": before,
         "to": str(upload.status),
         "cause": cause,
-        "duration": round((timezone.now() - upload.created_at).total_seconds(), 3),
+        "duration": round(age.total_seconds(), 3),
     }
     logger.info(
         "Upload %(upload_id)s to %(destination)s: %(from)s -> %(to)s (%(cause)s, %(duration)s s)",
@@ -137,7 +139,7 @@ def lease(upload: Upload, length: timedelta) -> bool:
         "busy_until": upload.busy_until,
         "multipart_upload_id": upload.multipart_upload_id,
     }
-    return move(upload, as_read, busy_until=now + length)
+    return move(upload, as_read, busy_until=times.later(now, length))
 
 
 def give_back(upload: Upload) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from s3direct_uploads import destinations, signals
+from s3direct_uploads import destinations, signals, times
 from s3direct_uploads.bucket import STORED_UNSIGNED, StoredObject
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
@@ -106,7 +106,7 @@ def _settle_as_completed(upload: Upload, stored: StoredObject, cause: str) -> No
         completed_at=now,
         busy_until=None,
         # Where this process dies before its handlers ran, the sweep announces it then.
-        due_at=now + ANNOUNCE_LEASE,
+        due_at=times.later(now, ANNOUNCE_LEASE),
     ):
         announce(upload, cause)
 

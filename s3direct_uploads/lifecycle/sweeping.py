@@ -21,7 +21,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
-from s3direct_uploads import conf, signals
+from s3direct_uploads import conf, signals, times
 from s3direct_uploads.bucket import Bucket, StoredObject
 from s3direct_uploads.exceptions import (
     BucketMisconfigured,
@@ -98,7 +98,7 @@ def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, li
     """Of the next rows that are due: how many were pruned, and the others, leased."""
     now = timezone.now()
     # A time of its own, by which to find what was claimed.
-    until = now + LEASE + timedelta(microseconds=random.randrange(10**6))  # noqa: S311
+    until = times.later(now, LEASE) + timedelta(microseconds=random.randrange(10**6))  # noqa: S311
     rows = Upload.objects.using(database())
     # Not one UPDATE … WHERE pk IN (SELECT … LIMIT …), whose limit PostgreSQL passes where it plans
     # to run the subquery again for each row. SQLite locks nothing: there the conditions count.
@@ -188,7 +188,7 @@ class _Sweep:
     def _announce(self, uploads: Sequence[Upload]) -> None:
         for upload in uploads:
             # Those before it may have taken long: another sweep has it by now, or it was deleted.
-            if move_claimed([upload], due_at=timezone.now() + ANNOUNCE_LEASE):
+            if move_claimed([upload], due_at=times.later(timezone.now(), ANNOUNCE_LEASE)):
                 with suppress(Upload.DoesNotExist):  # a handler that had no more use for the row
                     announce(upload, "sweep")
                 self.done["announced"] += 1
