@@ -18,6 +18,7 @@ from django.utils.module_loading import import_string
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
 from . import conf, destinations, times
+from .destinations import Destination
 from .storage import OVERWRITE_GUARDS
 
 STATIC = (S3StaticStorage, StaticFilesStorage, ManifestFilesMixin)
@@ -36,20 +37,21 @@ def check_destinations(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_storages(**kwargs: Any) -> list[CheckMessage]:
-    usable = {
-        name: destinations.get(name)
-        for name, spec in conf.destinations().items()
-        if not any(destinations.problems(name, spec))
-    }
-    return [
-        message
-        for alias in sorted({str(destination.storage) for destination in usable.values()})
-        for message in _storage(alias)
-    ]
+    aliases = {str(destination.storage) for destination in _usable().values()}
+    return [message for alias in sorted(aliases) for message in _storage(alias)]
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
     return list(_database())
+
+
+def _usable() -> dict[str, Destination]:
+    """The destinations with nothing wrong in them."""
+    return {
+        name: destinations.get(name)
+        for name, spec in conf.destinations().items()
+        if not any(destinations.problems(name, spec))
+    }
 
 
 def _settings() -> Iterator[CheckMessage]:
@@ -135,7 +137,7 @@ def _database() -> Iterator[CheckMessage]:
             id="s3direct_uploads.E048",
         )
         return
-    database = connections[alias]
+    database: Any = connections[alias]
     if database.vendor not in ("postgresql", "sqlite"):
         # MySQL and MariaDB drop the conditions of unique constraints without a word, and index no
         # key of 1,024 characters; on neither, nor on Oracle, has any of the promises been tried.
@@ -146,6 +148,16 @@ def _database() -> Iterator[CheckMessage]:
             id="s3direct_uploads.E025",
         )
 
+    counting = sorted(name for name, destination in _usable().items() if destination.limits)
+    mode = str(database.settings_dict["OPTIONS"].get("transaction_mode"))
+    shared = database.vendor == "sqlite" and not database.is_in_memory_db()
+    if counting and shared and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        yield Warning(
+            "SQLite fails a transaction that reads first and then counts an upload while another "
+            f"writes; limits are set in: {', '.join(counting)}.",
+            hint=f"Write 'OPTIONS': {{'transaction_mode': 'IMMEDIATE'}} in DATABASES[{alias!r}].",
+            id="s3direct_uploads.W052",
+        )
     if not settings.USE_TZ and times.clock_changes():
         yield Warning(
             f"USE_TZ is False, and the clock of TIME_ZONE {settings.TIME_ZONE!r} changes: around "

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
-from django.db import models, router
+from django.db import connections, models, router
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -46,6 +46,17 @@ def owner_key(owner: object) -> Any:
     return owner.pk
 
 
+def write_first(using: str) -> None:
+    """Begin a transaction on SQLite with a write, where it would else begin with a read.
+
+    A transaction that has read cannot begin to write beside another writer: SQLite fails it at
+    once ("database is locked"). A transaction that writes first waits for its turn.
+    """
+    connection = connections[using]
+    if connection.in_atomic_block and not connection.features.has_select_for_update:
+        Usage.objects.using(using).filter(pk=0).update(pending=0)  # no row has this key
+
+
 class UploadQuerySet(models.QuerySet["Upload"]):
     def owned_by(self, owner: AbstractBaseUser | AnonymousUser) -> Self:
         # Nobody owns nothing: what scripts left without an owner is not anybody's.
@@ -53,6 +64,14 @@ class UploadQuerySet(models.QuerySet["Upload"]):
             return self.filter(owner=owner_key(owner))
         except OwnerUnknown:
             return self.none()
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        write_first(self.db)  # Django reads the rows before it deletes them
+        return super().delete()
+
+    # As Django's own has it: templates do not call it, and managers lack it.
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
     def newest_first(self) -> Self:
         return self.order_by("-id")
@@ -207,6 +226,12 @@ class Upload(models.Model):
 
     def __str__(self) -> str:
         return f"{self.filename} ({self.status})"
+
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> Any:
+        write_first(using or router.db_for_write(Upload, instance=self))
+        return super().delete(using=using, keep_parents=keep_parents)
+
+    delete.alters_data = True  # type: ignore[attr-defined]
 
     @property
     def name(self) -> str:

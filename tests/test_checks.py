@@ -511,13 +511,26 @@ IN_THE_CODE = {
 
 def test_every_id_has_a_test() -> None:
     tested = {each[0] for each in (*GLOBAL, *NUMBERS, *DESTINATION, *STORAGE)}
-    assert tested | {"E004", "W024", "E025", "E048", "W051"} == IN_THE_CODE
+    assert tested | {"E004", "W024", "E025", "E048", "W051", "W052"} == IN_THE_CODE
 
 
 def test_every_id_is_documented_once_and_nothing_else_is() -> None:
     text = (ROOT / "docs" / "checks.md").read_text()
     documented = re.findall(r"^\| `s3direct_uploads\.([EW]\d{3})` \|", text, re.MULTILINE)
     assert sorted(documented) == sorted(IN_THE_CODE)
+
+
+def manage(folder: Path, command: str, settings: str) -> subprocess.CompletedProcess[str]:
+    """Of a project with the suite's settings, and these beside them."""
+    (folder / "hosts_settings.py").write_text(f"from tests.settings import *\n{settings}")
+    paths = {"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": "hosts_settings"}
+    return subprocess.run(
+        [sys.executable, "manage.py", *command.split()],
+        cwd=ROOT,
+        env={**os.environ, **paths},
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize("vendor", ["mysql", "oracle"])
@@ -528,6 +541,31 @@ def test_other_databases_are_refused(vendor: str, monkeypatch: pytest.MonkeyPatc
     assert error.id == "s3direct_uploads.E025"
     assert error.hint
     assert "DATABASE_ROUTERS" not in error.hint, "uploads refer to users, in the same database"
+
+
+@pytest.mark.parametrize("limits", [{}, {"MAX_PENDING": 5}, {"MAX_TOTAL_SIZE": 1024}])
+@pytest.mark.parametrize("options", [{}, {"timeout": 20}, {"transaction_mode": "IMMEDIATE"}])
+def test_sqlite_is_to_lock_as_a_transaction_begins_where_uploads_are_counted(
+    tmp_path: Path, limits: dict[str, int], options: dict[str, Any]
+) -> None:
+    done = manage(
+        tmp_path,
+        "check",
+        f"""
+DATABASES = {{
+    "default": {{
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "{tmp_path}/db.sqlite3",
+        "OPTIONS": {options},
+    }}
+}}
+S3DIRECT_UPLOADS = {{"DESTINATIONS": {{"photos": {{**{RIGHT}, **{limits}}}}}}}
+""",
+    )
+    assert done.returncode == 0
+    warned = "(s3direct_uploads.W052) SQLite" in done.stderr
+    assert warned is (bool(limits) and "transaction_mode" not in options), done.stderr
+    assert ("'IMMEDIATE'" in done.stderr) is warned
 
 
 class Router:
@@ -573,9 +611,7 @@ def test_replicas_are_read_as_the_host_likes(
 
 
 def test_two_databases_are_refused_before_anything_is_migrated(tmp_path: Path) -> None:
-    (tmp_path / "hosts_settings.py").write_text(
-        f"""
-from tests.settings import *
+    settings = f"""
 database = {{"ENGINE": "django.db.backends.sqlite3"}}
 DATABASES = {{
     "default": {{**database, "NAME": "{tmp_path}/default"}},
@@ -592,19 +628,8 @@ class Uploads:
     def allow_migrate(self, db, app_label, **hints):
         return (db == "other") == (app_label == "s3direct_uploads")
 """
-    )
     for alias in ("default", "other"):
-        done = subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--database", alias],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(tmp_path),
-                "DJANGO_SETTINGS_MODULE": "hosts_settings",
-            },
-            capture_output=True,
-            text=True,
-        )
+        done = manage(tmp_path, f"migrate --database {alias}", settings)
         assert done.returncode == 1
         assert "(s3direct_uploads.E048) Uploads are written" in done.stderr
         assert "Applying" not in done.stdout

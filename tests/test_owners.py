@@ -78,7 +78,8 @@ class FetchedUploads(TokenUploads):
     """A host whose tokens name its own users."""
 
     def get_owner(self) -> Any:
-        return User.objects.get(pk=self.request.user.pk)
+        token: Any = self.request.user
+        return User.objects.get(pk=token.pk)
 
 
 router = SimpleRouter()

@@ -40,7 +40,7 @@ from s3direct_uploads.exceptions import (
     QuotaExceeded,
     UploadError,
 )
-from s3direct_uploads.models import Upload, owner_key
+from s3direct_uploads.models import Upload, owner_key, write_first
 
 from . import quotas
 from .connection import database, in_transaction, refuse_transaction, release_connection
@@ -351,6 +351,7 @@ def _insert(upload: Upload, cause: str) -> None:
     limited = upload.owner_id is not None and rules.limits
     whole = limited or upload.idempotency_key is not None
     if in_transaction():
+        write_first(database())
         _require_owner(upload)  # the database would say so only at the transaction's end
     try:
         with transaction.atomic(using=database()) if whole else nullcontext():

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from s3direct_uploads import times
 from s3direct_uploads.bucket import Bucket, find_bucket
-from s3direct_uploads.models import Upload
+from s3direct_uploads.models import Upload, write_first
 
 from . import quotas
 from .connection import database
@@ -125,6 +125,7 @@ def forget(upload: Upload) -> None:
     """Delete a row of which no signature has left, unless another begin has it in hand."""
     idle = {"status": Status.PENDING, "busy_until": None, "multipart_upload_id": ""}
     with transaction.atomic(using=database()), quotas.in_step([upload], quotas.GONE):
+        write_first(database())
         rows = Upload.objects.using(database()).select_for_update()
         for idle_row in rows.filter(pk=upload.pk, **idle):
             idle_row.delete(using=database())
