@@ -12,6 +12,7 @@ from django.contrib import admin, messages
 from django.contrib.auth import get_permission_codename, get_user_model
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.core.paginator import Paginator
+from django.db import DatabaseError, DataError, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -63,11 +64,17 @@ class DestinationFilter(admin.SimpleListFilter):
 def owners_named(username: str) -> list[Any]:
     """Fetched, at most one: an OR over a subquery would use no index."""
     user_model = get_user_model()
-    try:  # a username may be a number elsewhere
-        owners = user_model._default_manager.filter(**{user_model.USERNAME_FIELD: username})
-    except ValueError:
+    users = user_model._default_manager.all()
+    try:
+        with transaction.atomic(using=users.db):  # whose failure ends no other
+            owners = users.filter(**{user_model.USERNAME_FIELD: username})
+            return list(owners.values_list("pk", flat=True))
+    except DataError:
         return []
-    return list(owners.values_list("pk", flat=True))
+    except DatabaseError:
+        raise
+    except Exception:  # a number, a UUID, a field of the host's: each refuses a text in its own way
+        return []
 
 
 @admin.register(Upload)

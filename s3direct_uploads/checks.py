@@ -17,7 +17,8 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
-from . import conf, destinations
+from . import conf, destinations, times
+from .destinations import Destination
 from .storage import OVERWRITE_GUARDS
 
 STATIC = (S3StaticStorage, StaticFilesStorage, ManifestFilesMixin)
@@ -36,32 +37,26 @@ def check_destinations(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_storages(**kwargs: Any) -> list[CheckMessage]:
-    usable = {
-        name: destinations.get(name)
-        for name, spec in conf.destinations().items()
-        if not any(destinations.problems(name, spec))
-    }
+    usable = _usable().values()
     return [
         message
-        for alias in sorted({str(destination.storage) for destination in usable.values()})
+        for alias in sorted({str(destination.storage) for destination in usable})
         for message in list(_storage(alias))
-        or _pages(alias, [each for each in usable.values() if each.storage == alias])
+        or _pages(alias, [each for each in usable if each.storage == alias])
     ]
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
-    database = connections[router.db_for_write(apps.get_model("s3direct_uploads.Upload"))]
-    if database.vendor in ("postgresql", "sqlite"):
-        return []
-    # MySQL and MariaDB drop the conditions of unique constraints without a word, and index no key
-    # of 1,024 characters; on neither, nor on Oracle, has any of the promises been tried.
-    return [
-        Error(
-            f"Uploads cannot be kept in {database.display_name}.",
-            hint="Use PostgreSQL (or SQLite), if need be for this app alone, by DATABASE_ROUTERS.",
-            id="s3direct_uploads.E025",
-        )
-    ]
+    return list(_database())
+
+
+def _usable() -> dict[str, Destination]:
+    """The destinations with nothing wrong in them."""
+    return {
+        name: destinations.get(name)
+        for name, spec in conf.destinations().items()
+        if not any(destinations.problems(name, spec))
+    }
 
 
 def _settings() -> Iterator[CheckMessage]:
@@ -128,6 +123,52 @@ def _settings() -> Iterator[CheckMessage]:
             f"S3DIRECT_UPLOADS['SNS_TOPICS'] must be a list of SNS topics' ARNs; it is {topics!r}.",
             hint="Write for example ['arn:aws:sns:eu-central-1:123456789012:uploads'].",
             id="s3direct_uploads.E028",
+        )
+
+
+def _database() -> Iterator[CheckMessage]:
+    alias, *others = (
+        router.db_for_write(apps.get_model(label))
+        for label in ("s3direct_uploads.Upload", "s3direct_uploads.Usage", settings.AUTH_USER_MODEL)
+    )
+    if {alias, *others} != {alias}:
+        # A row refers to its owner, and a foreign key cannot lead to another database.
+        usage, users = others
+        yield Error(
+            f"Uploads are written to the database {alias!r}, their owners' usage to {usage!r}, and "
+            f"their owners ({settings.AUTH_USER_MODEL}) to {users!r}.",
+            hint="Have your DATABASE_ROUTERS write all of them to one database. Each may be read "
+            "from a replica of it.",
+            id="s3direct_uploads.E048",
+        )
+        return
+    database: Any = connections[alias]
+    if database.vendor not in ("postgresql", "sqlite"):
+        # MySQL and MariaDB drop the conditions of unique constraints without a word, and index no
+        # key of 1,024 characters; on neither, nor on Oracle, has any of the promises been tried.
+        yield Error(
+            f"Uploads cannot be kept in {database.display_name}.",
+            hint="Use PostgreSQL (or SQLite) for the project: uploads and their owners are in one "
+            "database.",
+            id="s3direct_uploads.E025",
+        )
+
+    counting = sorted(name for name, destination in _usable().items() if destination.limits)
+    mode = str(database.settings_dict["OPTIONS"].get("transaction_mode"))
+    shared = database.vendor == "sqlite" and not database.is_in_memory_db()
+    if counting and shared and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        yield Warning(
+            "SQLite fails a transaction that reads first and then counts an upload while another "
+            f"writes; limits are set in: {', '.join(counting)}.",
+            hint=f"Write 'OPTIONS': {{'transaction_mode': 'IMMEDIATE'}} in DATABASES[{alias!r}].",
+            id="s3direct_uploads.W052",
+        )
+    if not settings.USE_TZ and times.clock_changes():
+        yield Warning(
+            f"USE_TZ is False, and the clock of TIME_ZONE {settings.TIME_ZONE!r} changes: around "
+            "that hour the deadlines of uploads may be an hour late.",
+            hint="Write USE_TZ = True, or a TIME_ZONE whose clock never changes, such as 'UTC'.",
+            id="s3direct_uploads.W051",
         )
 
 

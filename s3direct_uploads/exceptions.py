@@ -85,6 +85,12 @@ class NotAttached(UploadError):
     code = "not_attached"
 
 
+class OwnerUnknown(UploadError, ValueError):
+    """The caller is not a saved user of this database, and only such a user can own an upload."""
+
+    code = "owner_unknown"
+
+
 class IdempotencyKeyReused(UploadError):
     """The Idempotency-Key was used before, by the same owner, for another declaration."""
 

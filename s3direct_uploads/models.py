@@ -6,18 +6,19 @@ import logging
 import sys
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import conf, keys
-from .exceptions import AlreadyAttached, NotAttached, NotCompleted
+from . import conf, keys, times
+from .exceptions import AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
@@ -39,11 +40,43 @@ def new_id() -> UUID:
     return UUID(bytes=uuid7().bytes)  # uuid6 has a class of its own
 
 
+def owner_key(owner: object) -> Any:
+    """The primary key of a saved user.
+
+    Raises OwnerUnknown. An object of another class (a stateless token's user, a device) may have
+    the same ``pk`` as a user who is somebody else.
+    """
+    if not isinstance(owner, get_user_model()) or owner._state.adding or owner.pk is None:
+        raise OwnerUnknown(f"The owner must be a saved {settings.AUTH_USER_MODEL}.")
+    return owner.pk
+
+
+def write_first(using: str) -> None:
+    """Begin a transaction on SQLite with a write, where it would else begin with a read.
+
+    A transaction that has read cannot begin to write beside another writer: SQLite fails it at
+    once ("database is locked"). A transaction that writes first waits for its turn.
+    """
+    connection = connections[using]
+    if connection.in_atomic_block and not connection.features.has_select_for_update:
+        Usage.objects.using(using).filter(pk=0).update(pending=0)  # no row has this key
+
+
 class UploadQuerySet(models.QuerySet["Upload"]):
     def owned_by(self, owner: AbstractBaseUser | AnonymousUser) -> Self:
         # Nobody owns nothing: what scripts left without an owner is not anybody's.
-        owner_id = getattr(owner, "pk", None)
-        return self.none() if owner_id is None else self.filter(owner=owner_id)
+        try:
+            return self.filter(owner=owner_key(owner))
+        except OwnerUnknown:
+            return self.none()
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        write_first(self.db)  # Django reads the rows before it deletes them
+        return super().delete()
+
+    # As Django's own has it: templates do not call it, and managers lack it.
+    delete.alters_data = True  # type: ignore[attr-defined]
+    delete.queryset_only = True  # type: ignore[attr-defined]
 
     def newest_first(self) -> Self:
         return self.order_by("-id")
@@ -209,6 +242,12 @@ class Upload(models.Model):
     def __str__(self) -> str:
         return f"{self.filename} ({self.status})"
 
+    def delete(self, using: str | None = None, keep_parents: bool = False) -> Any:
+        write_first(using or router.db_for_write(Upload, instance=self))
+        return super().delete(using=using, keep_parents=keep_parents)
+
+    delete.alters_data = True  # type: ignore[attr-defined]
+
     @property
     def name(self) -> str:
         """What a FileField stores: the key without its storage's location.
@@ -247,7 +286,7 @@ class Upload(models.Model):
         """When nothing that we ever signed can write to the key any more."""
         in_one_request = self.part_size or self.size
         under_way = timedelta(seconds=in_one_request / SLOWEST_BYTES_PER_SECOND)
-        return self.url_expires_at + max(conf.sweep_grace(), under_way)
+        return times.later(self.url_expires_at, max(conf.sweep_grace(), under_way))
 
     def attach(self) -> str:
         """Claim this upload for a model, once; returns the name for its FileField.
@@ -296,13 +335,14 @@ class Upload(models.Model):
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:
     """One record for each transition; ``duration`` is seconds since begin."""
+    age = times.utc(timezone.now()) - times.utc(upload.created_at)
     record = {
         "upload_id": str(upload.pk),
         "destination": upload.destination,
         "from": before,
         "to": str(upload.status),
         "cause": cause,
-        "duration": round((timezone.now() - upload.created_at).total_seconds(), 3),
+        "duration": round(age.total_seconds(), 3),
     }
     logger.info(
         "Upload %(upload_id)s to %(destination)s: %(from)s -> %(to)s (%(cause)s, %(duration)s s)",

@@ -612,7 +612,7 @@ def _error_examples(code: str, invalid: tuple[JSON, ...]) -> Iterator[OpenApiExa
 # Who may call at all, and how often, is the host's: any call may be answered so.
 ANY_CALL = {
     401: ("not_authenticated", "authentication_failed"),
-    403: ("permission_denied", "not_authenticated", "authentication_failed"),
+    403: ("permission_denied", "not_authenticated", "authentication_failed", "owner_unknown"),
     429: ("throttled",),
 }
 

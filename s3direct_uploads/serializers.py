@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -19,7 +20,7 @@ from rest_framework import serializers
 from rest_framework.fields import SkipField, empty
 from storages.backends.s3 import S3Storage
 
-from . import content_types, destinations, keys
+from . import content_types, destinations, keys, times
 from .bucket import PresignedMultipart, PresignedRequest
 from .exceptions import AlreadyAttached, NotCompleted
 from .models import Upload
@@ -53,6 +54,13 @@ class TrueOrFalseField(serializers.BooleanField):
         if not isinstance(data, bool):
             self.fail("invalid", input=data)
         return data
+
+
+class MomentField(serializers.DateTimeField):
+    """In UTC, and said so, whatever a host's USE_TZ, TIME_ZONE and DATETIME_FORMAT are."""
+
+    def to_representation(self, value: datetime) -> str:
+        return times.utc(value).isoformat().replace("+00:00", "Z")
 
 
 class ChecksumSerializer(serializers.Serializer[Any]):
@@ -113,11 +121,11 @@ class DownloadQuerySerializer(serializers.Serializer[Any]):
 class UploadSerializer(serializers.ModelSerializer[Upload]):
     """An upload; with ``request`` or ``multipart``, as ``context["presigned"]`` has it."""
 
-    # Said in full, for a host's settings would change them: COERCE_…_TO_STRING, DATETIME_FORMAT.
+    # Said in full, for a host's settings would change it: COERCE_…_TO_STRING.
     size = serializers.IntegerField(read_only=True)
-    created_at = serializers.DateTimeField(format="iso-8601", read_only=True)
-    expires_at = serializers.DateTimeField(format="iso-8601", read_only=True)
-    completed_at = serializers.DateTimeField(format="iso-8601", read_only=True, allow_null=True)
+    created_at = MomentField(read_only=True)
+    expires_at = MomentField(read_only=True)
+    completed_at = MomentField(read_only=True, allow_null=True)
     request = serializers.SerializerMethodField()
     multipart = serializers.SerializerMethodField()
     reason = serializers.SerializerMethodField()

@@ -32,7 +32,8 @@ def completed_upload(
     """An upload as it is after its confirm, ready to be attached. Asks no hook, sends no signal.
 
     ``content`` is kept where the destination's storage is not on S3 (``storages_in_memory``), so
-    that ``photo.image.read()`` works. Raises ValidationError if there is no such destination.
+    that ``photo.image.read()`` works. Raises ValidationError if there is no such destination, and
+    OwnerUnknown as ``lifecycle.begin`` does.
     """
     from django.core.files.base import ContentFile
     from django.core.files.storage import storages
@@ -40,7 +41,7 @@ def completed_upload(
     from storages.backends.s3 import S3Storage
 
     from . import conf, content_types, destinations, keys
-    from .models import Upload
+    from .models import Upload, owner_key
 
     filename = destinations.strip_invisible(filename)
     rules = destinations.get(destination)
@@ -54,7 +55,7 @@ def completed_upload(
         storage.save(name, ContentFile(content))
     now = timezone.now()
     return Upload.objects.create(
-        owner_id=getattr(owner, "pk", None),
+        owner_id=None if owner is None else owner_key(owner),
         destination=destination,
         storage=rules.storage,
         bucket=bucket,

@@ -28,7 +28,7 @@ from rest_framework.viewsets import GenericViewSet
 from . import lifecycle
 from .bucket import PresignedMultipart, PresignedRequest
 from .exceptions import PartsIncomplete, QuotaExceeded, UploadError
-from .models import Upload, UploadQuerySet
+from .models import Upload, UploadQuerySet, owner_key
 from .serializers import (
     BeginSerializer,
     DownloadQuerySerializer,
@@ -49,6 +49,7 @@ STATUS = {
     "not_completed": status.HTTP_409_CONFLICT,
     "already_attached": status.HTTP_409_CONFLICT,
     "idempotency_key_reused": status.HTTP_409_CONFLICT,
+    "owner_unknown": status.HTTP_403_FORBIDDEN,
     "quota_exceeded": status.HTTP_403_FORBIDDEN,
     "too_many_pending": status.HTTP_429_TOO_MANY_REQUESTS,
     "bucket_unavailable": status.HTTP_503_SERVICE_UNAVAILABLE,
@@ -127,9 +128,10 @@ class UploadViewSet(GenericViewSet[Upload]):
     # The kwargs: a host's URL may say more than we ask, as a DefaultRouter's ".json" does.
 
     def create(self, request: Request, **kwargs: Any) -> Response:
+        owner = self.get_owner()
         declaration = BeginSerializer(data=request.data).declaration()
         upload, presigned = lifecycle.begin(
-            owner=request.user,
+            owner=owner,
             request=request,
             idempotency_key=idempotency_key(request),
             **declaration,
@@ -184,8 +186,19 @@ class UploadViewSet(GenericViewSet[Upload]):
     def download(self, request: Request, pk: str, **kwargs: Any) -> HttpResponseBase:
         return HttpResponseRedirect(self.presign_download().url)
 
+    def get_owner(self) -> Any:
+        """The saved user whose uploads these are. Override it where ``request.user`` is another.
+
+        Raises NotAuthenticated for nobody, OwnerUnknown for anybody who is not a saved user.
+        """
+        user: Any = self.request.user
+        if not getattr(user, "is_authenticated", False):
+            raise exceptions.NotAuthenticated
+        owner_key(user)
+        return user
+
     def get_queryset(self) -> UploadQuerySet:
-        return Upload.objects.owned_by(self.request.user).newest_first()
+        return Upload.objects.owned_by(self.get_owner()).newest_first()
 
     def get_object(self) -> Upload:
         # From the primary: what a client did a moment ago counts. Another owner's is not found.

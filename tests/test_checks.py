@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -532,13 +535,26 @@ IN_THE_CODE = {
 
 def test_every_id_has_a_test() -> None:
     tested = {each[0] for each in (*GLOBAL, *NUMBERS, *DESTINATION, *STORAGE)}
-    assert tested | {"E004", "W024", "E025", "W066"} == IN_THE_CODE
+    assert tested | {"E004", "W024", "E025", "E048", "W051", "W052", "W066"} == IN_THE_CODE
 
 
 def test_every_id_is_documented_once_and_nothing_else_is() -> None:
     text = (ROOT / "docs" / "checks.md").read_text()
     documented = re.findall(r"^\| `s3direct_uploads\.([EW]\d{3})` \|", text, re.MULTILINE)
     assert sorted(documented) == sorted(IN_THE_CODE)
+
+
+def manage(folder: Path, command: str, settings: str) -> subprocess.CompletedProcess[str]:
+    """Of a project with the suite's settings, and these beside them."""
+    (folder / "hosts_settings.py").write_text(f"from tests.settings import *\n{settings}")
+    paths = {"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": "hosts_settings"}
+    return subprocess.run(
+        [sys.executable, "manage.py", *command.split()],
+        cwd=ROOT,
+        env={**os.environ, **paths},
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize("vendor", ["mysql", "oracle"])
@@ -548,3 +564,96 @@ def test_other_databases_are_refused(vendor: str, monkeypatch: pytest.MonkeyPatc
     (error,) = checks.check_database()
     assert error.id == "s3direct_uploads.E025"
     assert error.hint
+    assert "DATABASE_ROUTERS" not in error.hint, "uploads refer to users, in the same database"
+
+
+@pytest.mark.parametrize("limits", [{}, {"MAX_PENDING": 5}, {"MAX_TOTAL_SIZE": 1024}])
+@pytest.mark.parametrize("options", [{}, {"timeout": 20}, {"transaction_mode": "IMMEDIATE"}])
+def test_sqlite_is_to_lock_as_a_transaction_begins_where_uploads_are_counted(
+    tmp_path: Path, limits: dict[str, int], options: dict[str, Any]
+) -> None:
+    done = manage(
+        tmp_path,
+        "check",
+        f"""
+DATABASES = {{
+    "default": {{
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "{tmp_path}/db.sqlite3",
+        "OPTIONS": {options},
+    }}
+}}
+S3DIRECT_UPLOADS = {{"DESTINATIONS": {{"photos": {{**{RIGHT}, **{limits}}}}}}}
+""",
+    )
+    assert done.returncode == 0
+    warned = "(s3direct_uploads.W052) SQLite" in done.stderr
+    assert warned is (bool(limits) and "transaction_mode" not in options), done.stderr
+    assert ("'IMMEDIATE'" in done.stderr) is warned
+
+
+class Router:
+    """A host's: where these models are written and read, by name; all others in the default."""
+
+    writes: dict[str, str] = {}
+    reads: dict[str, str] = {}
+
+    def db_for_write(self, model: Any, **_: Any) -> str:
+        return self.writes.get(model._meta.label, "default")
+
+    def db_for_read(self, model: Any, **_: Any) -> str:
+        return self.reads.get(model._meta.label, "default")
+
+
+@pytest.mark.parametrize(
+    "writes",
+    [
+        {"s3direct_uploads.Upload": "other", "s3direct_uploads.Usage": "other"},
+        {"s3direct_uploads.Upload": "other"},
+        {"s3direct_uploads.Usage": "other"},
+        {"auth.User": "other"},
+    ],
+)
+def test_uploads_and_their_owners_are_in_one_database(
+    find: Find, settings: Any, monkeypatch: pytest.MonkeyPatch, writes: dict[str, str]
+) -> None:
+    settings.DATABASE_ROUTERS = ["tests.test_checks.Router"]
+    assert find() == []
+    monkeypatch.setattr(Router, "writes", writes)
+    found = find()
+    assert_found(found, "E048")
+    assert "'other'" in found[0].msg
+
+
+def test_replicas_are_read_as_the_host_likes(
+    find: Find, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.DATABASE_ROUTERS = ["tests.test_checks.Router"]
+    replicas = {"s3direct_uploads.Upload": "replica", "auth.User": "replica"}
+    monkeypatch.setattr(Router, "reads", replicas)
+    assert find() == []
+
+
+def test_two_databases_are_refused_before_anything_is_migrated(tmp_path: Path) -> None:
+    settings = f"""
+database = {{"ENGINE": "django.db.backends.sqlite3"}}
+DATABASES = {{
+    "default": {{**database, "NAME": "{tmp_path}/default"}},
+    "other": {{**database, "NAME": "{tmp_path}/other"}},
+}}
+DATABASE_ROUTERS = ["hosts_settings.Uploads"]
+
+class Uploads:
+    def db_for_write(self, model, **hints):
+        return "other" if model._meta.app_label == "s3direct_uploads" else None
+
+    db_for_read = db_for_write
+
+    def allow_migrate(self, db, app_label, **hints):
+        return (db == "other") == (app_label == "s3direct_uploads")
+"""
+    for alias in ("default", "other"):
+        done = manage(tmp_path, f"migrate --database {alias}", settings)
+        assert done.returncode == 1
+        assert "(s3direct_uploads.E048) Uploads are written" in done.stderr
+        assert "Applying" not in done.stdout

@@ -22,7 +22,7 @@ diagnosis
 lifecycle provisioning
 models bucket signals checks
 signer sns destinations storage
-conf content_types exceptions keys
+conf content_types exceptions keys times
 __init__
 """
 RANK = {module: -row for row, line in enumerate(ROWS.split("\n")) for module in line.split()}

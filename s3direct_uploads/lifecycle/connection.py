@@ -25,10 +25,14 @@ def never_atomic(view: _View) -> _View:
     return view
 
 
-def refuse_transaction(operation: str) -> None:
+def in_transaction() -> bool:
     blocks = connections[database()].atomic_blocks
     # atomic(durable=True) makes the same exception: for the transaction around a TestCase.
-    if blocks and not getattr(blocks[-1], "_from_testcase", False):
+    return bool(blocks) and not getattr(blocks[-1], "_from_testcase", False)
+
+
+def refuse_transaction(operation: str) -> None:
+    if in_transaction():
         raise TransactionManagementError(
             f"{operation}() waits for S3 and must not hold a transaction meanwhile: call it "
             "outside of atomic(), in a view that is lifecycle.never_atomic."

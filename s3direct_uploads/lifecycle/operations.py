@@ -10,12 +10,13 @@ from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from s3direct_uploads import conf, content_types, destinations, keys, signals
+from s3direct_uploads import conf, content_types, destinations, keys, signals, times
 from s3direct_uploads.bucket import (
     PresignedMultipart,
     PresignedPart,
@@ -32,13 +33,14 @@ from s3direct_uploads.exceptions import (
     MultipartGone,
     NotCompleted,
     NotPending,
+    OwnerUnknown,
     QuotaExceeded,
     UploadError,
 )
-from s3direct_uploads.models import Upload, log_transition
+from s3direct_uploads.models import Upload, log_transition, owner_key, write_first
 
 from . import quotas
-from .connection import database, refuse_transaction, release_connection
+from .connection import database, in_transaction, refuse_transaction, release_connection
 from .multipart import (
     CREATE_LEASE,
     abort_multiparts,
@@ -50,7 +52,7 @@ from .rows import Status, bucket_of, bury, forget, is_bucket_away, move
 from .settling import confirm, delete_object
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+    from django.contrib.auth.models import AbstractBaseUser
 
 Presigned = PresignedRequest | PresignedMultipart
 
@@ -70,7 +72,7 @@ TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 
 def begin(
     *,
-    owner: AbstractBaseUser | AnonymousUser | None,
+    owner: AbstractBaseUser | None,
     destination: str,
     filename: str,
     size: int,
@@ -92,9 +94,9 @@ def begin(
 
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
     TooManyPending, BucketUnavailable, StorageNotS3, and ImproperlyConfigured where the settings are
-    wrong.
+    wrong; OwnerUnknown, which is a ValueError, where ``owner`` is neither None nor a saved user.
     """
-    owner_id = getattr(owner, "pk", None)
+    owner_id = None if owner is None else owner_key(owner)
     if idempotency_key is not None and owner_id is None:
         raise ValueError("An idempotency key is its owner's: name one.")
     upload = Upload(
@@ -111,7 +113,7 @@ def begin(
     expires = _prepare(upload, request, multipart=multipart)
     if upload.is_multipart:
         refuse_transaction("begin")
-        upload.busy_until = timezone.now() + CREATE_LEASE
+        upload.busy_until = times.later(timezone.now(), CREATE_LEASE)
     try:
         _insert(upload, "client" if request else "script")
     except (IntegrityError, QuotaExceeded) as error:
@@ -163,7 +165,7 @@ def store(
     digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
     named = getattr(file, "name", None)
     upload = Upload(
-        owner_id=getattr(owner, "pk", None),
+        owner_id=None if owner is None else owner_key(owner),
         destination=destination,
         filename=filename or (os.path.basename(named) if isinstance(named, str) else ""),
         content_type=content_type,
@@ -333,7 +335,7 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
     upload.key = keys.join(bucket.location, name)
     upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
     life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
-    upload.expires_at = upload.created_at + life
+    upload.expires_at = times.later(upload.created_at, life)
     return _extend_url(upload)
 
 
@@ -341,11 +343,26 @@ def _insert(upload: Upload, cause: str) -> None:
     rules = destinations.get(upload.destination)
     limited = upload.owner_id is not None and rules.limits
     whole = limited or upload.idempotency_key is not None
-    with transaction.atomic(using=database()) if whole else nullcontext():
-        if limited:
-            quotas.charge(upload, rules)
-        upload.save(force_insert=True)
+    if in_transaction():
+        write_first(database())
+        _require_owner(upload)  # the database would say so only at the transaction's end
+    try:
+        with transaction.atomic(using=database()) if whole else nullcontext():
+            if limited:
+                quotas.charge(upload, rules)
+            upload.save(force_insert=True)
+    except IntegrityError:
+        if not connections[database()].in_atomic_block:
+            _require_owner(upload)
+        raise
     log_transition(upload, None, cause)
+
+
+def _require_owner(upload: Upload) -> None:
+    """Raises OwnerUnknown where the owner was deleted since somebody read it."""
+    users = get_user_model()._base_manager.using(database())
+    if upload.owner_id is not None and not users.filter(pk=upload.owner_id).exists():
+        raise OwnerUnknown("The owner of this upload was deleted meanwhile.")
 
 
 def _begun_before(upload: Upload) -> Upload | None:
@@ -372,7 +389,7 @@ def _extend_url(upload: Upload) -> timedelta:
     expires = min(conf.url_expires(), upload.expires_at - now)
     expires = max(timedelta(seconds=int(expires.total_seconds())), timedelta(seconds=1))
     # An older signature may live longer, if URL_EXPIRES was lowered since.
-    upload.url_expires_at = max(now + expires, upload.url_expires_at or now)
+    upload.url_expires_at = max(times.later(now, expires), upload.url_expires_at or now)
     upload.due_at = upload.url_expires_at + conf.sweep_grace()
     return expires
 

@@ -19,7 +19,7 @@ from django.dispatch import receiver
 from s3direct_uploads import conf, destinations
 from s3direct_uploads.destinations import Destination
 from s3direct_uploads.exceptions import QuotaExceeded, TooManyPending
-from s3direct_uploads.models import Upload, Usage
+from s3direct_uploads.models import Upload, Usage, write_first
 
 from .connection import database
 
@@ -88,7 +88,7 @@ def _taken(
 def in_step(uploads: Iterable[Upload], changes: Mapping[str, Any]) -> Iterator[None]:
     """Where these changes of rows take from their owners' usage: a transaction, and it is locked.
 
-    SQLite has one writer at a time, and begins to be one by its first write.
+    SQLite has one writer at a time. Whoever enters must write before reading anything.
     """
     taken = _taken(uploads, changes)
     if not taken:
@@ -117,6 +117,7 @@ def make_room(instance: Upload, **_: Any) -> None:
     """Whoever deletes a row: its owner has the room again, and the object is nobody's here."""
     if instance.counted:
         with in_step([instance], GONE):
+            write_first(database())
             # As it is now, that nobody else can change what counts.
             follow(Upload.objects.using(database()).filter(pk=instance.pk), GONE)
 

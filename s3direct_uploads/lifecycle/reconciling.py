@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from s3direct_uploads import conf, destinations, keys
+from s3direct_uploads import conf, destinations, keys, times
 from s3direct_uploads.bucket import Bucket, Listed, get_bucket
 from s3direct_uploads.models import Upload, UploadQuerySet
 
@@ -78,7 +78,7 @@ def _places(destination: str) -> list[tuple[Bucket, str]]:
 
 
 def _strays(bucket: Bucket, page: Sequence[Listed]) -> list[Listed]:
-    old = timezone.now() - OLD_ENOUGH
+    old = times.utc(timezone.now()) - OLD_ENOUGH  # S3 says its times in UTC
     ours = [each for each in page if each.since < old and keys.is_ours(bucket.name, each.key)]
     if not ours:
         return []

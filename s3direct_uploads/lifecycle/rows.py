@@ -10,9 +10,10 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from s3direct_uploads import times
 from s3direct_uploads.bucket import Bucket, find_bucket
 from s3direct_uploads.exceptions import BucketUnavailable
-from s3direct_uploads.models import Upload, log_transition
+from s3direct_uploads.models import Upload, log_transition, write_first
 
 from . import quotas
 from .connection import database
@@ -109,6 +110,7 @@ def forget(upload: Upload) -> None:
     """Delete a row if none of its signatures was given out, and no other begin works on it."""
     idle = {"status": Status.PENDING, "busy_until": None, "multipart_upload_id": ""}
     with transaction.atomic(using=database()), quotas.in_step([upload], quotas.GONE):
+        write_first(database())
         rows = Upload.objects.using(database()).select_for_update()
         for idle_row in rows.filter(pk=upload.pk, **idle):
             idle_row.delete(using=database())
@@ -123,7 +125,7 @@ def lease(upload: Upload, length: timedelta) -> bool:
         "busy_until": upload.busy_until,
         "multipart_upload_id": upload.multipart_upload_id,
     }
-    return move(upload, as_read, busy_until=now + length)
+    return move(upload, as_read, busy_until=times.later(now, length))
 
 
 def give_back(upload: Upload) -> None:

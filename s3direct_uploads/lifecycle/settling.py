@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from s3direct_uploads import destinations, signals
+from s3direct_uploads import destinations, signals, times
 from s3direct_uploads.bucket import STORED_UNSIGNED, StoredObject
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
@@ -118,7 +118,7 @@ def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:
         completed_at=now,
         busy_until=None,
         # If this process dies before the handlers ran, the sweep announces it then.
-        due_at=now + ANNOUNCE_LEASE,
+        due_at=times.later(now, ANNOUNCE_LEASE),
     ):
         announce(upload, cause)
 

@@ -22,7 +22,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
-from s3direct_uploads import conf
+from s3direct_uploads import conf, times
 from s3direct_uploads.bucket import Bucket, StoredObject, StoredPart
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
@@ -99,7 +99,7 @@ def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, li
     """Claim the next rows that are due. Returns how many were pruned, and the others."""
     now = timezone.now()
     # No other sweep has this time: by it we find what we claimed.
-    until = now + LEASE + timedelta(microseconds=random.randrange(10**6))  # noqa: S311
+    until = times.later(now, LEASE) + timedelta(microseconds=random.randrange(10**6))  # noqa: S311
     rows = Upload.objects.using(database())
     # Not one UPDATE … WHERE pk IN (SELECT … LIMIT …): PostgreSQL may run the subquery again for
     # each row, and so exceed the limit. SQLite has no row locks: there the UPDATE's conditions
@@ -199,7 +199,7 @@ class _Sweep:
     def _announce(self, uploads: Sequence[Upload]) -> None:
         for upload in uploads:
             # The ones before it may have taken long: another sweep may have claimed it by now.
-            if move_claimed([upload], due_at=timezone.now() + ANNOUNCE_LEASE):
+            if move_claimed([upload], due_at=times.later(timezone.now(), ANNOUNCE_LEASE)):
                 with suppress(Upload.DoesNotExist):  # a handler deleted the row
                     announce(upload, "sweep")
                 self.done["announced"] += 1

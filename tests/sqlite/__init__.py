@@ -1,0 +1,1 @@
+"""A project with SQLite in a file, and none of its options set."""
