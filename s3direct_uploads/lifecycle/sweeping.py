@@ -257,7 +257,11 @@ class _Sweep:
     def _expire(self, uploads: Sequence[Upload]) -> None:
         now = timezone.now()
         # They are due at once to be cleaned, which aborts their parts.
-        changes = {"status": Status.EXPIRED, "due_at": now, "busy_until": None}
+        changes: dict[str, Any] = {
+            "status": Status.EXPIRED,
+            "due_at": now,
+            "busy_until": None,
+        }
         idle = [upload for upload in uploads if upload.busy_until is None]
         leased = [upload for upload in uploads if upload.busy_until is not None]
         for these, lease_is_over in (
