@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +46,7 @@ from .exceptions import (
     QueueUnavailable,
     StorageNotS3,
 )
+from .partitions import region_of_queue
 from .storage import OVERWRITE_GUARDS
 
 if TYPE_CHECKING:
@@ -667,12 +667,11 @@ class Queue:
     """An SQS queue, with the credentials that boto3 finds; every method raises QueueUnavailable."""
 
     def __init__(self, url: str, *, region: str | None = None, endpoint_url: str | None = None):
-        named = re.match(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?/", url)
         self.url = url
         with _queue_failures("make a client"):
             self._client: SQSClient = boto3.Session().client(
                 "sqs",
-                region_name=region or (named[1] if named else None),
+                region_name=region or region_of_queue(url),
                 endpoint_url=endpoint_url,
                 config=Config(
                     connect_timeout=CONNECT_TIMEOUT,

@@ -16,9 +16,11 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote_plus
 
 import boto3
+import botocore
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -766,6 +768,24 @@ def test_what_sns_did_not_sign_is_refused(
         "https://sns.eu-central-1xamazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.evil.com/x.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.a.b.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        # Hosts of S3, in its older form: of a bucket that is named "sns".
+        "https://sns.s3.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3-eu-central-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3-accelerate.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3-website-us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3.amazonaws.com.cn/SimpleNotificationService-f3ec.pem",
+        # Hosts of other services, or of another region than the topic's.
+        "https://sns.elb.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        CERT_URL.replace("amazonaws.com", "amazonaws.com.cn"),
+        CERT_URL.replace("amazonaws.com", "amazonaws.com."),
+        CERT_URL.replace("amazonaws.com", "amazonaws.com:443"),
+        CERT_URL.replace("amazonaws", "AMAZONAWS"),
+        CERT_URL.replace("amazonaws", "\u0430mazonaws"),
+        CERT_URL.replace("sns.", "sns\u3002"),
+        CERT_URL.replace("https:", "HTTPS:"),
         "https://s3.eu-central-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://evil.s3.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://xsns.eu-central-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
@@ -801,6 +821,36 @@ def test_another_topic_is_refused_though_sns_signed_it(
     for body in (sns_message(aws("media", "k")), subscription()):
         assert refused(post(signed(body))) == (403, "sns_topic_not_allowed")
     assert sns_says["asked"] == []
+
+
+PARTITIONS = json.loads((Path(botocore.__path__[0]) / "data" / "partitions.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("region", "partition", "suffix"),
+    [
+        (region, partition["id"], partition["outputs"]["dnsSuffix"])
+        for partition in PARTITIONS["partitions"]
+        for region in partition["regions"]
+        if not region.endswith("-global")
+    ],
+)
+def test_each_region_of_aws_signs_at_its_own_host(
+    post: Post,
+    sns_says: dict[str, Any],
+    configure: Callable[..., None],
+    region: str,
+    partition: str,
+    suffix: str,
+) -> None:
+    """As botocore lists the regions."""
+    topic = f"arn:{partition}:sns:{region}:123456789012:uploads"
+    configure(SNS_TOPICS=[topic])
+    url = f"https://sns.{region}.{suffix}/SimpleNotificationService-f3ec.pem"
+    sns_says[url] = certificate(KEY)
+    body = sns_message({"Records": []}, TopicArn=topic, SigningCertURL=url)
+    assert said(post(signed(body))) == (200, 0, 0)
+    assert sns_says["asked"] == [url]
 
 
 @pytest.mark.parametrize("topic", [5, None, [], {}, [TOPIC]])
@@ -869,6 +919,12 @@ def test_a_subscription_is_confirmed_where_sns_is(
         + TOPIC,
         "https://sns.eu-central-1.amazonaws.com@evil.com/?Action=ConfirmSubscription&TopicArn="
         + TOPIC,
+        "https://sns.s3.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://sns.s3-us-west-2.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://sns.eu-central-1.amazonaws.com.cn/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://sns.eu-central-1.amazonaws.com./?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://SNS.eu-central-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
         "https://sns.eu-central-1.amazonaws.com/?Action=DeleteTopic&TopicArn=" + TOPIC,
         "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC[:-1],
         "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription",
@@ -922,8 +978,11 @@ def test_a_fetch_follows_nothing_and_reads_no_more_than_it_should(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sns, "TIMEOUT", 0.2)
             for path in ("/moved", "/error", "/large", "/hang"):
-                with pytest.raises(SNSUnavailable):
+                with pytest.raises(SNSUnavailable) as raised:
                     sns.fetch(url + path)
+                answer = raised.value.__context__
+                # An HTTPError is the answer itself, with its connection.
+                assert not isinstance(answer, HTTPError) or answer.closed
         with pytest.raises(SNSUnavailable):
             sns.fetch(f"http://127.0.0.1:{free_port()}/?Token=abc")
     finally:
@@ -1109,10 +1168,30 @@ def test_the_region_is_in_the_url_of_the_queue(monkeypatch: pytest.MonkeyPatch) 
     for url, region in [
         ("https://sqs.eu-west-3.amazonaws.com/123456789012/uploads", "eu-west-3"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/uploads", "cn-north-1"),
+        ("https://sqs.us-gov-west-1.amazonaws.com/123456789012/uploads", "us-gov-west-1"),
+        ("https://sqs.us-iso-east-1.c2s.ic.gov/123456789012/uploads", "us-iso-east-1"),
+        ("https://eu-west-3.queue.amazonaws.com/123456789012/uploads", "eu-west-3"),
     ]:
         assert Queue(url)._client.meta.region_name == region
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://queues.example.com/uploads",
+        "https://sqs.s3.amazonaws.com/uploads",
+        "https://sqs.s3-eu-west-3.amazonaws.com/uploads",
+        "https://sqs.eu-west-3.amazonaws.com.example.com/uploads",
+        "https://sqs.eu-west-3.amazonaws.com.cn/123456789012/uploads",
+        "https://eu-west-3.example.com/?x=https://sqs.eu-west-3.amazonaws.com/1/uploads",
+    ],
+)
+def test_a_url_of_another_host_names_no_region(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     with pytest.raises(CommandError, match="NoRegion"):
-        call_command("consume_s3_events", queue_url="https://queues.example.com/uploads")
+        call_command("consume_s3_events", queue_url=url)
 
 
 def test_it_goes_on_when_sqs_was_away(
