@@ -855,12 +855,27 @@ class Diagnosis:
             )
         for origin in origins:
             yield from self.cors_of(origin, rules or [])
+        broad = {
+            origin
+            for rule in rules or ()
+            if "PUT" in rule.get("AllowedMethods", ())
+            for origin in rule["AllowedOrigins"]
+            if provisioning.lets_strangers_in(origin)
+        }
         if is_open:
             yield Finding(
                 "cors.open",
                 WARN,
                 "Pages of every site in the world may send to this bucket what somebody signed.",
                 "Name your own origins instead of *; some servers cannot (docs/providers.md).",
+            )
+        elif broad:
+            yield Finding(
+                "cors.broad",
+                WARN,
+                "Pages of other people may send to this bucket what somebody signed: its CORS "
+                f"rules name {_listed(sorted(broad))}.",
+                "Name your own origins instead.",
             )
         else:
             yield Finding("cors_strangers", PASS, "Pages of other sites are kept out.")

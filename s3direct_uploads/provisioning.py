@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import conf, destinations, keys
 from .bucket import CHECKSUMS, get_bucket
@@ -39,7 +38,8 @@ OBJECT_ACTIONS = [
 ]
 VERSION_ACTIONS = ["s3:GetObjectVersion", "s3:DeleteObjectVersion"]
 BUCKET_ACTIONS = ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"]
-BROAD_ORIGIN = re.compile(r"\*|https?://\*(:\d+)?")
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:.*]+\]|[a-z0-9._*-]+)(?::([0-9*]{1,5}))?")
+ADDRESS = re.compile(r"^\[|\.(\d+|0x[0-9a-f]*)\.?$")  # as browsers know one
 
 
 @dataclass(frozen=True)
@@ -110,25 +110,63 @@ def _names(headers: Mapping[str, str]) -> set[str]:
 
 def wrong_origin(origin: str, *, any_origin: bool = False) -> str | None:
     """Why no browser would ever name this origin, or why it should not be let in."""
-    if BROAD_ORIGIN.fullmatch(origin):
+    wrong = None if origin == "*" else _malformed(origin)
+    if wrong is None and not any_origin and lets_strangers_in(origin):
         return (
-            None
-            if any_origin
-            else f"{origin} lets every site write here: say --allow-any-origin if you mean it"
+            f"{origin} lets pages of other people write here: say --allow-any-origin if you mean it"
         )
-    parts = urlsplit(origin.replace("*", "x"))
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    return wrong
+
+
+def _malformed(origin: str) -> str | None:
+    scheme, slashes, rest = origin.partition("://")
+    if not slashes or not rest:
         return f"{origin} has no scheme: write https://{origin.split('//')[-1].strip('/')}"
-    if origin != origin.lower() or parts.path or parts.query or parts.fragment or "@" in origin:
-        return (
-            f"{origin} is no origin: write {parts.scheme}://{parts.netloc.split('@')[-1]}".lower()
-        )
-    default = {"http": ":80", "https": ":443"}[parts.scheme]
-    if parts.netloc.endswith(default):
-        return f"{origin}: browsers leave the {default} out, so do the same"
+    if scheme.lower() not in ("http", "https"):
+        return f"{origin}: the scheme of an origin is http or https"
+    found = ORIGIN.fullmatch(origin)
+    host, port = found.groups("") if found else ("", "")
+    if not host or ".." in host or host == "." or (port.isdigit() and int(port) > 65535):
+        authority = re.split(r"[/?#\\]", rest)[0].rpartition("@")[2].strip().lower()
+        try:
+            better = f"{scheme.lower()}://{authority.encode('idna').decode()}"
+        except UnicodeError:
+            better = ""
+        advice = f": write {better}" if better != origin and ORIGIN.fullmatch(better) else ""
+        return f"{origin} is no origin{advice}"
+    default = {"http": "80", "https": "443"}[scheme]
+    if port == default:
+        return f"{origin}: browsers leave the :{default} out, so do the same"
     if origin.count("*") > 1:
         return f"{origin}: S3 takes one * at most"
     return None
+
+
+def lets_strangers_in(origin: str) -> bool:
+    """Whether its star stands for hosts of others than those who have the domain after it.
+
+    S3's star stands for any characters, dots too: https://app.* for https://app.evil.example.
+    """
+    host = re.sub(r":[0-9*]*$", "", origin.rpartition("//")[2])
+    if "*" not in host:
+        return False
+    # What stands beside the star in its label may be the end of somebody else's.
+    domain = host.rpartition("*")[2].partition(".")[2].rstrip(".")
+    # An address has no subdomains, and "localhost" has nobody else's.
+    return domain != "localhost" and (
+        not domain or ADDRESS.search(host) is not None or _is_shared(domain)
+    )
+
+
+def _is_shared(domain: str) -> bool:
+    """Whether strangers may have names in this domain: in "co.uk", "github.io", "amazonaws.com"."""
+    # It reads its list, of 300 KB, only where somebody writes a star.
+    from publicsuffixlist import PSLFILE, PublicSuffixList
+
+    if PublicSuffixList().privatesuffix(domain) is None:
+        return True
+    with open(PSLFILE, encoding="utf-8") as lines:  # which has s3.amazonaws.com and its like
+        return any(line.rstrip().endswith(f".{domain}") for line in lines if line[:2] != "//")
 
 
 def cors_rule(needs: Needs, origins: Sequence[str]) -> Rule:

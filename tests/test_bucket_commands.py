@@ -91,6 +91,9 @@ def test_a_dry_run_makes_no_bucket(s3: Bucket, storage_options: Callable[..., No
     [
         (["--origin", "localhost:8000"], "scheme"),
         (["--origin", "*"], "--allow-any-origin"),
+        (["--origin", "https://*.com"], "--allow-any-origin"),
+        (["--origin", ORIGIN, "--origin", "https://*.github.io"], "--allow-any-origin"),
+        (["--origin", "https://*.com", "--format", "json"], "--allow-any-origin"),
         (["--origin", ORIGIN, "--destination", "nowhere"], "no destination 'nowhere'"),
         (["--origin", ORIGIN, "--storage", "staticfiles"], "not on S3"),
         (["--origin", ORIGIN, "--storage", "nowhere"], "nowhere"),
@@ -112,6 +115,14 @@ def test_what_cannot_be_done_is_said_and_not_tried(
 def test_every_origin_if_it_is_meant(bucket: Any) -> None:
     run("setup_bucket", "--origin", "*", "--allow-any-origin")
     assert "cors.open" in codes()
+
+
+@pytest.mark.parametrize("origin", ["https://*.com", "https://*.github.io", "https://*example.com"])
+def test_an_origin_that_lets_strangers_in_is_noted_in_a_bucket(bucket: Any, origin: str) -> None:
+    run("setup_bucket", "--origin", ORIGIN, "--origin", origin, "--allow-any-origin")
+    [finding] = [each for each in diagnose("default", [ORIGIN]) if each.code.startswith("cors.")]
+    assert (finding.code, finding.level) == ("cors.broad", "warn")
+    assert origin in finding.detail
 
 
 @pytest.mark.parametrize("format", ["json", "cloudformation"])
@@ -199,6 +210,12 @@ def test_a_cors_rule_that_lacks_something(
     assert not {
         each for each in found if each.startswith("cors") and found[each].level != "pass"
     } - {code}
+
+
+@pytest.mark.parametrize("origin", ["*", "https://*.com"])
+def test_one_origin_is_checked_and_not_all(origin: str) -> None:
+    with pytest.raises(CommandError, match="as a browser would"):
+        run("check_bucket", "--origin", origin)
 
 
 def test_a_lifecycle_rule_that_is_too_quick(bucket: Any) -> None:

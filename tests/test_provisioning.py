@@ -108,6 +108,19 @@ def test_which_storages(settings: Any) -> None:
         "https://*.example.com",
         "http://localhost:*",
         "https://app.example.com:8443",
+        "https://*.example.com:8443",
+        "https://app.example.com:*",
+        "https://app.*.example.com",
+        "https://*-app.example.com",
+        "https://*.example.co.uk",
+        "https://*.example.github.io",
+        "https://*.uploads.internal",
+        "http://*.localhost:8000",
+        "http://127.0.0.1:*",
+        "http://192.168.1.20:*",
+        "http://[::1]:*",
+        "http://[::1]:8000",
+        "https://xn--bcher-kva.example",
     ],
 )
 def test_an_origin(origin: str) -> None:
@@ -128,17 +141,72 @@ def test_an_origin(origin: str) -> None:
         ("ftp://app.example.com", "scheme"),
         ("null", "scheme"),
         ("", "scheme"),
-        ("*", "--allow-any-origin"),
-        ("https://*", "--allow-any-origin"),
-        ("http://*:8000", "--allow-any-origin"),
+        ("http*://app.example.com", "scheme"),
+        ("*://app.example.com", "scheme"),
+        ("*.example.com", "scheme"),
+        ("https://[", "no origin"),
+        ("https://.", "no origin"),
+        ("https://*..com", "no origin"),
+        ("https://[::*", "no origin"),
+        ("https://app.example.com:port", "no origin"),
+        ("https://app.example.com:99999", "no origin"),
+        ("https://b\u00fccher.example", "write https://xn--bcher-kva.example"),
+        ("https://app.example.com\n", "no origin"),
+        ("https://app example.com", "no origin"),
     ],
 )
 def test_what_no_browser_calls_an_origin(origin: str, words: str) -> None:
     assert words in (provisioning.wrong_origin(origin) or "")
 
 
+BROAD = [
+    "*",
+    "https://*",
+    "http://*:8000",
+    # Anybody's domain.
+    "https://*.com",
+    "https://*.com:8443",
+    "https://*.com.",
+    "https://*.co.uk",
+    "https://*.kawasaki.jp",
+    "https://*.internal",
+    "https://*.xn--p1ai",
+    # A domain that somebody may register beside it.
+    "https://*example.com",
+    "https://*-example.com",
+    "https://app*",
+    "https://app.*",
+    "https://app.*.com",
+    "https://app.example.com*",
+    "https://app.example.*",
+    "http://localhost*",
+    "http://127.0.0.1*",
+    # Hosts on which anybody may have a name, and what is above those.
+    "https://*.github.io",
+    "https://*.vercel.app",
+    "https://*.herokuapp.com",
+    "https://*.cloudfront.net",
+    "https://*.s3.amazonaws.com",
+    "https://*.amazonaws.com",
+    "https://*.fastly.net",
+    # Addresses have no subdomains: 192.168.1.example.com begins like one.
+    "http://192.168.1.*",
+    "http://192.168.1.*:8000",
+    "http://*.168.1.20",
+    "http://*.1",
+    "http://[::ffff:*.0.0.1]",
+    "http://[::*]",
+]
+
+
+@pytest.mark.parametrize("origin", BROAD)
+def test_a_star_that_lets_strangers_in_wants_to_be_meant(origin: str) -> None:
+    assert "--allow-any-origin" in (provisioning.wrong_origin(origin) or "")
+    assert provisioning.wrong_origin(origin, any_origin=True) is None
+
+
 def test_every_origin_where_it_is_meant() -> None:
-    assert provisioning.wrong_origin("*", any_origin=True) is None
+    assert provisioning.wrong_origin("https://*/", any_origin=True)
     assert provisioning.wrong_origin("app.example.com", any_origin=True)
 
 

@@ -40,7 +40,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         for origin in options["origin"]:
-            wrong = provisioning.wrong_origin(origin)
+            wrong = provisioning.wrong_origin(origin, any_origin=True)
+            if wrong is None and provisioning.lets_strangers_in(origin):
+                wrong = f"{origin}: write one of those that it stands for, as a browser would."
             if wrong:
                 raise CommandError(wrong)
         every: list[dict[str, str]] = []

@@ -34,7 +34,9 @@ class Command(BaseCommand):
         parser.add_argument("--create", action="store_true", help="Make a bucket that is missing.")
         parser.add_argument("--dry-run", action="store_true", help="Show it, and change nothing.")
         parser.add_argument(
-            "--allow-any-origin", action="store_true", help="Let --origin '*' be meant."
+            "--allow-any-origin",
+            action="store_true",
+            help="Let --origin '*' be meant, and others whose * stands for strangers' sites, too.",
         )
         parser.add_argument(
             "--format",
