@@ -108,6 +108,7 @@ STORED_UNSIGNED = {
     "Metadata": "Metadata",
     "WebsiteRedirectLocation": "WebsiteRedirectLocation",
 }
+ALIASES = ("-s3alias", "--ol-s3")  # how an access point's alias ends, and no bucket's name
 # Of the storage's object parameters, what the declaration or the destination has to say.
 NOT_THE_STORAGES = {"ACL", "ContentType", "ContentLength", "IfNoneMatch", "ChecksumAlgorithm"}
 
@@ -529,6 +530,11 @@ class Bucket:
         return "us-east-1" if named == "aws-global" else named  # older botocores' word for none
 
     @property
+    def partition(self) -> str:
+        """Of AWS, in which the region is: "aws-cn"."""
+        return self._client.meta.partition
+
+    @property
     def access_key(self) -> str:
         """Of the credentials; "" where there are none."""
         try:
@@ -733,6 +739,15 @@ def get_bucket(alias: str) -> Bucket:
             raise ImproperlyConfigured(f"The storage {alias!r} has no bucket_name.")
         bucket = _buckets[alias] = Bucket(storage)
     return bucket
+
+
+def is_access_point(name: str) -> bool:
+    """Whether this bucket_name is an access point's, by its ARN or its alias."""
+    return name.startswith("arn:") or is_access_point_alias(name)
+
+
+def is_access_point_alias(name: str) -> bool:
+    return name.endswith(ALIASES)
 
 
 def takes_parts_only(alias: str) -> bool:

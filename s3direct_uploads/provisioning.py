@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from . import conf, destinations, keys
-from .bucket import CHECKSUMS, get_bucket
+from .bucket import CHECKSUMS, get_bucket, is_access_point
 
 Rule = dict[str, Any]
 RULE_ID = "s3direct-uploads"  # by which we know our own rules again
@@ -46,11 +46,28 @@ ADDRESS = re.compile(r"^\[|\.(\d+|0x[0-9a-f]*)\.?$")  # as browsers know one
 class Needs:
     """What the destinations of one storage need of its bucket."""
 
-    bucket: str
+    bucket: str  # or an access point's ARN, or alias
     folder: str  # in which all keys lie: "site/", or "" for the whole bucket
     headers: tuple[str, ...]  # in lower case: all that a browser may have to send with a PUT
     acls: tuple[str, ...]
     abort_days: int  # after which no upload in parts can be completed any more
+    partition: str = "aws"
+
+    @property
+    def is_access_point(self) -> bool:
+        return is_access_point(self.bucket)
+
+    @property
+    def arn(self) -> str:
+        """Of the bucket or access point, as policies name it. They cannot name an alias."""
+        if self.bucket.startswith("arn:"):
+            return self.bucket.replace(":accesspoint:", ":accesspoint/")
+        return f"arn:{self.partition}:s3:::{self.bucket}"
+
+    def objects(self, prefix: str = "") -> str:
+        """As policies name all objects in our folder, or in a folder of it."""
+        where = f"{self.arn}/object" if self.is_access_point else self.arn
+        return f"{where}/{self.folder}{prefix}*"
 
 
 def aliases(destination: str | None = None, storage: str | None = None) -> list[str]:
@@ -74,15 +91,15 @@ def needs_of(alias: str) -> Needs:
     folder = keys.join(bucket.location, "")
     acls = tuple(sorted({each.acl for each in rules if each.acl}))
     if bucket.takes_parts_only:  # their URLs say it all
-        return Needs(bucket.name, folder, (), acls, days)
+        return Needs(bucket.name, folder, (), acls, days, bucket.partition)
     headers = {"content-type", "if-none-match"}
     for each in rules:
-        key = keys.join(bucket.location, (each.prefix or f"{each.name}/") + "x")
+        key = keys.join(bucket.location, each.default_prefix + "x")
         headers |= _names(bucket.headers_of(bucket.object_parameters(key, each.acl)))
     for algorithm in CHECKSUMS:
         declared = {"ChecksumAlgorithm": algorithm, f"Checksum{algorithm}": "-"}
         headers |= _names(bucket.headers_of(declared))
-    return Needs(bucket.name, folder, tuple(sorted(headers)), acls, days)
+    return Needs(bucket.name, folder, tuple(sorted(headers)), acls, days, bucket.partition)
 
 
 def by_bucket(every: Sequence[Needs]) -> list[Needs]:
@@ -97,6 +114,7 @@ def by_bucket(every: Sequence[Needs]) -> list[Needs]:
             tuple(sorted({*needs.headers, *other.headers})),
             tuple(sorted({*needs.acls, *other.acls})),
             max(needs.abort_days, other.abort_days),
+            needs.partition,
         )
     return list(united.values())
 
@@ -301,16 +319,14 @@ def _prefix_of(rule: Rule) -> str | None:
 
 def iam_policy(needs: Needs) -> Rule:
     """The least that the server can do with."""
-    bucket = f"arn:aws:s3:::{needs.bucket}"
-    objects = f"{bucket}/{needs.folder}*"
     acl = ["s3:PutObjectAcl"] if needs.acls else []
     return {
         "Version": "2012-10-17",
         "Statement": [
-            _allow("Objects", [*OBJECT_ACTIONS, *acl], objects),
-            _allow("ObjectsWhereTheBucketHasVersions", VERSION_ACTIONS, objects),
+            _allow("Objects", [*OBJECT_ACTIONS, *acl], needs.objects()),
+            _allow("ObjectsWhereTheBucketHasVersions", VERSION_ACTIONS, needs.objects()),
             # Not by prefix: a HEAD has none, and would be 403 where nothing is.
-            _allow("Bucket", BUCKET_ACTIONS, bucket),
+            _allow("Bucket", BUCKET_ACTIONS, needs.arn),
         ],
     }
 
@@ -320,8 +336,7 @@ def _allow(sid: str, actions: Sequence[str], resource: str) -> Rule:
 
 
 def signature_age_policy(needs: Needs, age: timedelta) -> Rule:
-    """A bucket policy by which S3 refuses every signature that is older, whatever it claims."""
-    bucket = f"arn:aws:s3:::{needs.bucket}"
+    """By which a bucket, or an access point, refuses all older signatures, whatever they claim."""
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -330,7 +345,7 @@ def signature_age_policy(needs: Needs, age: timedelta) -> Rule:
                 "Effect": "Deny",
                 "Principal": "*",
                 "Action": "s3:*",
-                "Resource": [bucket, f"{bucket}/{needs.folder}*"],
+                "Resource": [needs.arn, needs.objects()],
                 "Condition": {
                     "NumericGreaterThan": {"s3:signatureAge": int(age.total_seconds() * 1000)}
                 },
@@ -356,13 +371,17 @@ def wrong_signature_age(age: timedelta) -> str | None:
 def as_json(
     needs: Needs, origins: Sequence[str], *, age: timedelta | None, block: bool
 ) -> dict[str, Any]:
-    """Each part as ``aws s3api put-bucket-cors`` and its like take it."""
+    """Each part as ``aws s3api put-bucket-cors`` and its like take it.
+
+    Of an access point all but the policies are for the bucket behind it.
+    """
+    policy = "access_point_policy" if needs.is_access_point else "bucket_policy"
     return {
         "bucket": needs.bucket,
         "cors": {"CORSRules": [cors_rule(needs, origins)]},
         "lifecycle": {"Rules": [lifecycle_rule(needs)]},
         "iam_policy": iam_policy(needs),
-        **({"bucket_policy": signature_age_policy(needs, age)} if age else {}),
+        **({policy: signature_age_policy(needs, age)} if age else {}),
         **({"public_access_block": BLOCK_PUBLIC_ACCESS} if block else {}),
     }
 
@@ -370,10 +389,19 @@ def as_json(
 def as_cloudformation(
     every: Sequence[Needs], origins: Sequence[str], *, age: timedelta | None, block: bool
 ) -> dict[str, Any]:
-    """A template with the buckets, and the policy for the server's role or user."""
+    """A template with the buckets, and the policy for the server's role or user.
+
+    Of an access point it has that policy alone: who makes it gives it its own.
+    """
     resources: dict[str, Any] = {}
     for number, needs in enumerate(every, start=1):
         suffix = "" if len(every) == 1 else str(number)
+        resources[f"UploadsServerPolicy{suffix}"] = {
+            "Type": "AWS::IAM::ManagedPolicy",
+            "Properties": {"PolicyDocument": iam_policy(needs)},
+        }
+        if needs.is_access_point:
+            continue
         rule, lifecycle = cors_rule(needs, origins), lifecycle_rule(needs)
         properties: dict[str, Any] = {
             "BucketName": needs.bucket,
@@ -407,10 +435,6 @@ def as_cloudformation(
             "DeletionPolicy": "Retain",
             "UpdateReplacePolicy": "Retain",
             "Properties": properties,
-        }
-        resources[f"UploadsServerPolicy{suffix}"] = {
-            "Type": "AWS::IAM::ManagedPolicy",
-            "Properties": {"PolicyDocument": iam_policy(needs)},
         }
         if age:
             resources[f"UploadsBucketPolicy{suffix}"] = {

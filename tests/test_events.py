@@ -43,7 +43,7 @@ from s3direct_uploads.events import Event, Tally, parse
 from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable, SNSUnavailable
 from s3direct_uploads.models import Upload
 
-from .conftest import FILM, App, Bucket, row
+from .conftest import FILM, JPEG, App, Bucket, row
 from .settings import free_port
 
 SECRET = "s3cret-s3cret-s3cret"
@@ -419,6 +419,58 @@ def test_other_buckets_and_other_keys_are_not_ours(
         assert said(post(aws(bucket, key))) == (200, 0, 1)
     upload.refresh_from_db()
     assert (upload.status, s3_calls) == ("pending", [])
+
+
+def test_the_event_of_an_upload_through_an_access_point_names_the_bucket_behind_it(
+    alice: App, post: Post, s3: Bucket, storage_options: Callable[..., None]
+) -> None:
+    alias = f"{s3.name}-s3alias"  # as no bucket of AWS's is called; here one stands for it
+    s3.client.create_bucket(Bucket=alias)
+    storage_options(bucket_name=alias)
+    upload = sent(alice)
+    assert upload.bucket == alias
+
+    assert said(post(aws("the-bucket-behind-it", upload.key + "x"))) == (200, 0, 1)
+    assert said(post(aws("the-bucket-behind-it", upload.key))) == (200, 1, 0)
+    upload.refresh_from_db()
+    assert (upload.status, upload.bucket) == ("completed", alias)
+
+
+def test_an_event_is_a_hint_alone_to_look_through_the_access_point(
+    alice: App, post: Post, s3: Bucket, storage_options: Callable[..., None]
+) -> None:
+    """Whatever it claims, S3 is asked by the row's own bucket."""
+    alias = f"{s3.name}-b-s3alias"
+    s3.client.create_bucket(Bucket=alias)
+    storage_options(bucket_name=alias)
+    upload = row(alice.begin())
+    s3.write(upload, JPEG)  # to another bucket, at the same key
+
+    assert said(post(aws(s3.name, upload.key))) == (200, 1, 0)
+    upload.refresh_from_db()
+    assert upload.status == "pending"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "arn:aws:s3:eu-west-1:123456789012:accesspoint/photos",
+        "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap",
+        "photos-1a2b3c4d5e6f7g8h9i0jklmnopqrstuse1a-s3alias",
+        "photos-1a2b3c4d5e6f7g8h9i0jklmnopqrstuse1a--ol-s3",
+    ],
+)
+def test_a_tombstone_of_an_access_point_is_found_by_its_key(
+    alice: App, post: Post, name: str
+) -> None:
+    upload = row(alice.begin())
+    now = timezone.now()
+    Upload.objects.filter(pk=upload.pk).update(
+        bucket=name, status="cancelled", due_at=None, object_deleted_at=now
+    )
+    assert said(post(aws("the-bucket-behind-it", upload.key))) == (200, 1, 0)
+    upload.refresh_from_db()
+    assert (upload.object_deleted_at, upload.due_at) == (None, upload.key_closes_at)
 
 
 @pytest.mark.usefixtures("films")

@@ -368,6 +368,78 @@ def test_the_least_that_the_server_needs() -> None:
     assert "s3:PutObjectAcl" in provisioning.iam_policy(public)["Statement"][0]["Action"]
 
 
+ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/photos"
+
+
+@pytest.mark.parametrize(
+    ("options", "arn", "objects"),
+    [
+        ({"region_name": "eu-west-1"}, "arn:aws:s3:::media", "/site/*"),
+        ({"region_name": "cn-north-1"}, "arn:aws-cn:s3:::media", "/site/*"),
+        ({"region_name": "us-gov-west-1"}, "arn:aws-us-gov:s3:::media", "/site/*"),
+        ({"region_name": "eu-west-1", "location": ""}, "arn:aws:s3:::media", "/*"),
+        ({"bucket_name": ACCESS_POINT}, ACCESS_POINT, "/object/site/*"),
+        ({"bucket_name": ACCESS_POINT, "location": ""}, ACCESS_POINT, "/object/*"),
+        # As boto3 takes it, too, and policies do not.
+        (
+            {"bucket_name": ACCESS_POINT.replace("/photos", ":photos")},
+            ACCESS_POINT,
+            "/object/site/*",
+        ),
+        (
+            {
+                "bucket_name": ACCESS_POINT.replace("aws", "aws-cn").replace("eu-west", "cn-north"),
+                "region_name": "cn-north-1",
+            },
+            "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/photos",
+            "/object/site/*",
+        ),
+    ],
+)
+def test_policies_name_the_bucket_as_its_partition_does(
+    storage_options: Callable[..., None], options: dict[str, str], arn: str, objects: str
+) -> None:
+    storage_options(**{"bucket_name": "media", "endpoint_url": None, **options})
+    needs = provisioning.needs_of("default")
+    first, second, bucket = provisioning.iam_policy(needs)["Statement"]
+    assert (first["Resource"], second["Resource"]) == (f"{arn}{objects}", f"{arn}{objects}")
+    assert bucket["Resource"] == arn
+    [statement] = provisioning.signature_age_policy(needs, timedelta(hours=1))["Statement"]
+    assert statement["Resource"] == [arn, f"{arn}{objects}"]
+    [printed] = provisioning.by_bucket([needs, needs])
+    assert printed == needs
+
+
+def test_an_access_point_has_a_policy_and_no_bucket_of_its_own() -> None:
+    needs = Needs(ACCESS_POINT, "site/", ("content-type",), (), 8)
+    age = timedelta(hours=1)
+    printed = provisioning.as_json(needs, [ORIGIN], age=age, block=False)
+    assert set(printed) == {"bucket", "cors", "lifecycle", "iam_policy", "access_point_policy"}
+    template = provisioning.as_cloudformation([needs], [ORIGIN], age=None, block=False)
+    [policy] = template["Resources"].values()
+    assert policy["Type"] == "AWS::IAM::ManagedPolicy"
+
+
+def test_the_headers_are_asked_of_a_key_where_the_keys_are(
+    settings: Any, storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage may have other object parameters for each folder."""
+    rules = {"MAX_SIZE": 1, "CONTENT_TYPES": ["image/*"]}
+    destinations = {"photos": rules, "root": {**rules, "PREFIX": ""}}
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": destinations}
+    asked: list[str] = []
+
+    def get_object_parameters(self: Any, name: str) -> dict[str, Any]:
+        asked.append(name)
+        return {}
+
+    monkeypatch.setattr(
+        "storages.backends.s3.S3Storage.get_object_parameters", get_object_parameters
+    )
+    provisioning.needs_of("default")
+    assert asked == ["site/photos/x", "site/x"]
+
+
 def test_as_json() -> None:
     printed = provisioning.as_json(NEEDS, [ORIGIN], age=timedelta(hours=1), block=True)
     assert printed["cors"] == {"CORSRules": [OURS]}
