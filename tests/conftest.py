@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,6 +70,24 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"contract cases, by Schemathesis: {cases}")
         for line in properties.get("soak", ()):
             terminalreporter.write_line(f"soak: {line}")
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """That of a process whose output is a pipe, and Python's to hold back, as in a container."""
+    environment = {**os.environ, **more}
+    environment.pop("PYTHONUNBUFFERED", None)
+    return environment
+
+
+@contextmanager
+def killed_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[None]:
+    """Whoever waits for what it says waits no longer; then it says no more."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -43,7 +42,7 @@ from s3direct_uploads.events import Event, Tally, parse
 from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable, SNSUnavailable
 from s3direct_uploads.models import Upload
 
-from .conftest import FILM, JPEG, App, Bucket, row
+from .conftest import FILM, JPEG, App, Bucket, child_environment, killed_after, row
 from .settings import free_port
 
 SECRET = "s3cret-s3cret-s3cret"
@@ -1275,16 +1274,20 @@ def test_a_signal_ends_its_wait(sqs: Sqs, number: int, tmp_path: Path) -> None:
     """A process of its own, that waits for a message for 20 seconds."""
     command = [sys.executable, "manage.py", "consume_s3_events", "--region", "eu-central-1"]
     command += ["--queue-url", sqs.url, "--endpoint-url", sqs.options["endpoint_url"]]
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "example_project.settings",
-        "SQLITE_PATH": str(tmp_path / "db.sqlite3"),
-    }
+    environment = child_environment(
+        DJANGO_SETTINGS_MODULE="example_project.settings",
+        SQLITE_PATH=str(tmp_path / "db.sqlite3"),
+    )
     environment.pop("DATABASE_URL", None)
     poison = sqs.send("nonsense")
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdout
         assert process.stderr
-        assert poison in process.stderr.readline(), "it is at work, and about to wait"
+        with killed_after(30, process):
+            assert poison in process.stderr.readline()
+            line = process.stdout.readline()
+        assert line == "1 messages, 0 done, 0 uploads\n", "it is at work, and about to wait"
         time.sleep(0.3)
         started = time.monotonic()
         process.send_signal(number)

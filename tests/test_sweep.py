@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -28,7 +27,17 @@ from s3direct_uploads.bucket import StoredObject, get_bucket
 from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload, Usage
 from tests import host
-from tests.conftest import FILM, JPEG, LAST, App, Bucket, begin_last_part, row
+from tests.conftest import (
+    FILM,
+    JPEG,
+    LAST,
+    App,
+    Bucket,
+    begin_last_part,
+    child_environment,
+    killed_after,
+    row,
+)
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -844,11 +853,10 @@ def test_the_command_reconciles(alice: App, corner: str) -> None:
 
 
 def test_in_a_loop_it_goes_on_whatever_happens_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "example_project.settings",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
-    }
+    environment = child_environment(
+        DJANGO_SETTINGS_MODULE="example_project.settings",
+        DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3",
+    )
 
     def manage(*command: str) -> list[str]:
         return [sys.executable, "manage.py", *command]
@@ -861,11 +869,12 @@ def test_in_a_loop_it_goes_on_whatever_happens_until_it_is_told_to_stop(tmp_path
         text=True,
     ) as process:
         assert process.stdout
-        assert "The sweep failed: OperationalError: no such table" in process.stdout.readline()
-        subprocess.run(manage("migrate", "--verbosity", "0"), env=environment, check=True)
-        while "failed" in (line := process.stdout.readline()):
-            pass
-        assert [line, process.stdout.readline()] == ["Swept: nothing.\n"] * 2
+        with killed_after(30, process):
+            assert "The sweep failed: OperationalError: no such table" in process.stdout.readline()
+            subprocess.run(manage("migrate", "--verbosity", "0"), env=environment, check=True)
+            while "failed" in (line := process.stdout.readline()):
+                pass
+            assert [line, process.stdout.readline()] == ["Swept: nothing.\n"] * 2
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 

@@ -11,16 +11,17 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from s3direct_uploads import diagnosis, provisioning
 from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.diagnosis import Finding
+from s3direct_uploads.management.printing import PrintingCommand
 
 from .setup_bucket import add_bucket_arguments, find_aliases
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Ask the buckets of the destinations all that direct uploads rely on, and say what is "
         "wrong and what to do. It puts small objects there, and takes them out again. The exit "

@@ -8,15 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from s3direct_uploads import provisioning
 from s3direct_uploads.bucket import Bucket, Refusal, get_bucket, is_access_point_alias
 from s3direct_uploads.exceptions import StorageNotS3
+from s3direct_uploads.management.printing import PrintingCommand
 from s3direct_uploads.provisioning import Needs, Rule
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Set the buckets of the destinations up for direct uploads: a CORS rule, by which browsers "
         "let your pages write to them, and a lifecycle rule, which throws unfinished uploads away. "
