@@ -18,8 +18,10 @@ import requests
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from django.dispatch import Signal
 from rest_framework.test import APIClient
 
+from s3direct_uploads import signals
 from s3direct_uploads.models import Upload
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
@@ -112,6 +114,44 @@ def s3_client() -> Iterator[Any]:
     yield client
     if server:
         server.stop()
+
+
+SIGNALS = (
+    signals.upload_completed,
+    signals.upload_rejected,
+    signals.upload_expired,
+    signals.upload_cancelled,
+)
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left_listening() -> Iterator[None]:
+    """What a test leaves connected would hear the tests after it, for as long as it lives."""
+
+    def connected() -> list[Any]:
+        return [receiver[0] for signal in SIGNALS for receiver in signal.receivers]
+
+    before = connected()
+    yield
+    left = [each for each in connected() if each not in before]
+    assert left == [], "Connect by the fixture ``connect``."
+
+
+Connect = Callable[..., None]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """``connect(signal, receiver, sender)``, for this test alone."""
+    connected: list[tuple[Signal, Callable[..., Any], Any]] = []
+
+    def connect(signal: Signal, receiver: Callable[..., Any], sender: Any = None) -> None:
+        signal.connect(receiver, sender)
+        connected.append((signal, receiver, sender))
+
+    yield connect
+    for signal, receiver, sender in connected:
+        assert signal.disconnect(receiver, sender)
 
 
 class Bucket:

@@ -42,7 +42,7 @@ from s3direct_uploads.events import Event, Tally, parse
 from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable, SNSUnavailable
 from s3direct_uploads.models import Upload
 
-from .conftest import FILM, JPEG, App, Bucket, child_environment, killed_after, row
+from .conftest import FILM, JPEG, App, Bucket, Connect, child_environment, killed_after, row
 from .settings import free_port
 
 SECRET = "s3cret-s3cret-s3cret"
@@ -313,16 +313,15 @@ def post(configure: Callable[..., None], s3: Bucket, db: None) -> Post:
 
 
 @pytest.fixture
-def causes() -> Iterator[list[str]]:
+def causes(connect: Connect) -> list[str]:
     """Who noticed each completion from now on."""
     heard: list[str] = []
 
     def hear(cause: str, **_: Any) -> None:
         heard.append(cause)
 
-    signals.upload_completed.connect(hear)
-    yield heard
-    signals.upload_completed.disconnect(hear)
+    connect(signals.upload_completed, hear)
+    return heard
 
 
 def sent(app: App, **declaration: Any) -> Upload:
