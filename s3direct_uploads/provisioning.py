@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from . import conf, destinations, keys
-from .bucket import CHECKSUMS, get_bucket, is_access_point
+from .bucket import CHECKSUMS, get_bucket, is_access_point, is_access_point_alias
 
 Rule = dict[str, Any]
 RULE_ID = "s3direct-uploads"  # by which we know our own rules again
@@ -59,7 +59,9 @@ class Needs:
 
     @property
     def arn(self) -> str:
-        """Of the bucket or access point, as policies name it. They cannot name an alias."""
+        """Of the bucket or access point, as policies name it."""
+        if is_access_point_alias(self.bucket):
+            return f"<the ARN of {self.bucket}>"  # which its alias does not tell
         if self.bucket.startswith("arn:"):
             return self.bucket.replace(":accesspoint:", ":accesspoint/")
         return f"arn:{self.partition}:s3:::{self.bucket}"

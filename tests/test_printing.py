@@ -38,7 +38,7 @@ def test_nothing_that_was_printed_is_held_back(
     monkeypatch.setattr("s3direct_uploads.diagnosis.time.sleep", lambda _: None)
     # As Python opens a pipe: it holds 8 KiB back.
     pipe = io.BytesIO()
-    output = io.TextIOWrapper(io.BufferedWriter(pipe))  # type: ignore[type-var]
+    output = io.TextIOWrapper(io.BufferedWriter(pipe))
     try:
         call_command(*command, stdout=output, stderr=io.StringIO(), no_color=True)
     except SystemExit:

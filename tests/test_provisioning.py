@@ -419,6 +419,9 @@ def test_an_access_point_has_a_policy_and_no_bucket_of_its_own() -> None:
     [policy] = template["Resources"].values()
     assert policy["Type"] == "AWS::IAM::ManagedPolicy"
 
+    alias = Needs("photos-1a2b-s3alias", "site/", (), (), 8)  # which no policy can name
+    assert alias.objects() == "<the ARN of photos-1a2b-s3alias>/object/site/*"
+
 
 def test_the_headers_are_asked_of_a_key_where_the_keys_are(
     settings: Any, storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch

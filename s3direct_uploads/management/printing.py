@@ -4,19 +4,24 @@ would hold 8 KiB back.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TextIO
 
-from django.core.management.base import BaseCommand, OutputWrapper
+from django.core.management.base import BaseCommand
 
 
-class Flushed(OutputWrapper):
-    def write(self, *args: Any, **kwargs: Any) -> None:
-        super().write(*args, **kwargs)
-        self.flush()
+class Flushed:
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
+
+    def write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
 
 
 class PrintingCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
-        # Django ends the lines, by a wrapper around this one.
-        out = options.get("stdout") or self.stdout._out
-        return super().execute(*args, **{**options, "stdout": Flushed(out, ending="")})
+        out: Any = options.get("stdout") or self.stdout._out
+        return super().execute(*args, **{**options, "stdout": Flushed(out)})
