@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +47,7 @@ from .exceptions import (
     QueueUnavailable,
     StorageNotS3,
 )
+from .partitions import region_of_queue
 from .storage import OVERWRITE_GUARDS
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ STORED_UNSIGNED = {
     "Metadata": "Metadata",
     "WebsiteRedirectLocation": "WebsiteRedirectLocation",
 }
+ALIASES = ("-s3alias", "--ol-s3")  # how an access point's alias ends, and no bucket's name
 # Of the storage's object parameters, what the declaration or the destination has to say.
 NOT_THE_STORAGES = {"ACL", "ContentType", "ContentLength", "IfNoneMatch", "ChecksumAlgorithm"}
 
@@ -575,6 +576,11 @@ class Bucket:
         return "us-east-1" if named == "aws-global" else named  # older botocores' word for none
 
     @property
+    def partition(self) -> str:
+        """Of AWS, in which the region is: "aws-cn"."""
+        return self._client.meta.partition
+
+    @property
     def access_key(self) -> str:
         """Of the credentials; "" where there are none."""
         try:
@@ -713,12 +719,11 @@ class Queue:
     """An SQS queue, with the credentials that boto3 finds; every method raises QueueUnavailable."""
 
     def __init__(self, url: str, *, region: str | None = None, endpoint_url: str | None = None):
-        named = re.match(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?/", url)
         self.url = url
         with _queue_failures("make a client"):
             self._client: SQSClient = boto3.Session().client(
                 "sqs",
-                region_name=region or (named[1] if named else None),
+                region_name=region or region_of_queue(url),
                 endpoint_url=endpoint_url,
                 config=Config(
                     connect_timeout=CONNECT_TIMEOUT,
@@ -780,6 +785,15 @@ def get_bucket(alias: str) -> Bucket:
             raise ImproperlyConfigured(f"The storage {alias!r} has no bucket_name.")
         bucket = _buckets[alias] = Bucket(storage)
     return bucket
+
+
+def is_access_point(name: str) -> bool:
+    """Whether this bucket_name is an access point's, by its ARN or its alias."""
+    return name.startswith("arn:") or is_access_point_alias(name)
+
+
+def is_access_point_alias(name: str) -> bool:
+    return name.endswith(ALIASES)
 
 
 def takes_parts_only(alias: str) -> bool:

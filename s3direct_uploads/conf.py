@@ -12,6 +12,8 @@ from typing import Any, TypeGuard
 
 from django.conf import settings
 
+from .partitions import TOPIC_ARN
+
 # S3 refuses a presigned URL that claims to live longer.
 MAX_URL_EXPIRES = timedelta(days=7)
 
@@ -26,7 +28,6 @@ DURATIONS = {
 DEFAULT_MAX_NAME_LENGTH = 100  # what a FileField holds by default
 MIN_NAME_LENGTH, MAX_NAME_LENGTH = 64, 512
 MIN_SECRET_LENGTH = 16  # 96 bits in base64; what the check's hint writes has 256
-TOPIC_ARN = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?")
 KNOWN_KEYS = {"DESTINATIONS", "MAX_NAME_LENGTH", "EVENT_SECRET", "SNS_TOPICS", *DURATIONS}
 
 

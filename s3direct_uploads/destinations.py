@@ -68,7 +68,7 @@ class Destination:
 
     def get_prefix(self, upload: Upload, request: HttpRequest | None) -> str:
         """The folder of the key. An unguessable segment and the filename's tail always follow."""
-        return f"{self.name}/" if self.prefix is None else self.prefix
+        return self.default_prefix
 
     def clean_context(self, context: dict[str, Any], request: HttpRequest | None) -> dict[str, Any]:
         """The client's note as it is to be kept; raises ValidationError. By default none may be."""
@@ -117,11 +117,15 @@ class Destination:
         return any(each == "*/*" or content_types.is_page(each) for each in self.content_types)
 
     @property
+    def default_prefix(self) -> str:
+        """The folder of its keys, where no hook says another: "" for none."""
+        return f"{self.name}/" if self.prefix is None else self.prefix
+
+    @property
     def common_prefix(self) -> str:
         """Below which all of its keys lie: "" where a hook may put them anywhere."""
         hooked = type(self).get_prefix is not Destination.get_prefix
-        default = f"{self.name}/" if self.prefix is None else self.prefix
-        return "" if hooked else default
+        return "" if hooked else self.default_prefix
 
     def part_size_of(self, size: int) -> int | None:
         """How many bytes the parts of an object of ``size`` have, or None where one PUT will do.

@@ -396,7 +396,7 @@ class Diagnosis:
                     FAIL,
                     "The server may not delete objects: what users delete or what is rejected "
                     "stays, and costs.",
-                    f"Grant it s3:DeleteObject on {self.bucket.name}/{self.needs.folder}*.",
+                    f"Grant it s3:DeleteObject on {self.needs.objects()}.",
                 )
         try:
             lock = self.bucket.ask("get_object_lock_configuration")["ObjectLockConfiguration"]
@@ -458,7 +458,7 @@ class Diagnosis:
                     f"{code}.forbidden",
                     FAIL,
                     f"The server may not {ability} an object: S3 answered {refusal}.",
-                    f"Grant it {action} on {self.bucket.name}/{self.needs.folder}*"
+                    f"Grant it {action} on {self.needs.objects()}"
                     + (
                         " (and, with aws:kms, the use of the key)."
                         if refusal.status == 403
@@ -684,7 +684,7 @@ class Diagnosis:
                 "multipart.refused",
                 FAIL,
                 f"S3 refuses an upload in parts: {error}.",
-                f"Grant the server s3:PutObject on {self.bucket.name}/{self.needs.folder}*.",
+                f"Grant the server s3:PutObject on {self.needs.objects()}.",
             )
             return
         self.unfinished.append((key, upload_id))
@@ -819,11 +819,15 @@ class Diagnosis:
             yield Finding("public", PASS, f"Nobody reads an object without a signature.{walled}")
 
     def policy_instead(self, rule: Destination) -> str:
-        resource = f"arn:aws:s3:::{self.bucket.name}/{self.needs.folder}{rule.prefix or rule.name}"
+        allow_acls = "or allow ACLs (Object Ownership: bucket owner preferred)."
+        if not rule.common_prefix:  # the policy would make others' objects public, too
+            return (
+                "Leave 'ACL' out, give the destination a PREFIX of its own and no get_prefix, and "
+                f"run this again: a bucket policy can make that folder public; {allow_acls}"
+            )
         return (
             "Leave 'ACL' out, and let a bucket policy make that folder public: Allow s3:GetObject "
-            f"to Principal * on {resource.rstrip('/')}/*; or allow ACLs (Object Ownership: "
-            "bucket owner preferred)."
+            f"to Principal * on {self.needs.objects(rule.common_prefix)}; {allow_acls}"
         )
 
     # Does the browser let a page?
@@ -855,12 +859,27 @@ class Diagnosis:
             )
         for origin in origins:
             yield from self.cors_of(origin, rules or [])
+        broad = {
+            origin
+            for rule in rules or ()
+            if "PUT" in rule.get("AllowedMethods", ())
+            for origin in rule["AllowedOrigins"]
+            if provisioning.lets_strangers_in(origin)
+        }
         if is_open:
             yield Finding(
                 "cors.open",
                 WARN,
                 "Pages of every site in the world may send to this bucket what somebody signed.",
                 "Name your own origins instead of *; some servers cannot (docs/providers.md).",
+            )
+        elif broad:
+            yield Finding(
+                "cors.broad",
+                WARN,
+                "Pages of other people may send to this bucket what somebody signed: its CORS "
+                f"rules name {_listed(sorted(broad))}.",
+                "Name your own origins instead.",
             )
         else:
             yield Finding("cors_strangers", PASS, "Pages of other sites are kept out.")
@@ -1051,9 +1070,12 @@ class Diagnosis:
     def new_key(self, *, remember: bool = False, rule: Destination | None = None) -> str:
         """As begin makes them; ``remember`` where something may come to lie there."""
         it = rule or self.rules[0]
-        prefix = f"{it.name}/" if it.prefix is None else it.prefix
         name = keys.new_name(
-            self.bucket.name, self.bucket.location, prefix, "check.jpg", conf.max_name_length()
+            self.bucket.name,
+            self.bucket.location,
+            it.default_prefix,
+            "check.jpg",
+            conf.max_name_length(),
         )
         key = keys.join(self.bucket.location, name)
         if remember:

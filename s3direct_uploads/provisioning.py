@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from . import conf, destinations, keys
-from .bucket import CHECKSUMS, get_bucket
+from .bucket import CHECKSUMS, get_bucket, is_access_point, is_access_point_alias
 
 Rule = dict[str, Any]
 RULE_ID = "s3direct-uploads"  # by which we know our own rules again
@@ -39,18 +38,38 @@ OBJECT_ACTIONS = [
 ]
 VERSION_ACTIONS = ["s3:GetObjectVersion", "s3:DeleteObjectVersion"]
 BUCKET_ACTIONS = ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"]
-BROAD_ORIGIN = re.compile(r"\*|https?://\*(:\d+)?")
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:.*]+\]|[a-z0-9._*-]+)(?::([0-9*]{1,5}))?")
+ADDRESS = re.compile(r"^\[|\.(\d+|0x[0-9a-f]*)\.?$")  # as browsers know one
 
 
 @dataclass(frozen=True)
 class Needs:
     """What the destinations of one storage need of its bucket."""
 
-    bucket: str
+    bucket: str  # or an access point's ARN, or alias
     folder: str  # in which all keys lie: "site/", or "" for the whole bucket
     headers: tuple[str, ...]  # in lower case: all that a browser may have to send with a PUT
     acls: tuple[str, ...]
     abort_days: int  # after which no upload in parts can be completed any more
+    partition: str = "aws"
+
+    @property
+    def is_access_point(self) -> bool:
+        return is_access_point(self.bucket)
+
+    @property
+    def arn(self) -> str:
+        """Of the bucket or access point, as policies name it."""
+        if is_access_point_alias(self.bucket):
+            return f"<the ARN of {self.bucket}>"  # which its alias does not tell
+        if self.bucket.startswith("arn:"):
+            return self.bucket.replace(":accesspoint:", ":accesspoint/")
+        return f"arn:{self.partition}:s3:::{self.bucket}"
+
+    def objects(self, prefix: str = "") -> str:
+        """As policies name all objects in our folder, or in a folder of it."""
+        where = f"{self.arn}/object" if self.is_access_point else self.arn
+        return f"{where}/{self.folder}{prefix}*"
 
 
 def aliases(destination: str | None = None, storage: str | None = None) -> list[str]:
@@ -74,15 +93,15 @@ def needs_of(alias: str) -> Needs:
     folder = keys.join(bucket.location, "")
     acls = tuple(sorted({each.acl for each in rules if each.acl}))
     if bucket.takes_parts_only:  # their URLs say it all
-        return Needs(bucket.name, folder, (), acls, days)
+        return Needs(bucket.name, folder, (), acls, days, bucket.partition)
     headers = {"content-type", "if-none-match"}
     for each in rules:
-        key = keys.join(bucket.location, (each.prefix or f"{each.name}/") + "x")
+        key = keys.join(bucket.location, each.default_prefix + "x")
         headers |= _names(bucket.headers_of(bucket.object_parameters(key, each.acl)))
     for algorithm in CHECKSUMS:
         declared = {"ChecksumAlgorithm": algorithm, f"Checksum{algorithm}": "-"}
         headers |= _names(bucket.headers_of(declared))
-    return Needs(bucket.name, folder, tuple(sorted(headers)), acls, days)
+    return Needs(bucket.name, folder, tuple(sorted(headers)), acls, days, bucket.partition)
 
 
 def by_bucket(every: Sequence[Needs]) -> list[Needs]:
@@ -97,6 +116,7 @@ def by_bucket(every: Sequence[Needs]) -> list[Needs]:
             tuple(sorted({*needs.headers, *other.headers})),
             tuple(sorted({*needs.acls, *other.acls})),
             max(needs.abort_days, other.abort_days),
+            needs.partition,
         )
     return list(united.values())
 
@@ -110,25 +130,63 @@ def _names(headers: Mapping[str, str]) -> set[str]:
 
 def wrong_origin(origin: str, *, any_origin: bool = False) -> str | None:
     """Why no browser would ever name this origin, or why it should not be let in."""
-    if BROAD_ORIGIN.fullmatch(origin):
+    wrong = None if origin == "*" else _malformed(origin)
+    if wrong is None and not any_origin and lets_strangers_in(origin):
         return (
-            None
-            if any_origin
-            else f"{origin} lets every site write here: say --allow-any-origin if you mean it"
+            f"{origin} lets pages of other people write here: say --allow-any-origin if you mean it"
         )
-    parts = urlsplit(origin.replace("*", "x"))
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    return wrong
+
+
+def _malformed(origin: str) -> str | None:
+    scheme, slashes, rest = origin.partition("://")
+    if not slashes or not rest:
         return f"{origin} has no scheme: write https://{origin.split('//')[-1].strip('/')}"
-    if origin != origin.lower() or parts.path or parts.query or parts.fragment or "@" in origin:
-        return (
-            f"{origin} is no origin: write {parts.scheme}://{parts.netloc.split('@')[-1]}".lower()
-        )
-    default = {"http": ":80", "https": ":443"}[parts.scheme]
-    if parts.netloc.endswith(default):
-        return f"{origin}: browsers leave the {default} out, so do the same"
+    if scheme.lower() not in ("http", "https"):
+        return f"{origin}: the scheme of an origin is http or https"
+    found = ORIGIN.fullmatch(origin)
+    host, port = found.groups("") if found else ("", "")
+    if not host or ".." in host or host == "." or (port.isdigit() and int(port) > 65535):
+        authority = re.split(r"[/?#\\]", rest)[0].rpartition("@")[2].strip().lower()
+        try:
+            better = f"{scheme.lower()}://{authority.encode('idna').decode()}"
+        except UnicodeError:
+            better = ""
+        advice = f": write {better}" if better != origin and ORIGIN.fullmatch(better) else ""
+        return f"{origin} is no origin{advice}"
+    default = {"http": "80", "https": "443"}[scheme]
+    if port == default:
+        return f"{origin}: browsers leave the :{default} out, so do the same"
     if origin.count("*") > 1:
         return f"{origin}: S3 takes one * at most"
     return None
+
+
+def lets_strangers_in(origin: str) -> bool:
+    """Whether its star stands for hosts of others than those who have the domain after it.
+
+    S3's star stands for any characters, dots too: https://app.* for https://app.evil.example.
+    """
+    host = re.sub(r":[0-9*]*$", "", origin.rpartition("//")[2])
+    if "*" not in host:
+        return False
+    # What stands beside the star in its label may be the end of somebody else's.
+    domain = host.rpartition("*")[2].partition(".")[2].rstrip(".")
+    # An address has no subdomains, and "localhost" has nobody else's.
+    return domain != "localhost" and (
+        not domain or ADDRESS.search(host) is not None or _is_shared(domain)
+    )
+
+
+def _is_shared(domain: str) -> bool:
+    """Whether strangers may have names in this domain: in "co.uk", "github.io", "amazonaws.com"."""
+    # It reads its list, of 300 KB, only where somebody writes a star.
+    from publicsuffixlist import PSLFILE, PublicSuffixList
+
+    if PublicSuffixList().privatesuffix(domain) is None:
+        return True
+    with open(PSLFILE, encoding="utf-8") as lines:  # which has s3.amazonaws.com and its like
+        return any(line.rstrip().endswith(f".{domain}") for line in lines if line[:2] != "//")
 
 
 def cors_rule(needs: Needs, origins: Sequence[str]) -> Rule:
@@ -263,16 +321,14 @@ def _prefix_of(rule: Rule) -> str | None:
 
 def iam_policy(needs: Needs) -> Rule:
     """The least that the server can do with."""
-    bucket = f"arn:aws:s3:::{needs.bucket}"
-    objects = f"{bucket}/{needs.folder}*"
     acl = ["s3:PutObjectAcl"] if needs.acls else []
     return {
         "Version": "2012-10-17",
         "Statement": [
-            _allow("Objects", [*OBJECT_ACTIONS, *acl], objects),
-            _allow("ObjectsWhereTheBucketHasVersions", VERSION_ACTIONS, objects),
+            _allow("Objects", [*OBJECT_ACTIONS, *acl], needs.objects()),
+            _allow("ObjectsWhereTheBucketHasVersions", VERSION_ACTIONS, needs.objects()),
             # Not by prefix: a HEAD has none, and would be 403 where nothing is.
-            _allow("Bucket", BUCKET_ACTIONS, bucket),
+            _allow("Bucket", BUCKET_ACTIONS, needs.arn),
         ],
     }
 
@@ -282,8 +338,7 @@ def _allow(sid: str, actions: Sequence[str], resource: str) -> Rule:
 
 
 def signature_age_policy(needs: Needs, age: timedelta) -> Rule:
-    """A bucket policy by which S3 refuses every signature that is older, whatever it claims."""
-    bucket = f"arn:aws:s3:::{needs.bucket}"
+    """By which a bucket, or an access point, refuses all older signatures, whatever they claim."""
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -292,7 +347,7 @@ def signature_age_policy(needs: Needs, age: timedelta) -> Rule:
                 "Effect": "Deny",
                 "Principal": "*",
                 "Action": "s3:*",
-                "Resource": [bucket, f"{bucket}/{needs.folder}*"],
+                "Resource": [needs.arn, needs.objects()],
                 "Condition": {
                     "NumericGreaterThan": {"s3:signatureAge": int(age.total_seconds() * 1000)}
                 },
@@ -318,13 +373,17 @@ def wrong_signature_age(age: timedelta) -> str | None:
 def as_json(
     needs: Needs, origins: Sequence[str], *, age: timedelta | None, block: bool
 ) -> dict[str, Any]:
-    """Each part as ``aws s3api put-bucket-cors`` and its like take it."""
+    """Each part as ``aws s3api put-bucket-cors`` and its like take it.
+
+    Of an access point all but the policies are for the bucket behind it.
+    """
+    policy = "access_point_policy" if needs.is_access_point else "bucket_policy"
     return {
         "bucket": needs.bucket,
         "cors": {"CORSRules": [cors_rule(needs, origins)]},
         "lifecycle": {"Rules": [lifecycle_rule(needs)]},
         "iam_policy": iam_policy(needs),
-        **({"bucket_policy": signature_age_policy(needs, age)} if age else {}),
+        **({policy: signature_age_policy(needs, age)} if age else {}),
         **({"public_access_block": BLOCK_PUBLIC_ACCESS} if block else {}),
     }
 
@@ -332,10 +391,19 @@ def as_json(
 def as_cloudformation(
     every: Sequence[Needs], origins: Sequence[str], *, age: timedelta | None, block: bool
 ) -> dict[str, Any]:
-    """A template with the buckets, and the policy for the server's role or user."""
+    """A template with the buckets, and the policy for the server's role or user.
+
+    Of an access point it has that policy alone: who makes it gives it its own.
+    """
     resources: dict[str, Any] = {}
     for number, needs in enumerate(every, start=1):
         suffix = "" if len(every) == 1 else str(number)
+        resources[f"UploadsServerPolicy{suffix}"] = {
+            "Type": "AWS::IAM::ManagedPolicy",
+            "Properties": {"PolicyDocument": iam_policy(needs)},
+        }
+        if needs.is_access_point:
+            continue
         rule, lifecycle = cors_rule(needs, origins), lifecycle_rule(needs)
         properties: dict[str, Any] = {
             "BucketName": needs.bucket,
@@ -369,10 +437,6 @@ def as_cloudformation(
             "DeletionPolicy": "Retain",
             "UpdateReplacePolicy": "Retain",
             "Properties": properties,
-        }
-        resources[f"UploadsServerPolicy{suffix}"] = {
-            "Type": "AWS::IAM::ManagedPolicy",
-            "Properties": {"PolicyDocument": iam_policy(needs)},
         }
         if age:
             resources[f"UploadsBucketPolicy{suffix}"] = {

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import HTTPRedirectHandler, build_opener
 
-from . import conf
+from . import conf, partitions
 from .exceptions import SNSSignatureWrong, SNSTopicNotAllowed, SNSUnavailable
 
 if TYPE_CHECKING:
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("s3direct_uploads")
 
-# The whole URL, so that no user, port, path or query can make it another's, or make SNS's own API
-# say what an attacker wants. \Z, for $ would let a line end follow.
-HOST = r"https://sns\.[a-z0-9-]{1,32}\.amazonaws\.com(\.cn)?"
-CERTIFICATE_URL = re.compile(HOST + r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem\Z")
-SUBSCRIBE_URL = re.compile(HOST + r"/\?[\x21-\x7e]{1,2048}\Z")
+CERTIFICATE = re.compile(r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem")
+SUBSCRIPTION = re.compile(r"/\?[\x21-\x7e]{1,2048}")
 TIMEOUT = 5  # seconds; SNS itself waits 15 for us
 MAX_ANSWER_BYTES = 64 * 1024  # a certificate is 2 KiB
 
@@ -77,7 +74,7 @@ def _verify(said: Mapping[str, Any]) -> None:
     url = said.get("SigningCertURL")
     if algorithm is None:
         _refuse("its version is unknown")
-    if not isinstance(url, str) or not CERTIFICATE_URL.match(url):
+    if not isinstance(url, str) or not _belongs_to_sns(url, CERTIFICATE, said["TopicArn"]):
         _refuse("the certificate is not SNS's")
     certificate = _certificate_at(url)
     if not certificate.not_valid_before_utc <= datetime.now(UTC) < certificate.not_valid_after_utc:
@@ -90,6 +87,16 @@ def _verify(said: Mapping[str, Any]) -> None:
         key.verify(signature, signed_text(said), padding.PKCS1v15(), algorithm())
     except (InvalidSignature, binascii.Error, TypeError, ValueError):
         _refuse("it is wrong")
+
+
+def _belongs_to_sns(url: str, path: re.Pattern[str], topic: str) -> bool:
+    """Whether SNS has this URL, in the region of the topic.
+
+    It is compared as a whole, so that no user, port, path or query can make it another's, or make
+    SNS's own API say what an attacker wants.
+    """
+    host = partitions.sns_url(topic)
+    return url.startswith(host) and path.fullmatch(url, len(host)) is not None
 
 
 def signed_text(said: Mapping[str, Any]) -> bytes:
@@ -107,7 +114,8 @@ def signed_text(said: Mapping[str, Any]) -> bytes:
 
 def _confirm_subscription(said: Mapping[str, Any]) -> None:
     url = said["SubscribeURL"]
-    asked = parse_qs(urlsplit(url).query) if SUBSCRIBE_URL.match(url) else {}
+    is_theirs = _belongs_to_sns(url, SUBSCRIPTION, said["TopicArn"])
+    asked = parse_qs(urlsplit(url).query) if is_theirs else {}
     if (asked.get("Action"), asked.get("TopicArn")) != (
         ["ConfirmSubscription"],
         [said["TopicArn"]],
@@ -138,6 +146,8 @@ def fetch(url: str) -> bytes:
         with build_opener(_NoRedirects).open(url, timeout=TIMEOUT) as answer:
             body: bytes = answer.read(MAX_ANSWER_BYTES + 1)
     except (URLError, OSError, http.client.HTTPException) as error:
+        if isinstance(error, HTTPError):  # it is the answer itself, with its connection
+            error.close()
         # Its message may quote the URL, which has a token in it.
         logger.error("SNS did not answer: %s", type(error).__name__)
         raise SNSUnavailable("SNS cannot be reached; send it again.") from None

@@ -49,8 +49,7 @@ def completed_upload(
     on_s3 = isinstance(storage, S3Storage)
     bucket = storage.bucket_name if isinstance(storage, S3Storage) else ""
     location = keys.location_of(storage)
-    prefix = f"{destination}/" if rules.prefix is None else rules.prefix
-    name = keys.new_name(bucket, location, prefix, filename, conf.max_name_length())
+    name = keys.new_name(bucket, location, rules.default_prefix, filename, conf.max_name_length())
     if not on_s3:
         storage.save(name, ContentFile(content))
     now = timezone.now()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import threading
 import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,9 +21,11 @@ from botocore.compat import HTTPHeaders
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from django.dispatch import Signal
 from rest_framework.test import APIClient
 from urllib3 import HTTPResponse
 
+from s3direct_uploads import signals
 from s3direct_uploads.models import Upload
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
@@ -73,6 +78,24 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"soak: {line}")
 
 
+def child_environment(**more: str) -> dict[str, str]:
+    """That of a process whose output is a pipe, and Python's to hold back, as in a container."""
+    environment = {**os.environ, **more}
+    environment.pop("PYTHONUNBUFFERED", None)
+    return environment
+
+
+@contextmanager
+def killed_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[None]:
+    """Whoever waits for what it says waits no longer; then it says no more."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 @pytest.fixture(scope="session")
 def s3_client() -> Iterator[Any]:
     """The test's own way into S3, to see what is there. Beside it runs moto, or a real S3."""
@@ -95,6 +118,44 @@ def s3_client() -> Iterator[Any]:
     yield client
     if server:
         server.stop()
+
+
+SIGNALS = (
+    signals.upload_completed,
+    signals.upload_rejected,
+    signals.upload_expired,
+    signals.upload_cancelled,
+)
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left_listening() -> Iterator[None]:
+    """What a test leaves connected would hear the tests after it, for as long as it lives."""
+
+    def connected() -> list[Any]:
+        return [receiver[0] for signal in SIGNALS for receiver in signal.receivers]
+
+    before = connected()
+    yield
+    left = [each for each in connected() if each not in before]
+    assert left == [], "Connect by the fixture ``connect``."
+
+
+Connect = Callable[..., None]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """``connect(signal, receiver, sender)``, for this test alone."""
+    connected: list[tuple[Signal, Callable[..., Any], Any]] = []
+
+    def connect(signal: Signal, receiver: Callable[..., Any], sender: Any = None) -> None:
+        signal.connect(receiver, sender)
+        connected.append((signal, receiver, sender))
+
+    yield connect
+    for signal, receiver, sender in connected:
+        assert signal.disconnect(receiver, sender)
 
 
 class Bucket:

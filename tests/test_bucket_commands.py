@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 
 from s3direct_uploads import diagnosis
 from s3direct_uploads.bucket import Refusal, get_bucket
+from s3direct_uploads.destinations import Destination
 from s3direct_uploads.diagnosis import Answer, Diagnosis, Finding, diagnose
 
 from .conftest import REAL, Bucket
@@ -91,6 +92,9 @@ def test_a_dry_run_makes_no_bucket(s3: Bucket, storage_options: Callable[..., No
     [
         (["--origin", "localhost:8000"], "scheme"),
         (["--origin", "*"], "--allow-any-origin"),
+        (["--origin", "https://*.com"], "--allow-any-origin"),
+        (["--origin", ORIGIN, "--origin", "https://*.github.io"], "--allow-any-origin"),
+        (["--origin", "https://*.com", "--format", "json"], "--allow-any-origin"),
         (["--origin", ORIGIN, "--destination", "nowhere"], "no destination 'nowhere'"),
         (["--origin", ORIGIN, "--storage", "staticfiles"], "not on S3"),
         (["--origin", ORIGIN, "--storage", "nowhere"], "nowhere"),
@@ -114,6 +118,14 @@ def test_every_origin_if_it_is_meant(bucket: Any) -> None:
     assert "cors.open" in codes()
 
 
+@pytest.mark.parametrize("origin", ["https://*.com", "https://*.github.io", "https://*example.com"])
+def test_an_origin_that_lets_strangers_in_is_noted_in_a_bucket(bucket: Any, origin: str) -> None:
+    run("setup_bucket", "--origin", ORIGIN, "--origin", origin, "--allow-any-origin")
+    [finding] = [each for each in diagnose("default", [ORIGIN]) if each.code.startswith("cors.")]
+    assert (finding.code, finding.level) == ("cors.broad", "warn")
+    assert origin in finding.detail
+
+
 @pytest.mark.parametrize("format", ["json", "cloudformation"])
 def test_it_prints_what_others_are_to_set_up(s3_away: Callable[[], None], format: str) -> None:
     s3_away()
@@ -124,6 +136,55 @@ def test_it_prints_what_others_are_to_set_up(s3_away: Callable[[], None], format
     assert "s3:signatureAge" in out
     assert "s3:ListBucketMultipartUploads" in out
     assert len(printed) == (1 if format == "json" else 2)
+
+
+ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/photos"
+ALIAS = "photos-1a2b3c4d5e6f7g8h9i0jklmnopqrstuse1a-s3alias"
+
+
+@pytest.mark.parametrize("name", [ACCESS_POINT, ALIAS])
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--create"]])
+def test_an_access_point_is_not_set_up(
+    storage_options: Callable[..., None], s3_calls: list[str], name: str, more: list[str]
+) -> None:
+    storage_options(bucket_name=name)
+    with pytest.raises(CommandError, match=f"{name} is an access point.*the bucket behind it"):
+        run("setup_bucket", "--origin", ORIGIN, *more)
+    assert s3_calls == []
+
+
+def test_of_several_storages_none_is_set_up_where_one_is_an_access_point(
+    bucket: Any, settings: Any
+) -> None:
+    rules = {"MAX_SIZE": 1, "CONTENT_TYPES": ["image/*"]}
+    storage = settings.STORAGES["default"]
+    options = {**storage["OPTIONS"], "bucket_name": ALIAS}
+    settings.STORAGES = {**settings.STORAGES, "point": {**storage, "OPTIONS": options}}
+    settings.S3DIRECT_UPLOADS = {
+        "DESTINATIONS": {"a": rules, "b": {**rules, "STORAGE": "point"}},
+    }
+    with pytest.raises(CommandError, match="access point"):
+        run("setup_bucket", "--origin", ORIGIN)
+    assert get_bucket("default").cors_rules() == []
+
+
+def test_what_an_access_point_needs_is_printed(storage_options: Callable[..., None]) -> None:
+    storage_options(bucket_name=ACCESS_POINT)
+    arguments = ["--origin", ORIGIN, "--signature-age", "3600", "--format"]
+    out, err = run("setup_bucket", *arguments, "json")
+    [printed] = json.loads(out)
+    [statement] = printed["access_point_policy"]["Statement"]
+    assert statement["Resource"] == [ACCESS_POINT, f"{ACCESS_POINT}/object/site/*"]
+    assert "the bucket behind it" in err
+    with pytest.raises(CommandError, match="--format json"):
+        run("setup_bucket", *arguments, "cloudformation")
+
+
+@pytest.mark.parametrize("format", ["json", "cloudformation"])
+def test_no_policy_can_name_an_alias(storage_options: Callable[..., None], format: str) -> None:
+    storage_options(bucket_name=ALIAS)
+    with pytest.raises(CommandError, match="ARN"):
+        run("setup_bucket", "--origin", ORIGIN, "--format", format)
 
 
 def test_public_objects_and_block_public_access_exclude_each_other(settings: Any) -> None:
@@ -199,6 +260,12 @@ def test_a_cors_rule_that_lacks_something(
     assert not {
         each for each in found if each.startswith("cors") and found[each].level != "pass"
     } - {code}
+
+
+@pytest.mark.parametrize("origin", ["*", "https://*.com"])
+def test_one_origin_is_checked_and_not_all(origin: str) -> None:
+    with pytest.raises(CommandError, match="as a browser would"):
+        run("check_bucket", "--origin", origin)
 
 
 def test_a_lifecycle_rule_that_is_too_quick(bucket: Any) -> None:
@@ -320,6 +387,35 @@ def test_a_bucket_that_refuses_acls(bucket: Any, settings: Any, monkeypatch: Any
     assert "BucketOwnerEnforced" in found["acl.disabled"].detail
     assert "s3:GetObject" in found["acl.disabled"].cure
     assert f"arn:aws:s3:::{bucket.name}/site/public/*" in found["acl.disabled"].cure
+
+
+class Anywhere(Destination):
+    max_size, content_types, acl = 1, ["image/*"], "public-read"
+
+    def get_prefix(self, upload: Any, request: Any) -> str:
+        return "elsewhere/"
+
+
+@pytest.mark.parametrize(
+    ("rules", "cure"),
+    [
+        ({"PREFIX": "open/"}, "arn:aws:s3:::{bucket}/site/open/*"),
+        ({"PREFIX": "a/b/"}, "arn:aws:s3:::{bucket}/site/a/b/*"),
+        # In a folder that others share a policy would make theirs public, too.
+        ({"PREFIX": ""}, "give the destination a PREFIX of its own"),
+        (Anywhere, "give the destination a PREFIX of its own"),
+    ],
+)
+def test_the_folder_that_a_policy_is_to_open_is_where_the_keys_are(
+    bucket: Any, settings: Any, rules: Any, cure: str
+) -> None:
+    public = {"MAX_SIZE": 1, "CONTENT_TYPES": ["image/*"], "ACL": "public-read"}
+    spec = {**public, **rules} if isinstance(rules, dict) else rules
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"public": spec}}
+    asked = Diagnosis("default", [])
+    [rule] = asked.rules
+    assert cure.format(bucket=bucket.name) in asked.policy_instead(rule)
+    assert "site/public" not in asked.policy_instead(rule)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,11 @@ GLOBAL: list[tuple[str, Any]] = [
             {TOPIC: 1},
             ["uploads"],
             [TOPIC.replace("sns", "sqs")],
+            [TOPIC.replace("eu-central-1", "s3")],
+            [TOPIC.replace("eu-central-1", "s3-us-west-2")],
+            [TOPIC.replace("eu-central-1", "cn-north-1")],
+            [TOPIC.replace("arn:aws", "arn:aws-cn")],
+            [TOPIC.replace("arn:aws", "arn:aws-nowhere")],
             [TOPIC + "\n"],
         )
     ),

@@ -18,7 +18,7 @@ from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.exceptions import AlreadyAttached, ObjectMissing
 from s3direct_uploads.models import Upload
 
-from .conftest import JPEG, App, Bucket, row
+from .conftest import JPEG, App, Bucket, Connect, row
 
 
 def test_before_the_put_it_is_still_pending(alice: App, s3_calls: list[str]) -> None:
@@ -45,7 +45,7 @@ def test_before_the_put_it_is_still_pending(alice: App, s3_calls: list[str]) -> 
     ],
 )
 def test_what_was_not_declared_is_rejected_for_good(
-    alice: App, s3: Bucket, body: bytes, parameters: dict[str, str], reason: str
+    alice: App, s3: Bucket, body: bytes, parameters: dict[str, str], reason: str, connect: Connect
 ) -> None:
     rejected = []
     begun = alice.begin()
@@ -53,7 +53,7 @@ def test_what_was_not_declared_is_rejected_for_good(
     def on_reject(upload: Upload, **_: Any) -> None:
         rejected.append(upload.status)
 
-    signals.upload_rejected.connect(on_reject)
+    connect(signals.upload_rejected, on_reject)
     s3.write(row(begun), body, **parameters)
 
     answers = [alice.confirm(begun.json()["id"]) for _ in range(2)]
@@ -165,14 +165,14 @@ def past_the_deadline(id: str, by: timedelta = timedelta(hours=2)) -> None:
     Upload.objects.filter(pk=id).update(expires_at=past, url_expires_at=past)
 
 
-def test_past_its_deadline_what_never_came_expires(alice: App) -> None:
+def test_past_its_deadline_what_never_came_expires(alice: App, connect: Connect) -> None:
     expired = []
     begun = alice.begin().json()
 
     def on_expire(upload: Upload, **_: Any) -> None:
         expired.append(upload.status)
 
-    signals.upload_expired.connect(on_expire)
+    connect(signals.upload_expired, on_expire)
     past_the_deadline(begun["id"])
 
     renewed = alice.renew(begun["id"])

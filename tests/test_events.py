@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -16,9 +15,11 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote_plus
 
 import boto3
+import botocore
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -41,7 +42,7 @@ from s3direct_uploads.events import Event, Tally, parse
 from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable, SNSUnavailable
 from s3direct_uploads.models import Upload
 
-from .conftest import FILM, App, Bucket, row
+from .conftest import FILM, JPEG, App, Bucket, Connect, child_environment, killed_after, row
 from .settings import free_port
 
 SECRET = "s3cret-s3cret-s3cret"
@@ -312,16 +313,15 @@ def post(configure: Callable[..., None], s3: Bucket, db: None) -> Post:
 
 
 @pytest.fixture
-def causes() -> Iterator[list[str]]:
+def causes(connect: Connect) -> list[str]:
     """Who noticed each completion from now on."""
     heard: list[str] = []
 
     def hear(cause: str, **_: Any) -> None:
         heard.append(cause)
 
-    signals.upload_completed.connect(hear)
-    yield heard
-    signals.upload_completed.disconnect(hear)
+    connect(signals.upload_completed, hear)
+    return heard
 
 
 def sent(app: App, **declaration: Any) -> Upload:
@@ -417,6 +417,58 @@ def test_other_buckets_and_other_keys_are_not_ours(
         assert said(post(aws(bucket, key))) == (200, 0, 1)
     upload.refresh_from_db()
     assert (upload.status, s3_calls) == ("pending", [])
+
+
+def test_the_event_of_an_upload_through_an_access_point_names_the_bucket_behind_it(
+    alice: App, post: Post, s3: Bucket, storage_options: Callable[..., None]
+) -> None:
+    alias = f"{s3.name}-s3alias"  # as no bucket of AWS's is called; here one stands for it
+    s3.client.create_bucket(Bucket=alias)
+    storage_options(bucket_name=alias)
+    upload = sent(alice)
+    assert upload.bucket == alias
+
+    assert said(post(aws("the-bucket-behind-it", upload.key + "x"))) == (200, 0, 1)
+    assert said(post(aws("the-bucket-behind-it", upload.key))) == (200, 1, 0)
+    upload.refresh_from_db()
+    assert (upload.status, upload.bucket) == ("completed", alias)
+
+
+def test_an_event_is_a_hint_alone_to_look_through_the_access_point(
+    alice: App, post: Post, s3: Bucket, storage_options: Callable[..., None]
+) -> None:
+    """Whatever it claims, S3 is asked by the row's own bucket."""
+    alias = f"{s3.name}-b-s3alias"
+    s3.client.create_bucket(Bucket=alias)
+    storage_options(bucket_name=alias)
+    upload = row(alice.begin())
+    s3.write(upload, JPEG)  # to another bucket, at the same key
+
+    assert said(post(aws(s3.name, upload.key))) == (200, 1, 0)
+    upload.refresh_from_db()
+    assert upload.status == "pending"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "arn:aws:s3:eu-west-1:123456789012:accesspoint/photos",
+        "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap",
+        "photos-1a2b3c4d5e6f7g8h9i0jklmnopqrstuse1a-s3alias",
+        "photos-1a2b3c4d5e6f7g8h9i0jklmnopqrstuse1a--ol-s3",
+    ],
+)
+def test_a_tombstone_of_an_access_point_is_found_by_its_key(
+    alice: App, post: Post, name: str
+) -> None:
+    upload = row(alice.begin())
+    now = timezone.now()
+    Upload.objects.filter(pk=upload.pk).update(
+        bucket=name, status="cancelled", due_at=None, object_deleted_at=now
+    )
+    assert said(post(aws("the-bucket-behind-it", upload.key))) == (200, 1, 0)
+    upload.refresh_from_db()
+    assert (upload.object_deleted_at, upload.due_at) == (None, upload.key_closes_at)
 
 
 @pytest.mark.usefixtures("films")
@@ -778,6 +830,24 @@ def test_what_sns_did_not_sign_is_refused(
         "https://sns.eu-central-1xamazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.evil.com/x.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.a.b.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        # Hosts of S3, in its older form: of a bucket that is named "sns".
+        "https://sns.s3.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3-eu-central-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3-accelerate.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3-website-us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.s3.amazonaws.com.cn/SimpleNotificationService-f3ec.pem",
+        # Hosts of other services, or of another region than the topic's.
+        "https://sns.elb.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
+        CERT_URL.replace("amazonaws.com", "amazonaws.com.cn"),
+        CERT_URL.replace("amazonaws.com", "amazonaws.com."),
+        CERT_URL.replace("amazonaws.com", "amazonaws.com:443"),
+        CERT_URL.replace("amazonaws", "AMAZONAWS"),
+        CERT_URL.replace("amazonaws", "\u0430mazonaws"),
+        CERT_URL.replace("sns.", "sns\u3002"),
+        CERT_URL.replace("https:", "HTTPS:"),
         "https://s3.eu-central-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://evil.s3.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://xsns.eu-central-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
@@ -813,6 +883,36 @@ def test_another_topic_is_refused_though_sns_signed_it(
     for body in (sns_message(aws("media", "k")), subscription()):
         assert refused(post(signed(body))) == (403, "sns_topic_not_allowed")
     assert sns_says["asked"] == []
+
+
+PARTITIONS = json.loads((Path(botocore.__path__[0]) / "data" / "partitions.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("region", "partition", "suffix"),
+    [
+        (region, partition["id"], partition["outputs"]["dnsSuffix"])
+        for partition in PARTITIONS["partitions"]
+        for region in partition["regions"]
+        if not region.endswith("-global")
+    ],
+)
+def test_each_region_of_aws_signs_at_its_own_host(
+    post: Post,
+    sns_says: dict[str, Any],
+    configure: Callable[..., None],
+    region: str,
+    partition: str,
+    suffix: str,
+) -> None:
+    """As botocore lists the regions."""
+    topic = f"arn:{partition}:sns:{region}:123456789012:uploads"
+    configure(SNS_TOPICS=[topic])
+    url = f"https://sns.{region}.{suffix}/SimpleNotificationService-f3ec.pem"
+    sns_says[url] = certificate(KEY)
+    body = sns_message({"Records": []}, TopicArn=topic, SigningCertURL=url)
+    assert said(post(signed(body))) == (200, 0, 0)
+    assert sns_says["asked"] == [url]
 
 
 @pytest.mark.parametrize("topic", [5, None, [], {}, [TOPIC]])
@@ -881,6 +981,12 @@ def test_a_subscription_is_confirmed_where_sns_is(
         + TOPIC,
         "https://sns.eu-central-1.amazonaws.com@evil.com/?Action=ConfirmSubscription&TopicArn="
         + TOPIC,
+        "https://sns.s3.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://sns.s3-us-west-2.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://sns.eu-central-1.amazonaws.com.cn/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://sns.eu-central-1.amazonaws.com./?Action=ConfirmSubscription&TopicArn=" + TOPIC,
+        "https://SNS.eu-central-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC,
         "https://sns.eu-central-1.amazonaws.com/?Action=DeleteTopic&TopicArn=" + TOPIC,
         "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + TOPIC[:-1],
         "https://sns.eu-central-1.amazonaws.com/?Action=ConfirmSubscription",
@@ -934,8 +1040,11 @@ def test_a_fetch_follows_nothing_and_reads_no_more_than_it_should(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sns, "TIMEOUT", 0.2)
             for path in ("/moved", "/error", "/large", "/hang"):
-                with pytest.raises(SNSUnavailable):
+                with pytest.raises(SNSUnavailable) as raised:
                     sns.fetch(url + path)
+                answer = raised.value.__context__
+                # An HTTPError is the answer itself, with its connection.
+                assert not isinstance(answer, HTTPError) or answer.closed
         with pytest.raises(SNSUnavailable):
             sns.fetch(f"http://127.0.0.1:{free_port()}/?Token=abc")
     finally:
@@ -1121,10 +1230,30 @@ def test_the_region_is_in_the_url_of_the_queue(monkeypatch: pytest.MonkeyPatch) 
     for url, region in [
         ("https://sqs.eu-west-3.amazonaws.com/123456789012/uploads", "eu-west-3"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/uploads", "cn-north-1"),
+        ("https://sqs.us-gov-west-1.amazonaws.com/123456789012/uploads", "us-gov-west-1"),
+        ("https://sqs.us-iso-east-1.c2s.ic.gov/123456789012/uploads", "us-iso-east-1"),
+        ("https://eu-west-3.queue.amazonaws.com/123456789012/uploads", "eu-west-3"),
     ]:
         assert Queue(url)._client.meta.region_name == region
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://queues.example.com/uploads",
+        "https://sqs.s3.amazonaws.com/uploads",
+        "https://sqs.s3-eu-west-3.amazonaws.com/uploads",
+        "https://sqs.eu-west-3.amazonaws.com.example.com/uploads",
+        "https://sqs.eu-west-3.amazonaws.com.cn/123456789012/uploads",
+        "https://eu-west-3.example.com/?x=https://sqs.eu-west-3.amazonaws.com/1/uploads",
+    ],
+)
+def test_a_url_of_another_host_names_no_region(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     with pytest.raises(CommandError, match="NoRegion"):
-        call_command("consume_s3_events", queue_url="https://queues.example.com/uploads")
+        call_command("consume_s3_events", queue_url=url)
 
 
 def test_it_goes_on_when_sqs_was_away(
@@ -1156,16 +1285,20 @@ def test_a_signal_ends_its_wait(sqs: Sqs, number: int, tmp_path: Path) -> None:
     """A process of its own, that waits for a message for 20 seconds."""
     command = [sys.executable, "manage.py", "consume_s3_events", "--region", "eu-central-1"]
     command += ["--queue-url", sqs.url, "--endpoint-url", sqs.options["endpoint_url"]]
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "example_project.settings",
-        "SQLITE_PATH": str(tmp_path / "db.sqlite3"),
-    }
+    environment = child_environment(
+        DJANGO_SETTINGS_MODULE="example_project.settings",
+        SQLITE_PATH=str(tmp_path / "db.sqlite3"),
+    )
     environment.pop("DATABASE_URL", None)
     poison = sqs.send("nonsense")
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        assert process.stdout
         assert process.stderr
-        assert poison in process.stderr.readline(), "it is at work, and about to wait"
+        with killed_after(30, process):
+            assert poison in process.stderr.readline()
+            line = process.stdout.readline()
+        assert line == "1 messages, 0 done, 0 uploads\n", "it is at work, and about to wait"
         time.sleep(0.3)
         started = time.monotonic()
         process.send_signal(number)

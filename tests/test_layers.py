@@ -23,6 +23,7 @@ lifecycle provisioning
 models bucket signals checks
 signer sns destinations storage
 conf content_types exceptions keys times
+partitions
 __init__
 """
 RANK = {module: -row for row, line in enumerate(ROWS.split("\n")) for module in line.split()}

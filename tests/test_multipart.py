@@ -27,7 +27,7 @@ from s3direct_uploads.bucket import PresignedMultipart, get_bucket
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
 
-from .conftest import FILM, JPEG, PART_SIZE, REAL, App, Bucket, made_up_answer, row
+from .conftest import FILM, JPEG, PART_SIZE, REAL, App, Bucket, Connect, made_up_answer, row
 from .host import Albums
 
 pytestmark = pytest.mark.usefixtures("films")
@@ -161,13 +161,15 @@ def code(answer: Any) -> tuple[int, str]:
 # Begin.
 
 
-def test_a_film_goes_to_s3_in_parts_and_is_put_together(alice: App, s3: Bucket) -> None:
+def test_a_film_goes_to_s3_in_parts_and_is_put_together(
+    alice: App, s3: Bucket, connect: Connect
+) -> None:
     heard = []
 
     def listen(upload: Upload, cause: str, **_: Any) -> None:
         heard.append((upload.pk, upload.status, cause))
 
-    signals.upload_completed.connect(listen)
+    connect(signals.upload_completed, listen)
     begun = alice.begin_film(filename="Mein Film.mp4")
 
     assert begun.status_code == 201
@@ -794,7 +796,7 @@ def test_once_it_is_settled_there_are_no_parts_any_more(
 
 
 def test_cancel_gives_up_every_upload_at_its_very_key(
-    alice: App, s3: Bucket, s3_calls: list[str]
+    alice: App, s3: Bucket, s3_calls: list[str], connect: Connect
 ) -> None:
     cancelled = []
     begun = alice.begin_film()
@@ -803,7 +805,7 @@ def test_cancel_gives_up_every_upload_at_its_very_key(
     def on_cancel(upload: Upload, **_: Any) -> None:
         cancelled.append((upload.status, s3.open_multiparts(upload)))
 
-    signals.upload_cancelled.connect(on_cancel)
+    connect(signals.upload_cancelled, on_cancel)
     assert alice.send_parts(begun.json()["multipart"]["parts"][:1]) == [200]
     # One of a Create whose answer was lost, and those of others.
     s3.client.create_multipart_upload(Bucket=s3.name, Key=upload.key)
@@ -877,13 +879,13 @@ def test_a_completion_of_which_the_row_does_not_know(
     assert s3.read(upload) == FILM
 
 
-def test_an_abort_of_which_the_row_does_not_know(alice: App, s3: Bucket) -> None:
+def test_an_abort_of_which_the_row_does_not_know(alice: App, s3: Bucket, connect: Connect) -> None:
     expired = []
 
     def on_expire(upload: Upload, **_: Any) -> None:
         expired.append(upload.status)
 
-    signals.upload_expired.connect(on_expire)
+    connect(signals.upload_expired, on_expire)
     upload = sent(alice)
     abort_behind_our_back(s3, upload)
 
@@ -948,14 +950,14 @@ def test_past_its_deadline_nothing_is_signed_while_another_completes_it(alice: A
 
 
 def test_what_is_cancelled_while_s3_is_asked_past_its_deadline_stays_cancelled(
-    alice: App, s3: Bucket, line: Line
+    alice: App, s3: Bucket, line: Line, connect: Connect
 ) -> None:
     expired = []
 
     def on_expire(upload: Upload, **_: Any) -> None:
         expired.append(upload.status)
 
-    signals.upload_expired.connect(on_expire)
+    connect(signals.upload_expired, on_expire)
     upload = sent(alice)
     past_the_deadline(upload)
     line.meanwhile("ListParts", lambda: lifecycle.cancel(Upload.objects.get()))
@@ -1024,14 +1026,14 @@ def test_the_object_counts_although_another_was_at_it(
 
 
 def test_two_that_read_the_row_at_once_complete_it_once(
-    alice: App, s3: Bucket, line: Line, s3_calls: list[str]
+    alice: App, s3: Bucket, line: Line, s3_calls: list[str], connect: Connect
 ) -> None:
     heard = []
 
     def listen(upload: Upload, **_: Any) -> None:
         heard.append(upload.pk)
 
-    signals.upload_completed.connect(listen)
+    connect(signals.upload_completed, listen)
     upload = sent(alice)
     stale = Upload.objects.get()
     seen = []

@@ -108,6 +108,19 @@ def test_which_storages(settings: Any) -> None:
         "https://*.example.com",
         "http://localhost:*",
         "https://app.example.com:8443",
+        "https://*.example.com:8443",
+        "https://app.example.com:*",
+        "https://app.*.example.com",
+        "https://*-app.example.com",
+        "https://*.example.co.uk",
+        "https://*.example.github.io",
+        "https://*.uploads.internal",
+        "http://*.localhost:8000",
+        "http://127.0.0.1:*",
+        "http://192.168.1.20:*",
+        "http://[::1]:*",
+        "http://[::1]:8000",
+        "https://xn--bcher-kva.example",
     ],
 )
 def test_an_origin(origin: str) -> None:
@@ -128,17 +141,72 @@ def test_an_origin(origin: str) -> None:
         ("ftp://app.example.com", "scheme"),
         ("null", "scheme"),
         ("", "scheme"),
-        ("*", "--allow-any-origin"),
-        ("https://*", "--allow-any-origin"),
-        ("http://*:8000", "--allow-any-origin"),
+        ("http*://app.example.com", "scheme"),
+        ("*://app.example.com", "scheme"),
+        ("*.example.com", "scheme"),
+        ("https://[", "no origin"),
+        ("https://.", "no origin"),
+        ("https://*..com", "no origin"),
+        ("https://[::*", "no origin"),
+        ("https://app.example.com:port", "no origin"),
+        ("https://app.example.com:99999", "no origin"),
+        ("https://b\u00fccher.example", "write https://xn--bcher-kva.example"),
+        ("https://app.example.com\n", "no origin"),
+        ("https://app example.com", "no origin"),
     ],
 )
 def test_what_no_browser_calls_an_origin(origin: str, words: str) -> None:
     assert words in (provisioning.wrong_origin(origin) or "")
 
 
+BROAD = [
+    "*",
+    "https://*",
+    "http://*:8000",
+    # Anybody's domain.
+    "https://*.com",
+    "https://*.com:8443",
+    "https://*.com.",
+    "https://*.co.uk",
+    "https://*.kawasaki.jp",
+    "https://*.internal",
+    "https://*.xn--p1ai",
+    # A domain that somebody may register beside it.
+    "https://*example.com",
+    "https://*-example.com",
+    "https://app*",
+    "https://app.*",
+    "https://app.*.com",
+    "https://app.example.com*",
+    "https://app.example.*",
+    "http://localhost*",
+    "http://127.0.0.1*",
+    # Hosts on which anybody may have a name, and what is above those.
+    "https://*.github.io",
+    "https://*.vercel.app",
+    "https://*.herokuapp.com",
+    "https://*.cloudfront.net",
+    "https://*.s3.amazonaws.com",
+    "https://*.amazonaws.com",
+    "https://*.fastly.net",
+    # Addresses have no subdomains: 192.168.1.example.com begins like one.
+    "http://192.168.1.*",
+    "http://192.168.1.*:8000",
+    "http://*.168.1.20",
+    "http://*.1",
+    "http://[::ffff:*.0.0.1]",
+    "http://[::*]",
+]
+
+
+@pytest.mark.parametrize("origin", BROAD)
+def test_a_star_that_lets_strangers_in_wants_to_be_meant(origin: str) -> None:
+    assert "--allow-any-origin" in (provisioning.wrong_origin(origin) or "")
+    assert provisioning.wrong_origin(origin, any_origin=True) is None
+
+
 def test_every_origin_where_it_is_meant() -> None:
-    assert provisioning.wrong_origin("*", any_origin=True) is None
+    assert provisioning.wrong_origin("https://*/", any_origin=True)
     assert provisioning.wrong_origin("app.example.com", any_origin=True)
 
 
@@ -298,6 +366,81 @@ def test_the_least_that_the_server_needs() -> None:
     ]
     public = Needs("media", "", (), ("public-read",), 8)
     assert "s3:PutObjectAcl" in provisioning.iam_policy(public)["Statement"][0]["Action"]
+
+
+ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/photos"
+
+
+@pytest.mark.parametrize(
+    ("options", "arn", "objects"),
+    [
+        ({"region_name": "eu-west-1"}, "arn:aws:s3:::media", "/site/*"),
+        ({"region_name": "cn-north-1"}, "arn:aws-cn:s3:::media", "/site/*"),
+        ({"region_name": "us-gov-west-1"}, "arn:aws-us-gov:s3:::media", "/site/*"),
+        ({"region_name": "eu-west-1", "location": ""}, "arn:aws:s3:::media", "/*"),
+        ({"bucket_name": ACCESS_POINT}, ACCESS_POINT, "/object/site/*"),
+        ({"bucket_name": ACCESS_POINT, "location": ""}, ACCESS_POINT, "/object/*"),
+        # As boto3 takes it, too, and policies do not.
+        (
+            {"bucket_name": ACCESS_POINT.replace("/photos", ":photos")},
+            ACCESS_POINT,
+            "/object/site/*",
+        ),
+        (
+            {
+                "bucket_name": ACCESS_POINT.replace("aws", "aws-cn").replace("eu-west", "cn-north"),
+                "region_name": "cn-north-1",
+            },
+            "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/photos",
+            "/object/site/*",
+        ),
+    ],
+)
+def test_policies_name_the_bucket_as_its_partition_does(
+    storage_options: Callable[..., None], options: dict[str, str], arn: str, objects: str
+) -> None:
+    storage_options(**{"bucket_name": "media", "endpoint_url": None, **options})
+    needs = provisioning.needs_of("default")
+    first, second, bucket = provisioning.iam_policy(needs)["Statement"]
+    assert (first["Resource"], second["Resource"]) == (f"{arn}{objects}", f"{arn}{objects}")
+    assert bucket["Resource"] == arn
+    [statement] = provisioning.signature_age_policy(needs, timedelta(hours=1))["Statement"]
+    assert statement["Resource"] == [arn, f"{arn}{objects}"]
+    [printed] = provisioning.by_bucket([needs, needs])
+    assert printed == needs
+
+
+def test_an_access_point_has_a_policy_and_no_bucket_of_its_own() -> None:
+    needs = Needs(ACCESS_POINT, "site/", ("content-type",), (), 8)
+    age = timedelta(hours=1)
+    printed = provisioning.as_json(needs, [ORIGIN], age=age, block=False)
+    assert set(printed) == {"bucket", "cors", "lifecycle", "iam_policy", "access_point_policy"}
+    template = provisioning.as_cloudformation([needs], [ORIGIN], age=None, block=False)
+    [policy] = template["Resources"].values()
+    assert policy["Type"] == "AWS::IAM::ManagedPolicy"
+
+    alias = Needs("photos-1a2b-s3alias", "site/", (), (), 8)  # which no policy can name
+    assert alias.objects() == "<the ARN of photos-1a2b-s3alias>/object/site/*"
+
+
+def test_the_headers_are_asked_of_a_key_where_the_keys_are(
+    settings: Any, storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage may have other object parameters for each folder."""
+    rules = {"MAX_SIZE": 1, "CONTENT_TYPES": ["image/*"]}
+    destinations = {"photos": rules, "root": {**rules, "PREFIX": ""}}
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": destinations}
+    asked: list[str] = []
+
+    def get_object_parameters(self: Any, name: str) -> dict[str, Any]:
+        asked.append(name)
+        return {}
+
+    monkeypatch.setattr(
+        "storages.backends.s3.S3Storage.get_object_parameters", get_object_parameters
+    )
+    provisioning.needs_of("default")
+    assert asked == ["site/photos/x", "site/x"]
 
 
 def test_as_json() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import pytest
 from django.conf import settings
+from packaging.requirements import Requirement
 
 from .conftest import Bucket
 
@@ -70,6 +74,33 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
     ):
         assert f"s3direct_uploads/{name}" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"s3direct_uploads"}
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = [
+    *PROJECT["dependencies"],
+    *itertools.chain.from_iterable(PROJECT["optional-dependencies"].values()),
+]
+
+
+@pytest.mark.parametrize("needed", NEEDED)
+def test_a_dependency_has_a_lower_bound_and_no_upper_one(needed: str) -> None:
+    requirement = Requirement(needed)
+    assert {each.operator for each in requirement.specifier} == {">="}
+    tried = dict(
+        line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().split()
+    )
+    name = requirement.name.lower()
+    assert tried.get(name, "") in requirement.specifier or requirement.marker
+
+
+def test_run_s3_has_what_motos_server_needs() -> None:
+    """The extra names a part of it, and no version that moto refuses."""
+    server = [Requirement(each) for each in metadata.requires("moto") or ()]
+    for ours in map(Requirement, PROJECT["optional-dependencies"]["dev"][1:]):
+        theirs = next(each for each in server if each.name.lower() == ours.name)
+        [bound] = ours.specifier
+        assert bound.version in theirs.specifier
 
 
 def test_upload_js_is_less_than_8_kib() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,17 +14,17 @@ import pytest
 import requests
 from django.core.management import CommandError, call_command
 
+from .conftest import child_environment, killed_after
 from .settings import free_port
 
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "S3_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
-        "S3_BUCKET": "media",
-        "DJANGO_SETTINGS_MODULE": "example_project.settings",
-    }
+    return child_environment(
+        S3_ENDPOINT_URL=f"http://127.0.0.1:{free_port()}",
+        S3_BUCKET="media",
+        DJANGO_SETTINGS_MODULE="example_project.settings",
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,7 @@ def test_it_serves_the_projects_buckets_with_cors_and_stops(
         text=True,
     )
     assert process.stdout
-    with process, process.stdout as output:
+    with process, killed_after(30, process), process.stdout as output:
         line = output.readline()
         assert line == f"S3 at {environment['S3_ENDPOINT_URL']}, with media. Ctrl-C stops it.\n"
 

@@ -22,19 +22,21 @@ from s3direct_uploads.exceptions import BucketUnavailable, ObjectMismatch
 from s3direct_uploads.models import Upload
 from s3direct_uploads.testing import completed_upload, storages_in_memory
 
-from .conftest import JPEG, App, Bucket
+from .conftest import JPEG, App, Bucket, Connect
 from .models import Photo
 
 pytestmark = pytest.mark.django_db
 
 
-def test_a_script_stores_a_file(s3: Bucket, s3_calls: list[str], tmp_path: Path) -> None:
+def test_a_script_stores_a_file(
+    s3: Bucket, s3_calls: list[str], tmp_path: Path, connect: Connect
+) -> None:
     causes = []
 
     def listen(cause: str, **_: Any) -> None:
         causes.append(cause)
 
-    signals.upload_completed.connect(listen)
+    connect(signals.upload_completed, listen)
     path = tmp_path / "beach.jpg"
     path.write_bytes(JPEG)
     with path.open("rb") as file:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +28,19 @@ from s3direct_uploads.bucket import StoredObject, get_bucket
 from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload, Usage
 from tests import host
-from tests.conftest import FILM, JPEG, LAST, App, Bucket, begin_last_part, made_up_answer, row
+from tests.conftest import (
+    FILM,
+    JPEG,
+    LAST,
+    App,
+    Bucket,
+    Connect,
+    begin_last_part,
+    child_environment,
+    killed_after,
+    made_up_answer,
+    row,
+)
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -49,7 +60,7 @@ def sweep(**options: Any) -> dict[str, int]:
 
 
 @pytest.fixture
-def heard() -> Iterator[list[tuple[str, str | None]]]:
+def heard(connect: Connect) -> list[tuple[str, str | None]]:
     """What hosts are told from now on: [("completed", "sweep")]."""
     told: list[tuple[str, str | None]] = []
     sent = {
@@ -62,10 +73,8 @@ def heard() -> Iterator[list[tuple[str, str | None]]]:
         told.append((next(name for name in sent if sent[name] is signal), cause))
 
     for each in sent.values():
-        each.connect(note)
-    yield told
-    for each in sent.values():
-        each.disconnect(note)
+        connect(each, note)
+    return told
 
 
 # Pending: lost confirms, and those who never came.
@@ -331,7 +340,7 @@ def test_a_completion_that_was_not_announced_is(alice: App, heard: list[Any]) ->
 
 
 def test_what_another_sweep_announces_meanwhile_is_not_announced_again(
-    alice: App, heard: list[Any]
+    alice: App, heard: list[Any], connect: Connect
 ) -> None:
     """A thousand handlers of a second each take longer than the lease of their sweep."""
     ids = [alice.upload(body=JPEG + bytes([n])).json()["id"] for n in range(3)]
@@ -350,16 +359,15 @@ def test_what_another_sweep_announces_meanwhile_is_not_announced_again(
             age(sweeping.LEASE + timedelta(seconds=2), pk=other)
             assert sweep() == {"announced": 1}
 
-    signals.upload_completed.connect(take_long)
-    try:
-        assert sweep() == {"announced": 1}
-    finally:
-        signals.upload_completed.disconnect(take_long)
+    connect(signals.upload_completed, take_long)
+    assert sweep() == {"announced": 1}
     assert len(heard) == len(told) == len(set(told)) == 2
     assert Upload.objects.filter(announced_at=None).get().status == "deleted"
 
 
-def test_a_handler_that_deletes_its_row_does_not_end_the_sweep(alice: App) -> None:
+def test_a_handler_that_deletes_its_row_does_not_end_the_sweep(
+    alice: App, connect: Connect
+) -> None:
     for n in range(3):
         alice.upload(body=JPEG + bytes([n]))
     Upload.objects.update(announced_at=None, due_at=timezone.now())
@@ -367,11 +375,8 @@ def test_a_handler_that_deletes_its_row_does_not_end_the_sweep(alice: App) -> No
     def take_over(upload: Upload, **_: Any) -> None:
         Upload.objects.get(pk=upload.pk).delete()
 
-    signals.upload_completed.connect(take_over)
-    try:
-        assert sweep() == {"announced": 3}
-    finally:
-        signals.upload_completed.disconnect(take_over)
+    connect(signals.upload_completed, take_over)
+    assert sweep() == {"announced": 3}
     assert not Upload.objects.exists()
 
 
@@ -431,7 +436,9 @@ def test_what_a_sweep_cleans_while_it_is_deleted_is_counted_out_once(
 
 
 @pytest.mark.parametrize("error", [ProtectedError("in use", set()), IntegrityError("in use")])
-def test_a_row_that_a_model_refers_to_stays_and_the_others_go(alice: App, error: Exception) -> None:
+def test_a_row_that_a_model_refers_to_stays_and_the_others_go(
+    alice: App, error: Exception, connect: Connect
+) -> None:
     uploads = [row(alice.upload(body=JPEG + bytes([n]))) for n in range(3)]
     Upload.objects.update(status="deleted", object_deleted_at=timezone.now(), due_at=timezone.now())
 
@@ -439,13 +446,10 @@ def test_a_row_that_a_model_refers_to_stays_and_the_others_go(alice: App, error:
         if instance.pk == uploads[1].pk:
             raise error
 
-    models.signals.pre_delete.connect(refer, Upload)
-    try:
-        assert sweep() == {"pruned": 2}
-        assert Upload.objects.get().pk == uploads[1].pk
-        assert Upload.objects.get().due_at is None
-    finally:
-        models.signals.pre_delete.disconnect(refer, Upload)
+    connect(models.signals.pre_delete, refer, Upload)
+    assert sweep() == {"pruned": 2}
+    assert Upload.objects.get().pk == uploads[1].pk
+    assert Upload.objects.get().due_at is None
 
 
 def test_a_row_whose_deletion_fails_holds_up_no_other(
@@ -955,11 +959,10 @@ def test_the_command_reconciles(alice: App, corner: str) -> None:
 
 
 def test_in_a_loop_it_goes_on_whatever_happens_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "example_project.settings",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
-    }
+    environment = child_environment(
+        DJANGO_SETTINGS_MODULE="example_project.settings",
+        DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3",
+    )
 
     def manage(*command: str) -> list[str]:
         return [sys.executable, "manage.py", *command]
@@ -972,11 +975,12 @@ def test_in_a_loop_it_goes_on_whatever_happens_until_it_is_told_to_stop(tmp_path
         text=True,
     ) as process:
         assert process.stdout
-        assert "The sweep failed: OperationalError: no such table" in process.stdout.readline()
-        subprocess.run(manage("migrate", "--verbosity", "0"), env=environment, check=True)
-        while "failed" in (line := process.stdout.readline()):
-            pass
-        assert [line, process.stdout.readline()] == ["Swept: nothing.\n"] * 2
+        with killed_after(30, process):
+            assert "The sweep failed: OperationalError: no such table" in process.stdout.readline()
+            subprocess.run(manage("migrate", "--verbosity", "0"), env=environment, check=True)
+            while "failed" in (line := process.stdout.readline()):
+                pass
+            assert [line, process.stdout.readline()] == ["Swept: nothing.\n"] * 2
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 

@@ -20,7 +20,7 @@ from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.lifecycle import operations
 from s3direct_uploads.models import Upload
 
-from .conftest import JPEG, URL, App, Bucket, row
+from .conftest import JPEG, URL, App, Bucket, Connect, row
 
 
 def test_a_file_goes_straight_to_s3_and_is_confirmed(alice: App, s3: Bucket) -> None:
@@ -293,14 +293,14 @@ def test_only_harmless_types_are_shown_inline(alice: App, content_type: str, sta
     assert alice.get(f"{id}/url/").status_code == 200
 
 
-def test_delete_gives_up_a_pending_upload(alice: App, s3: Bucket) -> None:
+def test_delete_gives_up_a_pending_upload(alice: App, s3: Bucket, connect: Connect) -> None:
     cancelled = []
     begun = alice.begin().json()
 
     def on_cancel(upload: Upload, **_: Any) -> None:
         cancelled.append(upload)
 
-    signals.upload_cancelled.connect(on_cancel)
+    connect(signals.upload_cancelled, on_cancel)
 
     assert [alice.delete(begun["id"]).status_code for _ in range(2)] == [204, 204]
 
@@ -404,7 +404,7 @@ def test_a_begin_may_be_repeated(alice: App, bob: App) -> None:
 
 
 def test_a_completion_is_announced_once_and_its_handlers_cannot_break_it(
-    alice: App, caplog: pytest.LogCaptureFixture
+    alice: App, caplog: pytest.LogCaptureFixture, connect: Connect
 ) -> None:
     heard: list[tuple[Any, ...]] = []
 
@@ -412,7 +412,7 @@ def test_a_completion_is_announced_once_and_its_handlers_cannot_break_it(
         heard.append((sender, upload.pk, upload.status, cause, Upload.objects.get().status))
         raise RuntimeError("a handler's bug")
 
-    signals.upload_completed.connect(listen)
+    connect(signals.upload_completed, listen)
     confirmed = alice.upload()
     alice.confirm(confirmed.json()["id"])
 
@@ -422,13 +422,13 @@ def test_a_completion_is_announced_once_and_its_handlers_cannot_break_it(
     assert "a handler's bug" in caplog.text
 
 
-def test_a_handler_may_attach(alice: App) -> None:
+def test_a_handler_may_attach(alice: App, connect: Connect) -> None:
     names = []
 
     def attach(upload: Upload, **_: Any) -> None:
         names.append(Upload.objects.get(pk=upload.pk).attach())
 
-    signals.upload_completed.connect(attach)
+    connect(signals.upload_completed, attach)
     upload = row(alice.upload())
     assert names == [upload.name]
     assert upload.attached_at is not None
@@ -436,11 +436,11 @@ def test_a_handler_may_attach(alice: App) -> None:
     assert upload.due_at is None
 
 
-def test_a_handler_may_delete(alice: App) -> None:
+def test_a_handler_may_delete(alice: App, connect: Connect) -> None:
     def scan(upload: Upload, **_: Any) -> None:
         lifecycle.cancel(upload)
 
-    signals.upload_completed.connect(scan)
+    connect(signals.upload_completed, scan)
     upload = row(alice.upload())
     assert upload.status == "deleted"
     assert upload.due_at == upload.key_closes_at, "its object is not forgotten"

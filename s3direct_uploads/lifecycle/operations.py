@@ -23,6 +23,7 @@ from s3direct_uploads.bucket import (
     PresignedRequest,
     StoredPart,
     get_bucket,
+    is_access_point,
     takes_parts_only,
 )
 from s3direct_uploads.exceptions import (
@@ -292,12 +293,16 @@ def presign_download(upload: Upload, *, inline: bool = False) -> PresignedReques
 def notice(bucket: str, key: str) -> Upload | None:
     """An object was written at this key, S3 says: confirm its upload, or clean its tombstone again.
 
-    Nothing is believed but that it is time to look. Returns the row as it stands, whatever confirm
-    made of it; None if no row has the key. Raises BucketUnavailable (nothing changed).
+    Nothing is believed but that it is time to look, in the row's own bucket. Returns the row as it
+    stands, whatever confirm made of it; None if no row has the key. Raises BucketUnavailable
+    (nothing changed).
     """
     refuse_transaction("notice")
     try:
-        upload = Upload.objects.using(database()).get(bucket=bucket, key=key)
+        upload = Upload.objects.using(database()).get(key=key)
+        # Of what came through an access point S3 names the bucket behind it, which we do not know.
+        if upload.bucket != bucket and not is_access_point(upload.bucket):
+            return None
         if upload.status in TOMBSTONES:
             due_at = max(timezone.now(), upload.key_closes_at)
             move(upload, cause="event", due_at=due_at, object_deleted_at=None)

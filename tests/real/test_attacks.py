@@ -22,6 +22,11 @@ from uuid import UUID
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from django.contrib.auth.models import Permission, User
 from django.core.files.storage import storages
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -30,7 +35,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from s3direct_uploads import lifecycle
+from s3direct_uploads import lifecycle, sns
 from s3direct_uploads.bucket import (
     PresignedMultipart,
     PresignedRequest,
@@ -1417,6 +1422,108 @@ def test_a_call_from_another_site(alice: App, s3: Bucket, call: str, content_typ
     headers = {"X-CSRFToken": "a" * 32}
     meant = forger.generic(method, url, json.dumps(body), "application/json", headers=headers)
     assert meant.status_code in (200, 201, 204), "with its token it is the app's own"
+
+
+# Who knows the webhook's secret, and has a bucket that is called "sns".
+
+SECRET = "s3cret-s3cret-s3cret"
+TOPIC = "arn:aws:sns:us-west-2:123456789012:uploads"
+
+
+class Impostor:
+    """It signs as SNS does, with a key of its own, whose certificate anybody may read from S3."""
+
+    def __init__(self, s3: Bucket) -> None:
+        self.bucket = s3
+        self.key = rsa.generate_private_key(65537, 2048)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])
+        now, number = timezone.now(), x509.random_serial_number()
+        builder = x509.CertificateBuilder(name, name, self.key.public_key(), number)
+        builder = builder.not_valid_before(now - timedelta(days=1))
+        made = builder.not_valid_after(now + timedelta(days=1)).sign(self.key, hashes.SHA256())
+        self.path = "SimpleNotificationService-f3ec.pem"
+        s3.client.put_object(
+            Bucket=s3.name,
+            Key=self.path,
+            Body=made.public_bytes(Encoding.PEM),
+            ACL="public-read",
+        )
+
+    def get(self, url: str) -> bytes:
+        """What AWS's name servers would make of a host of S3: the bucket of that name."""
+        endpoint = self.bucket.client.meta.endpoint_url
+        path = f"{self.bucket.name}/{urlsplit(url).path[1:]}"
+        return requests.get(f"{endpoint}/{path}", timeout=10).content
+
+    def sign(self, said: dict[str, str]) -> dict[str, str]:
+        text = "".join(f"{name}\n{said[name]}\n" for name in sorted(said))
+        signature = self.key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return {
+            **said,
+            "SignatureVersion": "2",
+            "Signature": base64.b64encode(signature).decode(),
+        }
+
+
+@pytest.mark.parametrize("kind", ["Notification", "SubscriptionConfirmation"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "sns.s3.amazonaws.com",
+        "sns.s3-us-west-2.amazonaws.com",
+        "sns.s3-accelerate.amazonaws.com",
+        "sns.s3-website-us-west-2.amazonaws.com",
+        "sns.s3.amazonaws.com.cn",
+        "sns.us-west-2.amazonaws.com.cn",
+        "sns.eu-central-1.amazonaws.com",
+        "sns.us-west-2.amazonaws.com.",
+        "sns.us-west-2.amazonaws.com@sns.s3.amazonaws.com",
+        "SNS.us-west-2.amazonaws.com",
+        "sns\u3002us-west-2.amazonaws.com",
+    ],
+)
+def test_a_bucket_that_is_called_sns_signs_nothing(
+    alice: App,
+    other_bucket: Bucket,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    kind: str,
+) -> None:
+    set_settings(settings, EVENT_SECRET=SECRET, SNS_TOPICS=[TOPIC])
+    begun = alice.begin()
+    assert alice.send(begun.json()["request"]) == 200
+    upload, impostor = row(begun), Impostor(other_bucket)
+    asked = []
+
+    def fetch(url: str) -> bytes:
+        asked.append(url)
+        return impostor.get(url)
+
+    monkeypatch.setattr(sns, "fetch", fetch)
+    sns._certificate_at.cache_clear()
+    record = {
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": upload.bucket}, "object": {"key": upload.key}},
+    }
+    said = {
+        "Message": json.dumps({"Records": [record]}),
+        "MessageId": "1",
+        "Timestamp": "2026-11-25T08:29:08.323Z",
+        "TopicArn": TOPIC,
+        "Type": kind,
+    }
+    if kind == "SubscriptionConfirmation":
+        said["SubscribeURL"] = f"https://{host}/?Action=ConfirmSubscription&TopicArn={TOPIC}"
+        said["Token"] = "2336412f37"
+    body = {**impostor.sign(said), "SigningCertURL": f"https://{host}/{impostor.path}"}
+    answer = alice.client.post(
+        "/s3-events/", body, format="json", headers={"Authorization": f"Bearer {SECRET}"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (403, "sns_signature_wrong")
+    assert asked == []
+    assert row(alice.get(f"{upload.pk}/")).status == "pending"
+    assert alice.confirm(str(upload.pk)).status_code == 200
 
 
 @pytest.mark.parametrize("who", ["nobody", "a user", "staff without the permission", "staff"])

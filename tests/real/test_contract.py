@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 
 from s3direct_uploads import signals
 from s3direct_uploads.models import Upload
-from tests.conftest import App
+from tests.conftest import App, Connect
 from tests.test_openapi import (
     Anything,
     abort_behind,
@@ -69,16 +69,14 @@ MUST_BE_SEEN = {
 
 
 @pytest.fixture
-def some_are_attached() -> Iterator[None]:
+def some_are_attached(connect: Connect) -> None:
     turns = itertools.count()
 
     def attach(upload: Upload, **_: Any) -> None:
         if next(turns) % 3 == 0:
             upload.attach()
 
-    signals.upload_completed.connect(attach)
-    yield
-    signals.upload_completed.disconnect(attach)
+    connect(signals.upload_completed, attach)
 
 
 @pytest.mark.usefixtures("some_are_attached")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -36,7 +36,7 @@ from s3direct_uploads.exceptions import (
 )
 from s3direct_uploads.lifecycle import settling
 from s3direct_uploads.models import Upload, Usage
-from tests.conftest import FILMS, JPEG, LAST, App, Bucket, begin_last_part, row
+from tests.conftest import FILMS, JPEG, LAST, App, Bucket, Connect, begin_last_part, row
 from tests.models import Photo
 
 pytestmark = [pytest.mark.race, pytest.mark.django_db(transaction=True)]
@@ -94,21 +94,18 @@ def crowd(alice: App) -> Callable[[int], list[App]]:
 
 
 @pytest.fixture
-def heard() -> Iterator[Counter[tuple[str, Any]]]:
+def heard(connect: Connect) -> Counter[tuple[str, Any]]:
     """How often which signal was sent, by its name and the upload's id."""
     counter: Counter[tuple[str, Any]] = Counter()
     lock = threading.Lock()
-    listeners = []
     for name in ("completed", "rejected", "expired", "cancelled"):
 
         def listen(upload: Upload, name: str = name, **_: Any) -> None:
             with lock:
                 counter[name, upload.pk] += 1
 
-        getattr(signals, f"upload_{name}").connect(listen)
-        listeners.append(listen)  # which a signal holds but weakly
-    yield counter
-    listeners.clear()
+        connect(getattr(signals, f"upload_{name}"), listen)
+    return counter
 
 
 def sent(app: App) -> str:

@@ -11,16 +11,17 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from s3direct_uploads import diagnosis, provisioning
 from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.diagnosis import Finding
+from s3direct_uploads.management.printing import PrintingCommand
 
 from .setup_bucket import add_bucket_arguments, find_aliases
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Ask the buckets of the destinations all that direct uploads rely on, and say what is "
         "wrong and what to do. It puts small objects there, and takes them out again. The exit "
@@ -40,7 +41,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         for origin in options["origin"]:
-            wrong = provisioning.wrong_origin(origin)
+            wrong = provisioning.wrong_origin(origin, any_origin=True)
+            if wrong is None and provisioning.lets_strangers_in(origin):
+                wrong = f"{origin}: write one of those that it stands for, as a browser would."
             if wrong:
                 raise CommandError(wrong)
         every: list[dict[str, str]] = []

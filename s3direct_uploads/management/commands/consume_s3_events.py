@@ -7,19 +7,20 @@ import signal
 import threading
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from s3direct_uploads import events
 from s3direct_uploads.bucket import Message, Queue
 from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable
+from s3direct_uploads.management.printing import PrintingCommand
 
 logger = logging.getLogger("s3direct_uploads")
 
 PAUSE = 5  # seconds, where S3 or SQS was away: each try counts towards the dead-letter queue
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Confirm uploads as S3's events come in from an SQS queue. A message is deleted once its "
         "rows are settled; of what cannot be read, the queue's redrive policy makes dead letters. "

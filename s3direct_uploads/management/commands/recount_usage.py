@@ -5,12 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from s3direct_uploads import conf, lifecycle
+from s3direct_uploads.management.printing import PrintingCommand
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Count anew what each owner has in the destinations that set a limit, and correct what is "
         "counted wrongly. Uploads may go on meanwhile."

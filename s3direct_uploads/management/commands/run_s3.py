@@ -13,17 +13,18 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from s3direct_uploads import provisioning
 from s3direct_uploads.bucket import Bucket, Refusal, get_bucket
 from s3direct_uploads.exceptions import StorageNotS3
+from s3direct_uploads.management.printing import PrintingCommand
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOCAL_ORIGINS = ["http://localhost:*", "http://127.0.0.1:*"]
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Serve a throw-away S3 (moto) on this machine, at the endpoint_url of the storages in "
         "STORAGES that have one on loopback, with their buckets and CORS rules. It keeps all in "

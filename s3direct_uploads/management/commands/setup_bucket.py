@@ -8,15 +8,16 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from s3direct_uploads import provisioning
-from s3direct_uploads.bucket import Bucket, Refusal, get_bucket
+from s3direct_uploads.bucket import Bucket, Refusal, get_bucket, is_access_point_alias
 from s3direct_uploads.exceptions import StorageNotS3
+from s3direct_uploads.management.printing import PrintingCommand
 from s3direct_uploads.provisioning import Needs, Rule
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Set the buckets of the destinations up for direct uploads: a CORS rule, by which browsers "
         "let your pages write to them, and a lifecycle rule, which throws unfinished uploads away. "
@@ -34,7 +35,9 @@ class Command(BaseCommand):
         parser.add_argument("--create", action="store_true", help="Make a bucket that is missing.")
         parser.add_argument("--dry-run", action="store_true", help="Show it, and change nothing.")
         parser.add_argument(
-            "--allow-any-origin", action="store_true", help="Let --origin '*' be meant."
+            "--allow-any-origin",
+            action="store_true",
+            help="Let --origin '*' be meant, and others whose * stands for strangers' sites, too.",
         )
         parser.add_argument(
             "--format",
@@ -63,6 +66,13 @@ class Command(BaseCommand):
             return self.print_only(provisioning.by_bucket(every), origins, options)
         if options["signature_age"] is not None or options["block_public_access"]:
             raise CommandError("--signature-age and --block-public-access are for --format.")
+        for needs in every:
+            if needs.is_access_point:
+                raise CommandError(
+                    f"{needs.bucket} is an access point, by which no CORS and lifecycle rules can "
+                    "be set. Name the bucket behind it in a storage, with the same location, and "
+                    "run setup_bucket --storage for that; or set there what --format json prints."
+                )
         for alias, needs in zip(aliases, every, strict=True):
             bucket = get_bucket(alias)
             try:
@@ -84,6 +94,23 @@ class Command(BaseCommand):
             raise CommandError(wrong)
         if options["block_public_access"] and any(needs.acls for needs in every):
             raise CommandError("A destination has an ACL, which Block Public Access would undo.")
+        for needs in every:
+            if is_access_point_alias(needs.bucket):
+                raise CommandError(
+                    f"{needs.bucket} is the alias of an access point, which policies cannot name. "
+                    "Write the access point's ARN as bucket_name of the storage."
+                )
+            if needs.is_access_point and age and options["format"] == "cloudformation":
+                raise CommandError(
+                    f"{needs.bucket} is an access point: its policy is a part of the template that "
+                    "makes it. --format json prints it."
+                )
+            if needs.is_access_point:
+                self.stderr.write(
+                    f"{needs.bucket} is an access point: the CORS and lifecycle rules are for the "
+                    "bucket behind it, and that has to allow what the access point allows.",
+                    self.style.WARNING,
+                )
         extras: Any = {"age": age, "block": options["block_public_access"]}
         printed: Any = (
             [provisioning.as_json(needs, origins, **extras) for needs in every]

@@ -8,15 +8,16 @@ from argparse import ArgumentParser
 from collections import Counter
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db import close_old_connections
 from tqdm import tqdm
 
 from s3direct_uploads import conf, destinations, lifecycle
 from s3direct_uploads.exceptions import BucketUnavailable
+from s3direct_uploads.management.printing import PrintingCommand
 
 
-class Command(BaseCommand):
+class Command(PrintingCommand):
     help = (
         "Settle the uploads that are due: recover lost confirms, expire what is past its deadline, "
         "announce what was not, delete the objects of what was given up. Run it every few minutes."
