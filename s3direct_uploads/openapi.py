@@ -569,7 +569,7 @@ MEANINGS = {
     "authentication_failed": "Whoever it is cannot prove it.",
     "permission_denied": "Not allowed; by session, a missing CSRF token too.",
     "not_found": "One has no such upload, for another's is not found either; or no such page.",
-    "request_too_large": "More than 1 MiB of JSON.",
+    "request_too_large": "The body, or the query, is larger than this call has any use for.",
     "unsupported_media_type": "The body is not said to be `application/json`.",
     "throttled": "Too many requests.",
     "misconfigured": "The settings are wrong; the system checks say how.",
@@ -609,10 +609,11 @@ def _error_examples(code: str, invalid: tuple[JSON, ...]) -> Iterator[OpenApiExa
         yield OpenApiExample(code, {"code": code, "detail": detail, "errors": [], **more})
 
 
-# Who may call at all, and how often, is the host's: any call may be answered so.
+# Who may call at all, and how often, is the host's. Any call may be answered so.
 ANY_CALL = {
     401: ("not_authenticated", "authentication_failed"),
     403: ("permission_denied", "not_authenticated", "authentication_failed"),
+    413: ("request_too_large",),
     429: ("throttled",),
 }
 
@@ -660,7 +661,6 @@ SETTLING = {
     400: ("parse_error",),
     404: ("not_found",),
     410: ("not_pending",),
-    413: ("request_too_large",),
     415: ("unsupported_media_type",),
     422: ("object_mismatch",),
     503: ("bucket_unavailable", "misconfigured"),
@@ -746,7 +746,6 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                     403: (*ANY_CALL[403], "quota_exceeded"),
                     409: ("idempotency_key_reused",),
                     410: ("not_pending",),
-                    413: ("request_too_large",),
                     415: ("unsupported_media_type",),
                     429: (*ANY_CALL[429], "too_many_pending"),
                     503: ("bucket_unavailable", "storage_not_s3", "misconfigured"),
