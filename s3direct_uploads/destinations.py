@@ -9,6 +9,7 @@ import mimetypes
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
@@ -221,19 +222,17 @@ class Destination:
         self, context: dict[str, Any], request: HttpRequest | None
     ) -> dict[str, Any]:
         try:
-            if not is_storable(context):
-                raise ValidationError("Plain JSON, please.", code="invalid")
-            if len(json.dumps(context).encode()) > MAX_CONTEXT_BYTES:
+            try:
+                said = as_kept(context)
+            except NOT_STORABLE:
+                raise ValidationError("Plain JSON, please.", code="invalid") from None
+            if len(json.dumps(said).encode()) > MAX_CONTEXT_BYTES:
                 raise ValidationError(
                     f"At most {MAX_CONTEXT_BYTES} bytes as JSON.",
                     code="too_large",
                     params={"max_bytes": MAX_CONTEXT_BYTES},
                 )
-            # As the database will return it: a begin that is repeated compares them.
-            cleaned: dict[str, Any] = json.loads(
-                json.dumps(self.clean_context(context, request) or {})
-            )
-            return cleaned
+            return as_kept(self.clean_context(said, request) or {})
         except ValidationError as error:
             if hasattr(error, "error_dict"):
                 raise
@@ -293,14 +292,34 @@ def format_size(size: int) -> str:
     return "1 byte" if size == 1 else f"{value:.4g} {unit}"
 
 
+NOT_STORABLE = (ValueError, TypeError, RecursionError)
+
+
+def as_kept(value: object) -> Any:
+    """This JSON as every database gives it back, so that what was said twice compares as equal.
+
+    PostgreSQL has 1e23 as an integer and no -0.0: a whole number is an int, however it is written.
+    Raises one of NOT_STORABLE for what no database keeps: a NUL, a surrogate, an infinity.
+    """
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    text.encode()
+    if "\\u0000" in text:
+        raise ValueError("PostgreSQL takes no NUL.")
+    return json.loads(text, parse_float=_number)
+
+
+def _number(text: str) -> int | float:
+    number = float(text)
+    return int(Decimal(text)) if number.is_integer() else number
+
+
 def is_storable(value: object) -> bool:
-    """Whether every database keeps this JSON: PostgreSQL takes no NUL, surrogate or infinity."""
+    """Whether every database keeps this JSON."""
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except (ValueError, TypeError, RecursionError):
+        as_kept(value)
+    except NOT_STORABLE:
         return False
-    return "\\u0000" not in text
+    return True
 
 
 # What can be wrong with a destination's settings: the checks show it, begin answers 503.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -57,14 +58,13 @@ if TYPE_CHECKING:
 
 Presigned = PresignedRequest | PresignedMultipart
 
-DECLARATION = (
+DECLARATION = (  # beside the context
     "destination",
     "filename",
     "content_type",
     "size",
     "checksum_algorithm",
     "checksum",
-    "context",
     "is_multipart",
 )
 FIRST_PARTS = 100  # that begin signs; whoever sends faster asks for more meanwhile
@@ -363,7 +363,7 @@ def _begun_before(upload: Upload) -> Upload | None:
 
 
 def _begin_again(earlier: Upload, upload: Upload) -> tuple[Upload, Presigned | None]:
-    if any(getattr(earlier, field) != getattr(upload, field) for field in DECLARATION):
+    if _declaration(earlier) != _declaration(upload):
         raise IdempotencyKeyReused(
             "This Idempotency-Key was used for another upload.", upload=earlier
         )
@@ -371,6 +371,12 @@ def _begin_again(earlier: Upload, upload: Upload) -> tuple[Upload, Presigned | N
         return earlier, renew(earlier)
     except (NotPending, ObjectMismatch):
         return earlier, None  # the row says how it ended
+
+
+def _declaration(upload: Upload) -> list[Any]:
+    # The context as text, because True equals 1 in Python.
+    context = json.dumps(upload.context, sort_keys=True)
+    return [context, *(getattr(upload, field) for field in DECLARATION)]
 
 
 def _extend_url(upload: Upload) -> timedelta:
