@@ -548,6 +548,7 @@ ERROR_EXAMPLES: dict[str, tuple[str, JSON]] = {
     ),
     "bucket_unavailable": ("S3 cannot be reached; try again later.", {"retry_after": 5}),
     "storage_not_s3": ("The storage 'default' is not on S3.", {"retry_after": 5}),
+    "hook_failed": ("A check on this server failed; try again later.", {"retry_after": 5}),
     "misconfigured": ("Uploads are not set up correctly here.", {"retry_after": 5}),
 }
 
@@ -663,7 +664,7 @@ SETTLING = {
     410: ("not_pending",),
     415: ("unsupported_media_type",),
     422: ("object_mismatch",),
-    503: ("bucket_unavailable", "misconfigured"),
+    503: ("bucket_unavailable", "hook_failed", "misconfigured"),
 }
 DISPOSITION = OpenApiParameter(
     "disposition",
@@ -748,7 +749,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                     410: ("not_pending",),
                     415: ("unsupported_media_type",),
                     429: (*ANY_CALL[429], "too_many_pending"),
-                    503: ("bucket_unavailable", "storage_not_s3", "misconfigured"),
+                    503: ("bucket_unavailable", "storage_not_s3", "hook_failed", "misconfigured"),
                 },
                 TOO_LARGE,
                 MULTIPART_REQUIRED,

@@ -60,6 +60,7 @@ STATUS = {
     "too_many_pending": status.HTTP_429_TOO_MANY_REQUESTS,
     "bucket_unavailable": status.HTTP_503_SERVICE_UNAVAILABLE,
     "storage_not_s3": status.HTTP_503_SERVICE_UNAVAILABLE,
+    "hook_failed": status.HTTP_503_SERVICE_UNAVAILABLE,
     "misconfigured": status.HTTP_503_SERVICE_UNAVAILABLE,
 }
 RETRY_AFTER = 5  # seconds: S3's bad moments pass as quickly

@@ -38,6 +38,7 @@ from s3direct_uploads.views import STATUS, UploadViewSet
 from . import openapi_settings
 from . import urls as host_urls
 from .conftest import JPEG, URL, App, row
+from .host import Albums
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "docs" / "openapi.yaml"
@@ -354,6 +355,17 @@ def provoke_mismatch(app: App) -> Any:
     return app.confirm(begun["id"])
 
 
+def provoke_hook_failed(app: App, hook: str = "has_permission") -> Any:
+    album: dict[str, Any] = {"destination": "albums", "context": {"album": 1}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Albums, hook, lambda *_: 1 / 0)
+        begun = app.begin(**album)
+        if hook != "verify":
+            return begun
+        app.send(begun.json()["request"])
+        return app.confirm(begun.json()["id"])
+
+
 def provoke_verifying(app: App) -> Any:
     upload = row(app.begin())
     Upload.objects.update(status="verifying")
@@ -478,6 +490,13 @@ def provoke_late_mismatch_in_parts(app: App) -> Any:
         (provoke_cancelled_meanwhile, "begin_upload", 410, "not_pending"),
         (provoke_too_large, "begin_upload", 413, "request_too_large"),
         (lambda app: app.client.post(URL, {}), "begin_upload", 415, "unsupported_media_type"),
+        (provoke_hook_failed, "begin_upload", 503, "hook_failed"),
+        (
+            lambda app: provoke_hook_failed(app, "verify"),
+            "confirm_upload",
+            503,
+            "hook_failed",
+        ),
         (lambda app: app.upload() and app.get(), "list_uploads", 200, None),
         (lambda app: app.get(size="x"), "list_uploads", 400, "invalid"),
         (lambda app: app.get(cursor="x"), "list_uploads", 404, "not_found"),

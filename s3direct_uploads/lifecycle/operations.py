@@ -30,6 +30,7 @@ from s3direct_uploads.exceptions import (
     AlreadyAttached,
     AnswerLost,
     BucketUnavailable,
+    HookFailed,
     IdempotencyKeyReused,
     MultipartGone,
     NotCompleted,
@@ -68,6 +69,8 @@ DECLARATION = (  # beside the context
     "is_multipart",
 )
 FIRST_PARTS = 100  # that begin signs; whoever sends faster asks for more meanwhile
+# When the sweep looks again at what an event told us of, and a hook of the host's failed at.
+HOOK_RETRY = timedelta(minutes=5)
 TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 # What a browser shows without running scripts of the uploader's. An SVG is a page.
 INLINE_TYPES = re.compile(r"image/(?!svg\b)|video/|audio/|application/pdf$")
@@ -96,8 +99,8 @@ def begin(
     None if there is nothing to be sent.
 
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
-    TooManyPending, BucketUnavailable, StorageNotS3, and ImproperlyConfigured where the settings are
-    wrong.
+    TooManyPending, BucketUnavailable, StorageNotS3, HookFailed, and ImproperlyConfigured where the
+    settings are wrong.
     """
     owner_id = getattr(owner, "pk", None)
     if idempotency_key is not None and owner_id is None:
@@ -313,6 +316,10 @@ def notice(bucket: str, key: str) -> Upload | None:
             return confirm(upload, cause="event")
         except BucketUnavailable:
             raise
+        except HookFailed:
+            # Were it sent again, it would hold up the events after it.
+            move(upload, cause="event", due_at=timezone.now() + HOOK_RETRY)
+            return upload
         except UploadError:
             return upload
     except Upload.DoesNotExist:  # or no more
@@ -331,14 +338,22 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
         upload.part_size = rules.part_size_of(upload.size) or rules.part_size
     rules.clean(upload, request)
     bucket = get_bucket(rules.storage)
-    prefix = rules.get_prefix(upload, request)
+    prefix = destinations.ask(f"get_prefix of {rules.name!r}", rules.get_prefix, upload, request)
     name = keys.new_name(
         bucket.name, bucket.location, prefix, upload.filename, conf.max_name_length()
     )
     upload.storage = rules.storage
     upload.bucket = bucket.name
     upload.key = keys.join(bucket.location, name)
-    upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
+    # django-storages lets a subclass decide them by name: a hook, too.
+    upload.object_parameters = destinations.ask(
+        f"get_object_parameters of the storage {rules.storage!r}",
+        bucket.object_parameters,
+        upload.key,
+        rules.acl,
+    )
+    if not destinations.is_storable(upload.object_parameters):
+        raise ImproperlyConfigured(f"No plain JSON: {upload.object_parameters!r}")
     life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
     upload.expires_at = upload.created_at + life
     return _extend_url(upload)

@@ -47,7 +47,8 @@ def confirm(
 
     Returns the upload: completed, still verifying, or pending while another process completes it.
     Raises ObjectMissing or its PartsIncomplete (it is still pending), MultipartGone,
-    ObjectMismatch (it is rejected, now or before), NotPending, BucketUnavailable (nothing changed).
+    ObjectMismatch (it is rejected, now or before), NotPending, and BucketUnavailable or HookFailed
+    (nothing changed).
     """
     refuse_transaction("confirm")
     if upload.status == Status.PENDING:
@@ -92,7 +93,7 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
             raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
     # A destination that was renamed or removed since has no say; the row knows the rest.
     if rules is not None:
-        rules.verify(upload, stored)
+        destinations.verify(rules, upload, stored)
 
 
 def _settle_as_completed(upload: Upload, stored: StoredObject, cause: str) -> None:

@@ -26,6 +26,7 @@ from s3direct_uploads.bucket import Bucket, StoredObject
 from s3direct_uploads.exceptions import (
     BucketMisconfigured,
     BucketUnavailable,
+    HookFailed,
     MultipartGone,
     ObjectMissing,
     PartsIncomplete,
@@ -229,11 +230,11 @@ class _Sweep:
         except (ObjectMissing, MultipartGone):
             if upload.status == Status.PENDING:
                 self._wait([upload])
-        except BucketUnavailable:
+        except (BucketUnavailable, HookFailed):  # of the latter for ever, for the object is there
             self._put_off([upload])
         except UploadError:
             pass  # settled, if not as its owner had hoped
-        except Exception:  # the host's hook, verify, or its settings
+        except Exception:  # a wrong setting of the host's, say
             logger.exception("The sweep could not confirm the upload %s", upload.pk)
             self._put_off([upload])
         else:
