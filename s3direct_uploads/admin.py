@@ -31,12 +31,15 @@ if TYPE_CHECKING:  # Django's classes are generic only in their stubs
     _Paginator = Paginator[Upload]
     _ModelAdmin = admin.ModelAdmin[Upload]
     _UsageAdmin = admin.ModelAdmin[Usage]
+    _AnyAdmin = admin.ModelAdmin[Any]
 else:
     _Paginator, _ModelAdmin, _UsageAdmin = Paginator, admin.ModelAdmin, admin.ModelAdmin
+    _AnyAdmin = object
 
 MOST_COUNTED = 10_000  # rows; to page further is to search badly
 MOST_AT_ONCE = 50  # uploads of one action: S3 is waited for at each, and a request has its end
 LONGEST_TERM = 1024  # characters: a key's; SQLite refuses a LIKE of 50,000
+LONGEST_QUERY = 8 * 1024  # octets: a filename of 255 characters, all escaped, is a third of it
 
 
 class BoundedPaginator(_Paginator):
@@ -44,6 +47,16 @@ class BoundedPaginator(_Paginator):
     def count(self) -> int:
         assert isinstance(self.object_list, QuerySet)
         return self.object_list.order_by()[:MOST_COUNTED].count()
+
+
+class BoundedQuery(_AnyAdmin):
+    """Each link of the list repeats the query: a megabyte of it would make a page of thirteen."""
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if len(request.META.get("QUERY_STRING", "")) > LONGEST_QUERY:
+            self.message_user(request, "This search is too long.", messages.WARNING)
+            return HttpResponseRedirect(request.path)
+        return super().changelist_view(request, extra_context)
 
 
 class DestinationFilter(admin.SimpleListFilter):
@@ -78,7 +91,7 @@ def owners_named(username: str) -> list[Any]:
 
 
 @admin.register(Upload)
-class UploadAdmin(_ModelAdmin):
+class UploadAdmin(BoundedQuery, _ModelAdmin):
     list_display = ["status", "filename", "owner", "destination", "human_size", "age"]
     list_display_links = ["filename"]
     list_filter = ["status", DestinationFilter]
@@ -243,7 +256,7 @@ class UploadAdmin(_ModelAdmin):
 
 
 @admin.register(Usage)
-class UsageAdmin(_UsageAdmin):
+class UsageAdmin(BoundedQuery, _UsageAdmin):
     list_display = ["owner", "destination", "pending", "human_size"]
     list_display_links = None
     list_filter = [DestinationFilter]

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 import json
+import logging
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.utils.module_loading import import_string
 
 from . import conf, content_types, keys
+from .exceptions import HookFailed, ObjectMismatch, UploadError
 
 if TYPE_CHECKING:
     from .bucket import StoredObject
     from .models import Upload
+
+logger = logging.getLogger("s3direct_uploads")
+
+_Answer = TypeVar("_Answer")
 
 MIB = 1024**2
 MAX_PUT_SIZE = 5 * 1024**3  # the largest object that S3 takes in one PUT
@@ -71,13 +79,20 @@ class Destination:
         return self.default_prefix
 
     def clean_context(self, context: dict[str, Any], request: HttpRequest | None) -> dict[str, Any]:
-        """The client's note as it is to be kept; raises ValidationError. By default none may be."""
+        """The client's note as it is to be kept; raises ValidationError. By default none may be.
+
+        The same note must become the same: a begin that is repeated compares them.
+        """
         if context:
             raise ValidationError("This destination takes no context.", code="not_allowed")
         return {}
 
     def verify(self, upload: Upload, stored: StoredObject) -> None:
-        """A last look, while the upload is confirmed: raise ObjectMismatch to reject it."""
+        """A last look, while the upload is confirmed: raise ObjectMismatch to reject it.
+
+        Whatever else it raises leaves the upload pending, past its deadline as well: the sweep
+        calls it again and again.
+        """
 
     # What begin asks.
 
@@ -103,7 +118,7 @@ class Destination:
         if self.permission and request is not None and not request.user.has_perm(self.permission):
             raise PermissionDenied
         upload.context = self._clean_context(upload.context, request)
-        if not self.has_permission(upload, request):
+        if not ask(f"has_permission of {self.name!r}", self.has_permission, upload, request):
             raise PermissionDenied
 
     @property
@@ -228,23 +243,80 @@ class Destination:
         self, context: dict[str, Any], request: HttpRequest | None
     ) -> dict[str, Any]:
         try:
-            if not is_storable(context):
-                raise ValidationError("Plain JSON, please.", code="invalid")
-            if len(json.dumps(context).encode()) > MAX_CONTEXT_BYTES:
+            try:
+                said = as_kept(context)
+            except NOT_STORABLE:
+                raise ValidationError("Plain JSON, please.", code="invalid") from None
+            if len(json.dumps(said).encode()) > MAX_CONTEXT_BYTES:
                 raise ValidationError(
                     f"At most {MAX_CONTEXT_BYTES} bytes as JSON.",
                     code="too_large",
                     params={"max_bytes": MAX_CONTEXT_BYTES},
                 )
-            # As the database will return it: a begin that is repeated compares them.
-            cleaned: dict[str, Any] = json.loads(
-                json.dumps(self.clean_context(context, request) or {})
-            )
-            return cleaned
+            hook = f"clean_context of {self.name!r}"
+            kept = ask(hook, self.clean_context, said, request)
+            try:
+                if isinstance(kept, dict):
+                    return as_kept(kept)  # type: ignore[no-any-return]
+            except NOT_STORABLE:
+                pass
+            raise ImproperlyConfigured(f"{hook} must answer a dict of plain JSON: not {kept!r}")
         except ValidationError as error:
             if hasattr(error, "error_dict"):
                 raise
             raise ValidationError({"context": error}) from None
+
+
+# What a hook may raise while there is no row yet; and what REST Framework has for it.
+REFUSALS = (ValidationError, PermissionDenied, Http404, UploadError, ImproperlyConfigured)
+
+
+def ask(
+    name: str,
+    hook: Callable[..., _Answer],
+    *args: Any,
+    refusals: tuple[type[Exception], ...] = REFUSALS,
+) -> _Answer:
+    """What a hook of the host's answers; ``name`` is for the log.
+
+    Raises ``refusals`` as they are. Anything else is the hook's own fault: HookFailed, and its
+    traceback is in the log.
+    """
+    try:
+        try:
+            return hook(*args)
+        except ValidationError as error:
+            str(error)  # which fails where its params do not fit its message
+            raise
+    except refusals:
+        raise
+    except Exception as error:
+        if refusals is REFUSALS and _is_rest_frameworks_refusal(error):
+            raise
+        logger.exception("The hook %s failed", name)
+        raise HookFailed("A check on this server failed; try again later.") from error
+
+
+def _is_rest_frameworks_refusal(error: Any) -> bool:
+    # By name, for only serializers and views import it.
+    modules = {each.__module__ for each in type(error).__mro__}
+    return "rest_framework.exceptions" in modules and error.status_code < 500
+
+
+def verify(rules: Destination, upload: Upload, stored: StoredObject) -> None:
+    """Ask the host's own ``verify``. Raises ObjectMismatch to reject, and HookFailed."""
+
+    def call() -> None:
+        answer: object = rules.verify(upload, stored)  # type: ignore[func-returns-value]
+        if answer is not None:  # False, say, by which nobody means to accept
+            raise TypeError(f"It must raise ObjectMismatch to reject: it answered {answer!r}")
+
+    try:
+        ask(f"verify of {rules.name!r}", call, refusals=(ObjectMismatch,))
+    except ObjectMismatch as error:
+        # It may quote the file, such as a camera's name with NULs; PostgreSQL keeps none.
+        detail = str(error.detail or "").replace("\0", "").encode(errors="replace").decode()
+        raise ObjectMismatch(detail) from error
 
 
 def get(name: str) -> Destination:
@@ -292,18 +364,39 @@ def format_size(size: int) -> str:
     return "1 byte" if size == 1 else f"{value:.4g} {unit}"
 
 
+NOT_STORABLE = (ValueError, TypeError, RecursionError)
+
+
+def as_kept(value: object) -> Any:
+    """This JSON as every database gives it back, so that what was said twice compares as equal.
+
+    PostgreSQL has 1e23 as an integer and no -0.0: a whole number is an int, however it is written.
+    Raises one of NOT_STORABLE for what no database keeps: a NUL, a surrogate, an infinity.
+    """
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    text.encode()
+    if "\\u0000" in text:
+        raise ValueError("PostgreSQL takes no NUL.")
+    return json.loads(text, parse_float=_number)
+
+
+def _number(text: str) -> int | float:
+    number = float(text)
+    return int(Decimal(text)) if number.is_integer() else number
+
+
 def is_storable(value: object) -> bool:
-    """Whether every database keeps this JSON: PostgreSQL takes no NUL, surrogate or infinity."""
+    """Whether every database keeps this JSON."""
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        text.encode()
-    except (ValueError, TypeError, RecursionError):
+        as_kept(value)
+    except NOT_STORABLE:
         return False
-    return "\\u0000" not in text
+    return True
 
 
 # What can be wrong with a destination's settings: the checks show it, begin answers 503.
 
+HOOKS = ("has_permission", "get_prefix", "clean_context", "verify")
 KEYS = {attribute.upper() for attribute in Destination.__annotations__}
 
 
@@ -357,6 +450,15 @@ def problems(name: str, spec: object) -> Iterator[Problem]:
                 "s3direct_uploads.destinations.Destination.",
             )
             return
+        for hook in HOOKS:
+            method = getattr(found, hook)
+            if not callable(method) or inspect.iscoroutinefunction(method):
+                yield Problem(
+                    "E060",
+                    f"{where}: {hook} must be a method, and not async; it is {method!r}.",
+                    f"Write 'def {hook}(self, …)': a coroutine that nobody awaits allows anything.",
+                )
+                return
     yield from _value_problems(where, _build(name, spec))
 
 

@@ -30,6 +30,8 @@ logger = logging.getLogger("s3direct_uploads")
 
 MAX_BODY_BYTES = 1024**2  # SQS's and EventBridge's own limit; SNS's is a quarter of it
 MAX_RECORDS = 100  # in one body; AWS and Ceph send one in each
+# In one body: S3's own records have some thirty each. As a value, three bytes take up to 200.
+MAX_VALUES = 20_000
 RETRY_AFTER = 5  # seconds: S3's bad moments pass as quickly
 
 Kind = Literal["created", "removed", "other"]
@@ -46,6 +48,8 @@ class Event:
     @property
     def possible_keys(self) -> Iterator[str]:
         """AWS's own format URL-encodes, Ceph and EventBridge do not; a location may hold a "+"."""
+        if len(self.key) > LONGEST_ENCODED_KEY:
+            return
         for key in dict.fromkeys((self.key, unquote_plus(self.key))):
             # No row has another, and PostgreSQL takes no NUL even in a question.
             if len(key) <= KEY_LENGTH and is_storable([self.bucket, key]):
@@ -62,6 +66,7 @@ class Tally:
 
 
 KEY_LENGTH: int = Upload._meta.get_field("key").max_length or 0
+LONGEST_ENCODED_KEY = KEY_LENGTH * 12  # four octets of UTF-8, as "%F0" each
 
 
 # The parser: pure functions, from a body to events.
@@ -90,6 +95,8 @@ def parse(body: bytes | str | Mapping[str, Any]) -> list[Event]:
 
 def read(body: bytes | str | Mapping[str, Any]) -> Mapping[str, Any]:
     """A JSON object. Raises MalformedEvent."""
+    if isinstance(body, bytes | str) and _count_values(body) > MAX_VALUES:
+        raise MalformedEvent("These are no S3 events: there is too much in them.")
     try:
         said = json.loads(body) if isinstance(body, bytes | str) else body
     except (ValueError, RecursionError):
@@ -97,6 +104,13 @@ def read(body: bytes | str | Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(said, Mapping):
         raise MalformedEvent("This is no JSON object.")
     return said
+
+
+def _count_values(body: bytes | str) -> int:
+    """As many as JSON has in it, or more: each but the outermost follows one of these."""
+    if isinstance(body, str):
+        return sum(map(body.count, "[{,"))
+    return sum(map(body.count, (b"[", b"{", b",")))
 
 
 def _from_record(record: Any) -> Event:

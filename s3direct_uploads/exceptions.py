@@ -139,6 +139,15 @@ class StorageNotS3(BucketUnavailable):
     code = "storage_not_s3"
 
 
+class HookFailed(UploadError):
+    """A check of this server's own failed. Nothing has changed, so it may be tried again.
+
+    It is a hook of the host's that raised what it may not raise: the ``__cause__``, and in the log.
+    """
+
+    code = "hook_failed"
+
+
 class EventError(Exception):
     """Something about an S3 event that its sender, or who reads the log, must know."""
 

@@ -548,6 +548,7 @@ ERROR_EXAMPLES: dict[str, tuple[str, JSON]] = {
     ),
     "bucket_unavailable": ("S3 cannot be reached; try again later.", {"retry_after": 5}),
     "storage_not_s3": ("The storage 'default' is not on S3.", {"retry_after": 5}),
+    "hook_failed": ("A check on this server failed; try again later.", {"retry_after": 5}),
     "misconfigured": ("Uploads are not set up correctly here.", {"retry_after": 5}),
 }
 
@@ -569,7 +570,7 @@ MEANINGS = {
     "authentication_failed": "Whoever it is cannot prove it.",
     "permission_denied": "Not allowed; by session, a missing CSRF token too.",
     "not_found": "One has no such upload, for another's is not found either; or no such page.",
-    "request_too_large": "More than 1 MiB of JSON.",
+    "request_too_large": "The body, or the query, is larger than this call has any use for.",
     "unsupported_media_type": "The body is not said to be `application/json`.",
     "throttled": "Too many requests.",
     "misconfigured": "The settings are wrong; the system checks say how.",
@@ -609,10 +610,11 @@ def _error_examples(code: str, invalid: tuple[JSON, ...]) -> Iterator[OpenApiExa
         yield OpenApiExample(code, {"code": code, "detail": detail, "errors": [], **more})
 
 
-# Who may call at all, and how often, is the host's: any call may be answered so.
+# Who may call at all, and how often, is the host's. Any call may be answered so.
 ANY_CALL = {
     401: ("not_authenticated", "authentication_failed"),
     403: ("permission_denied", "not_authenticated", "authentication_failed", "owner_unknown"),
+    413: ("request_too_large",),
     429: ("throttled",),
 }
 
@@ -660,10 +662,9 @@ SETTLING = {
     400: ("parse_error",),
     404: ("not_found",),
     410: ("not_pending",),
-    413: ("request_too_large",),
     415: ("unsupported_media_type",),
     422: ("object_mismatch",),
-    503: ("bucket_unavailable", "misconfigured"),
+    503: ("bucket_unavailable", "hook_failed", "misconfigured"),
 }
 DISPOSITION = OpenApiParameter(
     "disposition",
@@ -746,10 +747,9 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                     403: (*ANY_CALL[403], "quota_exceeded"),
                     409: ("idempotency_key_reused",),
                     410: ("not_pending",),
-                    413: ("request_too_large",),
                     415: ("unsupported_media_type",),
                     429: (*ANY_CALL[429], "too_many_pending"),
-                    503: ("bucket_unavailable", "storage_not_s3", "misconfigured"),
+                    503: ("bucket_unavailable", "storage_not_s3", "hook_failed", "misconfigured"),
                 },
                 TOO_LARGE,
                 MULTIPART_REQUIRED,

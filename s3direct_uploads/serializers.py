@@ -41,6 +41,9 @@ class WholeNumberField(serializers.IntegerField):
     """A number, where REST Framework would take a string for one."""
 
     def to_internal_value(self, data: Any) -> int:
+        # REST Framework would take str() of it first, however long and deep it is.
+        if not isinstance(data, int | float | str):
+            self.fail("invalid")
         number = super().to_internal_value(data)
         if isinstance(data, str):
             self.fail("invalid")
@@ -96,8 +99,17 @@ class BeginSerializer(serializers.Serializer[Any]):
         }
 
 
+class BoundedListField(serializers.ListField):
+    """A list whose length is checked first, where REST Framework validates all its items before."""
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return super().to_internal_value(data)
+
+
 class PartNumbersSerializer(serializers.Serializer[Any]):
-    part_numbers = serializers.ListField(
+    part_numbers = BoundedListField(
         child=WholeNumberField(), allow_empty=False, max_length=MOST_PARTS_SIGNED
     )
 

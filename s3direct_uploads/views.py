@@ -6,12 +6,18 @@ import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import IO, Any
+from itertools import islice
+from typing import IO, Any, ClassVar
 
-from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.exceptions import (
+    ImproperlyConfigured,
+    RequestDataTooBig,
+    TooManyFieldsSent,
+    ValidationError,
+)
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import router
-from django.http import Http404, HttpResponseBase, HttpResponseRedirect
+from django.http import Http404, HttpResponseBase, HttpResponseRedirect, UnreadablePostError
 from rest_framework import exceptions, status
 from rest_framework.decorators import action
 from rest_framework.generics import get_object_or_404
@@ -27,6 +33,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from . import lifecycle
 from .bucket import PresignedMultipart, PresignedRequest
+from .destinations import format_size, is_storable
 from .exceptions import PartsIncomplete, QuotaExceeded, UploadError
 from .models import Upload, UploadQuerySet, owner_key
 from .serializers import (
@@ -54,10 +61,19 @@ STATUS = {
     "too_many_pending": status.HTTP_429_TOO_MANY_REQUESTS,
     "bucket_unavailable": status.HTTP_503_SERVICE_UNAVAILABLE,
     "storage_not_s3": status.HTTP_503_SERVICE_UNAVAILABLE,
+    "hook_failed": status.HTTP_503_SERVICE_UNAVAILABLE,
     "misconfigured": status.HTTP_503_SERVICE_UNAVAILABLE,
 }
 RETRY_AFTER = 5  # seconds: S3's bad moments pass as quickly
-MAX_BODY_BYTES = 1024**2  # a hundred declarations with their contexts are a fifth of it
+# A filename, a context and a content type, all of them escaped, are a third of it; the numbers of
+# 1,000 parts, each in a line of its own, fill it.
+MAX_BODY_BYTES = 16 * 1024
+MAX_EMPTY_BODY_BYTES = 1024  # of a call that has no use for a body
+MAX_QUERY_BYTES = 8 * 1024  # a filename of 255 characters, all of them escaped, is a third of it
+# Of one answer, so that it has at most 64 KiB.
+MOST_ERRORS = 20
+LONGEST_DETAIL = 500  # characters
+LONGEST_FIELD = 100
 
 
 class PlainJSONParser(JSONParser):
@@ -71,9 +87,14 @@ class PlainJSONParser(JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        body = stream.read(MAX_BODY_BYTES + 1)
-        if len(body) > MAX_BODY_BYTES:
-            raise RequestTooLarge
+        view = (parser_context or {}).get("view")
+        limit = view.max_body_bytes() if isinstance(view, UploadViewSet) else MAX_BODY_BYTES
+        try:
+            body = stream.read(limit + 1)
+        except UnreadablePostError:
+            raise exceptions.ParseError("The body did not arrive.") from None
+        if len(body) > limit:
+            raise RequestTooLarge(f"This body is too large: at most {format_size(limit)}.")
         try:
             # Always UTF-8: a codec of the client's choice, such as rot13, is an attack.
             parsed: dict[str, Any] = super().parse(
@@ -119,11 +140,25 @@ class UploadViewSet(GenericViewSet[Upload]):
     metadata_class = None
     serializer_class = UploadSerializer
     lookup_value_regex = "[^/]+"  # whatever it is, its 404 is ours
+    # By action. An action that a subclass adds may have MAX_BODY_BYTES, or write its own number.
+    body_limits: ClassVar[Mapping[str, int]] = {
+        "confirm": MAX_EMPTY_BODY_BYTES,
+        "renew": MAX_EMPTY_BODY_BYTES,
+    }
 
     @classmethod
     def as_view(cls, *args: Any, **kwargs: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]
         # Else a rejection would be rolled back with its answer.
         return lifecycle.never_atomic(super().as_view(*args, **kwargs))
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if len(request.META.get("QUERY_STRING", "")) > MAX_QUERY_BYTES:
+            longest = format_size(MAX_QUERY_BYTES)
+            raise RequestTooLarge(f"This query is too long: at most {longest}.")
+        super().initial(request, *args, **kwargs)
+
+    def max_body_bytes(self) -> int:
+        return self.body_limits.get(self.action or "", MAX_BODY_BYTES)
 
     # The kwargs: a host's URL may say more than we ask, as a DefaultRouter's ".json" does.
 
@@ -269,9 +304,11 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
         body = {"code": "misconfigured", "detail": detail, "errors": []}
         return _answer(STATUS["misconfigured"], body)
     if isinstance(error, ValidationError):
-        return _invalid(list(_django_errors(error)))
+        return _invalid(_django_errors(error))
     if isinstance(error, exceptions.ValidationError):
-        return _invalid(list(_rest_errors(error.get_full_details())))
+        return _invalid(_rest_errors(error.get_full_details()))
+    if isinstance(error, RequestDataTooBig | TooManyFieldsSent):
+        error = RequestTooLarge()
     if isinstance(error, Http404 | Upload.DoesNotExist):
         error = exceptions.NotFound("You have no such upload.")
     elif isinstance(error, DjangoPermissionDenied):
@@ -291,13 +328,30 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
 
 
 def _answer(status: int, body: dict[str, Any], retry_after: float | None = None) -> Response:
+    body["detail"] = _brief(body["detail"])
     if status in (429, 503):
         body["retry_after"] = max(1, round(retry_after or RETRY_AFTER))
     headers = {"Retry-After": str(body["retry_after"])} if "retry_after" in body else None
     return Response(body, status=status, headers=headers)
 
 
-def _invalid(errors: list[dict[str, Any]]) -> Response:
+def _brief(text: object, longest: int = LONGEST_DETAIL) -> str:
+    """Much of it may be the client's own words."""
+    said = str(text)
+    return said if len(said) <= longest else f"{said[: longest - 1]}…"
+
+
+def _invalid(found: Iterator[dict[str, Any]]) -> Response:
+    errors = [
+        {
+            **each,
+            "field": each["field"] and _brief(each["field"], LONGEST_FIELD),
+            "detail": _brief(each["detail"]),
+            # A ValidationError of Django's own may have a model in them.
+            "params": {name: value for name, value in each["params"].items() if is_storable(value)},
+        }
+        for each in islice(found, MOST_ERRORS)
+    ]
     first = errors[0]
     detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
     return _answer(400, {"code": "invalid", "detail": detail, "errors": errors})

@@ -383,6 +383,14 @@ def begin_last_part(app: App, **declaration: Any) -> tuple[Upload, dict[str, Any
 
 
 @pytest.fixture
+def any_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The albums take whatever context there is."""
+    from .host import Albums
+
+    monkeypatch.setattr(Albums, "clean_context", lambda self, context, request: context)
+
+
+@pytest.fixture
 def storage_options(settings: Any) -> Callable[..., None]:
     """Change OPTIONS of the default storage from then on."""
 

@@ -26,6 +26,7 @@ from s3direct_uploads.models import Upload
 from s3direct_uploads.testing import completed_upload
 
 from .conftest import JPEG, URL, App, Bucket, row
+from .host import Albums
 
 LIST = "/admin/s3direct_uploads/upload/"
 
@@ -243,7 +244,7 @@ def test_the_search_finds_by_what_a_ticket_quotes(alice: App, bob: App, onlooker
         "{}",
         "0" * 32,
         "x" * 1024,
-        "x" * 100_000,
+        "x" * 8000,
     ],
 )
 def test_a_search_for_nonsense_finds_nothing_and_breaks_nothing(
@@ -527,6 +528,27 @@ def test_a_destination_that_is_set_up_wrongly_is_a_warning(
     assert level == "warning"
     assert "MAX_SIZE must be bytes" in text
     assert Upload.objects.get().status == "pending"
+
+
+def test_a_check_of_the_hosts_that_fails_is_a_warning(
+    alice: App, support: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(self: Albums, upload: Upload, stored: Any) -> None:
+        if upload.filename == "bad.jpg":
+            raise RuntimeError("the host's own")
+
+    monkeypatch.setattr(Albums, "verify", verify)
+    for filename in ("good.jpg", "bad.jpg"):
+        begun = alice.begin(destination="albums", filename=filename, context={"album": 1})
+        assert alice.send(begun.json()["request"]) == 200
+    answer = support.act("confirm_again", *Upload.objects.all())
+    assert answer.status_code == 302
+    assert told(answer) == [
+        ("warning", "“bad.jpg”: A check on this server failed; try again later."),
+        ("success", "1 confirmed."),
+    ]
+    statuses = dict(Upload.objects.values_list("filename", "status"))
+    assert statuses == {"good.jpg": "completed", "bad.jpg": "pending"}
 
 
 def test_a_row_that_is_gone_meanwhile_is_a_warning(

@@ -18,6 +18,7 @@ from django.db import connections
 
 from s3direct_uploads import checks, conf
 from s3direct_uploads.destinations import Destination
+from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
 
 from .conftest import App, row
@@ -85,6 +86,20 @@ class NoSize(Destination):
 
 class NoTypes(Destination):
     max_size = 1024
+
+
+class AsyncPermission(Photos):
+    async def has_permission(self, upload: Upload, request: Any) -> bool:  # type: ignore[override]
+        return False
+
+
+class AsyncVerify(Photos):
+    async def verify(self, upload: Upload, stored: Any) -> None:  # type: ignore[override]
+        raise ObjectMismatch("No.")
+
+
+class NoVerify(Photos):
+    verify = None  # type: ignore[assignment]
 
 
 # What is right.
@@ -326,6 +341,10 @@ DESTINATION: list[tuple[str, Any]] = [
     ("E026", {**RIGHT, "PART_SIZE": 16.0 * 1024**2}),
     ("E026", {**RIGHT, "PART_SIZE": True}),
     ("E026", {**RIGHT, "PART_SIZE": None}),
+    *(
+        ("E060", f"tests.test_checks.{each}")
+        for each in ("AsyncPermission", "AsyncVerify", "NoVerify")
+    ),
     ("E036", {**RIGHT, "MAX_PENDING": 0}),
     ("E036", {**RIGHT, "MAX_PENDING": -1}),
     ("E036", {**RIGHT, "MAX_PENDING": "20"}),

@@ -38,19 +38,20 @@ from s3direct_uploads.views import STATUS, UploadViewSet
 from . import openapi_settings
 from . import urls as host_urls
 from .conftest import JPEG, URL, App, row
+from .host import Albums
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "docs" / "openapi.yaml"
 
-ANY_CALL = {401, 403, 429}
+ANY_CALL = {401, 403, 413, 429}
 STATUSES = {
-    "begin_upload": {201, 400, 409, 410, 413, 415, 503},
+    "begin_upload": {201, 400, 409, 410, 415, 503},
     "list_uploads": {200, 400, 404},
     "retrieve_upload": {200, 404},
-    "confirm_upload": {200, 202, 400, 404, 409, 410, 413, 415, 422, 503},
-    "renew_upload": {200, 400, 404, 410, 413, 415, 422, 503},
+    "confirm_upload": {200, 202, 400, 404, 409, 410, 415, 422, 503},
+    "renew_upload": {200, 400, 404, 410, 415, 422, 503},
     "list_upload_parts": {200, 404, 409, 410, 503},
-    "sign_upload_parts": {200, 400, 404, 409, 410, 413, 415, 422, 503},
+    "sign_upload_parts": {200, 400, 404, 409, 410, 415, 422, 503},
     "delete_upload": {204, 404, 409, 410},
     "get_upload_url": {200, 400, 404, 409, 503},
     "download_upload": {302, 400, 404, 409, 503},
@@ -356,6 +357,17 @@ def provoke_mismatch(app: App) -> Any:
     return app.confirm(begun["id"])
 
 
+def provoke_hook_failed(app: App, hook: str = "has_permission") -> Any:
+    album: dict[str, Any] = {"destination": "albums", "context": {"album": 1}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Albums, hook, lambda *_: 1 / 0)
+        begun = app.begin(**album)
+        if hook != "verify":
+            return begun
+        app.send(begun.json()["request"])
+        return app.confirm(begun.json()["id"])
+
+
 def provoke_verifying(app: App) -> Any:
     upload = row(app.begin())
     Upload.objects.update(status="verifying")
@@ -480,6 +492,13 @@ def provoke_late_mismatch_in_parts(app: App) -> Any:
         (provoke_cancelled_meanwhile, "begin_upload", 410, "not_pending"),
         (provoke_too_large, "begin_upload", 413, "request_too_large"),
         (lambda app: app.client.post(URL, {}), "begin_upload", 415, "unsupported_media_type"),
+        (provoke_hook_failed, "begin_upload", 503, "hook_failed"),
+        (
+            lambda app: provoke_hook_failed(app, "verify"),
+            "confirm_upload",
+            503,
+            "hook_failed",
+        ),
         (lambda app: app.upload() and app.get(), "list_uploads", 200, None),
         (lambda app: app.get(size="x"), "list_uploads", 400, "invalid"),
         (lambda app: app.get(cursor="x"), "list_uploads", 404, "not_found"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import nullcontext
@@ -30,6 +31,7 @@ from s3direct_uploads.exceptions import (
     AlreadyAttached,
     AnswerLost,
     BucketUnavailable,
+    HookFailed,
     IdempotencyKeyReused,
     MultipartGone,
     NotCompleted,
@@ -57,17 +59,18 @@ if TYPE_CHECKING:
 
 Presigned = PresignedRequest | PresignedMultipart
 
-DECLARATION = (
+DECLARATION = (  # beside the context
     "destination",
     "filename",
     "content_type",
     "size",
     "checksum_algorithm",
     "checksum",
-    "context",
     "is_multipart",
 )
 FIRST_PARTS = 100  # that begin signs; whoever sends faster asks for more meanwhile
+# When the sweep looks again at what an event told us of, and a hook of the host's failed at.
+HOOK_RETRY = timedelta(minutes=5)
 TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 
 
@@ -94,8 +97,9 @@ def begin(
     None if there is nothing to be sent.
 
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
-    TooManyPending, BucketUnavailable, StorageNotS3, and ImproperlyConfigured where the settings are
-    wrong; OwnerUnknown, which is a ValueError, where ``owner`` is neither None nor a saved user.
+    TooManyPending, BucketUnavailable, StorageNotS3, HookFailed, and ImproperlyConfigured where the
+    settings are wrong; OwnerUnknown, which is a ValueError, where ``owner`` is neither None nor a
+    saved user.
     """
     owner_id = None if owner is None else owner_key(owner)
     if idempotency_key is not None and owner_id is None:
@@ -313,6 +317,10 @@ def notice(bucket: str, key: str) -> Upload | None:
             if is_bucket_away(upload):
                 raise
             return upload  # no other event is to wait for this one; the sweep looks again
+        except HookFailed:
+            # Were it sent again, it would hold up the events after it.
+            move(upload, cause="event", due_at=timezone.now() + HOOK_RETRY)
+            return upload
         except UploadError:
             return upload
     except Upload.DoesNotExist:  # or no more
@@ -331,14 +339,22 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
         upload.part_size = rules.part_size_of(upload.size) or rules.part_size
     rules.clean(upload, request)
     bucket = get_bucket(rules.storage)
-    prefix = rules.get_prefix(upload, request)
+    prefix = destinations.ask(f"get_prefix of {rules.name!r}", rules.get_prefix, upload, request)
     name = keys.new_name(
         bucket.name, bucket.location, prefix, upload.filename, conf.max_name_length()
     )
     upload.storage = rules.storage
     upload.bucket = bucket.name
     upload.key = keys.join(bucket.location, name)
-    upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
+    # django-storages lets a subclass decide them by name: a hook, too.
+    upload.object_parameters = destinations.ask(
+        f"get_object_parameters of the storage {rules.storage!r}",
+        bucket.object_parameters,
+        upload.key,
+        rules.acl,
+    )
+    if not destinations.is_storable(upload.object_parameters):
+        raise ImproperlyConfigured(f"No plain JSON: {upload.object_parameters!r}")
     life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
     upload.expires_at = times.later(upload.created_at, life)
     return _extend_url(upload)
@@ -378,7 +394,7 @@ def _begun_before(upload: Upload) -> Upload | None:
 
 
 def _begin_again(earlier: Upload, upload: Upload) -> tuple[Upload, Presigned | None]:
-    if any(getattr(earlier, field) != getattr(upload, field) for field in DECLARATION):
+    if _declaration(earlier) != _declaration(upload):
         raise IdempotencyKeyReused(
             "This Idempotency-Key was used for another upload.", upload=earlier
         )
@@ -386,6 +402,12 @@ def _begin_again(earlier: Upload, upload: Upload) -> tuple[Upload, Presigned | N
         return earlier, renew(earlier)
     except NotPending:
         return earlier, None  # the row says how it ended, or that only a confirm is left
+
+
+def _declaration(upload: Upload) -> list[Any]:
+    # The context as text, because True equals 1 in Python.
+    context = json.dumps(upload.context, sort_keys=True)
+    return [context, *(getattr(upload, field) for field in DECLARATION)]
 
 
 def _extend_url(upload: Upload) -> timedelta:

@@ -45,7 +45,8 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
 
     Returns the upload: completed, still verifying, or pending while another process completes it.
     Raises ObjectMissing or its PartsIncomplete (it is still pending), MultipartGone,
-    ObjectMismatch (it is rejected, now or before), NotPending, BucketUnavailable (nothing changed).
+    ObjectMismatch (it is rejected, now or before), NotPending, and BucketUnavailable or HookFailed
+    (nothing changed).
     """
     refuse_transaction("confirm")
     if upload.status != Status.PENDING:
@@ -104,7 +105,7 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
             raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
     # The destination may have been renamed or removed since; the row knows all but its hook.
     if rules is not None:
-        rules.verify(upload, stored)
+        destinations.verify(rules, upload, stored)
 
 
 def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:

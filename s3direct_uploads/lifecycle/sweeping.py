@@ -26,6 +26,7 @@ from s3direct_uploads import conf, times
 from s3direct_uploads.bucket import Bucket, StoredObject, StoredPart
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
+    HookFailed,
     MultipartGone,
     ObjectMismatch,
     ObjectMissing,
@@ -243,9 +244,12 @@ class _Sweep:
             else:
                 self._put_off([upload])
             return
+        except HookFailed:  # the object is there, so the upload does not expire
+            self._put_off([upload])
+            return
         except UploadError:
             pass  # the row says how it was settled, or that parts are missing yet
-        except Exception:  # the host's hook, verify, or its settings
+        except Exception:  # a wrong setting of the host's, say
             logger.exception("The sweep could not confirm the upload %s", upload.pk)
             self._put_off([upload])
             return

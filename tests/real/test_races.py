@@ -6,6 +6,7 @@ begins, and those between are as close as can be, so that either may win.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -38,6 +39,7 @@ from s3direct_uploads.lifecycle import settling
 from s3direct_uploads.models import Upload, Usage
 from tests.conftest import FILMS, JPEG, LAST, App, Bucket, Connect, begin_last_part, row
 from tests.models import Photo
+from tests.test_idempotency import OTHER, SAME, begin_with
 
 pytestmark = [pytest.mark.race, pytest.mark.django_db(transaction=True)]
 
@@ -655,6 +657,34 @@ def test_begins_with_one_idempotency_key_and_other_bodies(
             assert (answer.status_code == 201) == (upload.size == size)
             assert row(answer) == upload
         assert s3.read(upload) is None
+
+
+@pytest.mark.usefixtures("any_context")
+@pytest.mark.parametrize("kind", SAME)
+def test_begins_with_one_idempotency_key_and_one_context(
+    alice: App, s3: Bucket, crowd: Callable[[int], list[App]], kind: str
+) -> None:
+    first, in_other_words = SAME[kind]
+    begins = [partial(begin_with, app, first) for app in crowd(2)]
+    begins += [partial(begin_with, app, in_other_words) for app in crowd(2)]
+    answers = at_once(begins)
+    assert codes(answers) == [201] * 4
+    upload = Upload.objects.get()
+    assert {answer.json()["id"] for answer in answers} == {str(upload.pk)}
+    said = [answer.json()["context"] for answer in (*answers, alice.get(f"{upload.pk}/"))]
+    assert len({json.dumps(each, sort_keys=True) for each in said}) == 1
+    assert s3.read(upload) is None
+
+
+@pytest.mark.usefixtures("any_context")
+@pytest.mark.parametrize("kind", OTHER)
+def test_begins_with_one_idempotency_key_and_two_contexts(
+    alice: App, s3: Bucket, crowd: Callable[[int], list[App]], kind: str
+) -> None:
+    pairs = zip(OTHER[kind], crowd(2), strict=True)
+    answers = at_once([partial(begin_with, app, context) for context, app in pairs])
+    assert sorted(codes(answers)) == [201, 409]
+    assert {row(answer) for answer in answers} == {Upload.objects.get()}
 
 
 @pytest.mark.parametrize(("many", "rounds"), [(2, 8), (8, 6)])
