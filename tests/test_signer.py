@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -92,8 +93,14 @@ def clock_at(now: datetime) -> Iterator[None]:
         def now(cls, tz: Any = None) -> Any:
             return now.astimezone(tz)
 
+        @classmethod
+        def utcnow(cls) -> Any:
+            return now.replace(tzinfo=None)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auth, "get_current_datetime", lambda: now.replace(tzinfo=None))
+        patch.setattr(auth, "get_current_datetime", Clock.utcnow, raising=False)
+        # The oldest botocore that we take asks the module.
+        patch.setattr(auth, "datetime", SimpleNamespace(datetime=Clock))
         patch.setattr(bucket_module, "datetime", Clock)
         yield
 
