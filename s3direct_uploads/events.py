@@ -23,7 +23,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from . import conf, lifecycle, sns
 from .destinations import is_storable
-from .exceptions import BucketUnavailable, EventError, MalformedEvent, SNSUnavailable
+from .exceptions import BucketUnavailable, EventError, MalformedEvent
 from .models import Upload
 
 logger = logging.getLogger("s3direct_uploads")
@@ -214,12 +214,11 @@ def webhook(request: HttpRequest) -> JsonResponse:
         return _refuse(413, "request_too_large", "This body is too large.")
     except UnreadablePostError:
         return _refuse(400, MalformedEvent.code, "The body did not arrive.")
-    except SNSUnavailable as error:
-        return _again(error.code, error.detail)
     except EventError as error:
+        if error.status == 503:
+            return _again(error.code, error.detail)
         logger.warning("A request to the webhook was refused: %s", error.detail)
-        status = 400 if isinstance(error, MalformedEvent) else 403
-        return _refuse(status, error.code, error.detail)
+        return _refuse(error.status, error.code, error.detail)
     if tally.again:
         detail = "S3 does not answer as it should; send it again."
         return _again(BucketUnavailable.code, detail, **_counts(tally))

@@ -27,7 +27,7 @@ from drf_spectacular.utils import (
     extend_schema_serializer,
 )
 
-from . import conf, content_types
+from . import conf, content_types, lifecycle
 from .destinations import (
     MAX_CONTEXT_BYTES,
     MAX_FILENAME_LENGTH,
@@ -37,7 +37,7 @@ from .destinations import (
     MAX_PUT_SIZE,
     MIN_PART_SIZE,
 )
-from .exceptions import UploadError
+from .exceptions import raised_by
 from .lifecycle import FIRST_PARTS
 from .models import Upload
 from .serializers import MOST_PARTS_SIGNED
@@ -556,13 +556,15 @@ ERROR_EXAMPLES: dict[str, tuple[str, JSON]] = {
 WITH_ERRORS = {"invalid", "parse_error", "parts_incomplete", "quota_exceeded", "too_many_pending"}
 
 
-def _meanings(error: type[UploadError]) -> Iterator[tuple[str, str]]:
-    for each in error.__subclasses__():
-        if "code" in vars(each):  # who has none of its own is told apart by us alone
-            yield each.code, (each.__doc__ or "").partition("\n")[0]
-        yield from _meanings(each)
-
-
+OPERATIONS = (
+    lifecycle.begin,
+    lifecycle.confirm,
+    lifecycle.renew,
+    lifecycle.list_parts,
+    lifecycle.sign_parts,
+    lifecycle.cancel,
+    lifecycle.presign_download,
+)
 MEANINGS = {
     "invalid": "Something that was said is not right: `errors` says what, and what would be.",
     "parse_error": "The body is no JSON.",
@@ -574,7 +576,11 @@ MEANINGS = {
     "unsupported_media_type": "The body is not said to be `application/json`.",
     "throttled": "Too many requests.",
     "misconfigured": "The settings are wrong; the system checks say how.",
-    **dict(_meanings(UploadError)),
+    **{
+        error.code: (error.__doc__ or "").partition("\n")[0]
+        for operation in OPERATIONS
+        for error in raised_by(operation)
+    },
 }
 
 
@@ -619,14 +625,32 @@ ANY_CALL = {
 }
 
 
+# What the HTTP layer refuses by itself, before an operation is called.
+HTTP_STATUS = {"invalid": 400, "parse_error": 400, "not_found": 404, "unsupported_media_type": 415}
+# Where a session authenticates, REST Framework looks for a CSRF token in the body as well.
+ANY_BODY = ("parse_error", "unsupported_media_type")
+
+
+def _wrong(*codes: str, operation: Callable[..., Any] | None = None) -> dict[int, tuple[str, ...]]:
+    """The codes of the errors by status: these, and what the operation declares that it raises."""
+    raised = raised_by(operation) if operation else ()
+    found = [(HTTP_STATUS[code], code) for code in codes]
+    found += [(error.status, error.code) for error in raised]
+    if any(error.status == 503 for error in raised):
+        found.append((503, "misconfigured"))
+    by_status: dict[int, list[str]] = {status: [*codes] for status, codes in ANY_CALL.items()}
+    for status, code in found:
+        if code not in by_status.setdefault(status, []):
+            by_status[status].append(code)
+    return {status: tuple(codes) for status, codes in by_status.items()}
+
+
 def _answers(
     right: Mapping[int, OpenApiResponse],
     wrong: Mapping[int, tuple[str, ...]],
     *invalid: JSON,
 ) -> dict[int, OpenApiResponse]:
-    errors = {
-        status: _error(status, codes, invalid) for status, codes in {**ANY_CALL, **wrong}.items()
-    }
+    errors = {status: _error(status, codes, invalid) for status, codes in wrong.items()}
     return dict(sorted({**right, **errors}.items()))
 
 
@@ -657,15 +681,6 @@ HEADERS = [
     ),
 ]
 NO_BODY = "There is no body: what one says is ignored."
-SETTLING = {
-    # Where a session authenticates, REST Framework looks for a CSRF token in the body as well.
-    400: ("parse_error",),
-    404: ("not_found",),
-    410: ("not_pending",),
-    415: ("unsupported_media_type",),
-    422: ("object_mismatch",),
-    503: ("bucket_unavailable", "hook_failed", "misconfigured"),
-}
 DISPOSITION = OpenApiParameter(
     "disposition",
     {"type": "string", "enum": ["attachment", "inline"], "default": "attachment"},
@@ -742,15 +757,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                         ("begun_in_parts", BEGUN_IN_PARTS_EXAMPLE),
                     )
                 },
-                {
-                    400: ("invalid", "parse_error"),
-                    403: (*ANY_CALL[403], "quota_exceeded"),
-                    409: ("idempotency_key_reused",),
-                    410: ("not_pending",),
-                    415: ("unsupported_media_type",),
-                    429: (*ANY_CALL[429], "too_many_pending"),
-                    503: ("bucket_unavailable", "storage_not_s3", "hook_failed", "misconfigured"),
-                },
+                _wrong("invalid", *ANY_BODY, operation=lifecycle.begin),
                 TOO_LARGE,
                 MULTIPART_REQUIRED,
                 NOT_FOR_MULTIPART,
@@ -783,7 +790,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                         ("page", {"next": None, "previous": None, "results": [COMPLETED_EXAMPLE]}),
                     )
                 },
-                {400: ("invalid",), 404: ("not_found",)},
+                _wrong("invalid", "not_found"),
                 NO_CHOICE,
             ),
         ),
@@ -800,7 +807,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                         ("completed", COMPLETED_EXAMPLE),
                     )
                 },
-                {404: ("not_found",)},
+                _wrong("not_found"),
             ),
         ),
         "confirm": extend_schema(
@@ -823,11 +830,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                         ("completed_by_another_request", PENDING_IN_PARTS_EXAMPLE),
                     ),
                 },
-                {
-                    **SETTLING,
-                    409: ("object_missing", "parts_incomplete"),
-                    410: ("not_pending", "multipart_gone"),
-                },
+                _wrong("not_found", *ANY_BODY, operation=lifecycle.confirm),
             ),
         ),
         "renew": extend_schema(
@@ -846,7 +849,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                         ("renewed_in_parts", BEGUN_IN_PARTS_EXAMPLE),
                     )
                 },
-                SETTLING,
+                _wrong("not_found", *ANY_BODY, operation=lifecycle.renew),
             ),
         ),
         "parts": extend_schema(
@@ -863,12 +866,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                         ("parts", [{"part_number": 1, "size": PART_SIZE}]),
                     )
                 },
-                {
-                    404: ("not_found",),
-                    409: ("not_multipart",),
-                    410: ("not_pending", "multipart_gone"),
-                    503: ("bucket_unavailable",),
-                },
+                _wrong("not_found", operation=lifecycle.list_parts),
             ),
         ),
         "sign_parts": extend_schema(
@@ -890,7 +888,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
                         ("signed", {"parts": PARTS_EXAMPLE, "expires_in": 3600}),
                     )
                 },
-                {**SETTLING, 400: ("invalid", "parse_error"), 409: ("not_multipart",)},
+                _wrong("invalid", "not_found", *ANY_BODY, operation=lifecycle.sign_parts),
                 NO_SUCH_PART,
             ),
         ),
@@ -903,7 +901,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
             request=None,
             responses=_answers(
                 {204: _answer(None, "Cancelled or deleted, now or before.")},
-                {404: ("not_found",), 409: ("already_attached",), 410: ("not_pending",)},
+                _wrong("not_found", operation=lifecycle.cancel),
             ),
         ),
         "url": extend_schema(
@@ -913,12 +911,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
             parameters=[DISPOSITION, *HEADERS],
             responses=_answers(
                 {200: _answer(URL, "Signed.", ("url", {"url": GET_URL, "expires_in": 3600}))},
-                {
-                    400: ("invalid",),
-                    404: ("not_found",),
-                    409: ("not_completed",),
-                    503: ("bucket_unavailable",),
-                },
+                _wrong("invalid", "not_found", operation=lifecycle.presign_download),
                 NOT_INLINE,
             ),
         ),
@@ -939,12 +932,7 @@ def _operations() -> dict[str, Callable[[Any], Any]]:
             ],
             responses=_answers(
                 {302: _answer(None, "To S3.")},
-                {
-                    400: ("invalid",),
-                    404: ("not_found",),
-                    409: ("not_completed",),
-                    503: ("bucket_unavailable",),
-                },
+                _wrong("invalid", "not_found", operation=lifecycle.presign_download),
                 NOT_INLINE,
             ),
         ),

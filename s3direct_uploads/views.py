@@ -34,7 +34,7 @@ from rest_framework.viewsets import GenericViewSet
 from . import lifecycle
 from .bucket import PresignedMultipart, PresignedRequest
 from .destinations import format_size, is_storable
-from .exceptions import PartsIncomplete, QuotaExceeded, UploadError
+from .exceptions import UploadError
 from .models import Upload, UploadQuerySet, owner_key
 from .serializers import (
     BeginSerializer,
@@ -46,24 +46,6 @@ from .serializers import (
 
 logger = logging.getLogger("s3direct_uploads")
 
-STATUS = {
-    "object_missing": status.HTTP_409_CONFLICT,
-    "parts_incomplete": status.HTTP_409_CONFLICT,
-    "not_multipart": status.HTTP_409_CONFLICT,
-    "multipart_gone": status.HTTP_410_GONE,
-    "object_mismatch": status.HTTP_422_UNPROCESSABLE_ENTITY,
-    "not_pending": status.HTTP_410_GONE,
-    "not_completed": status.HTTP_409_CONFLICT,
-    "already_attached": status.HTTP_409_CONFLICT,
-    "idempotency_key_reused": status.HTTP_409_CONFLICT,
-    "owner_unknown": status.HTTP_403_FORBIDDEN,
-    "quota_exceeded": status.HTTP_403_FORBIDDEN,
-    "too_many_pending": status.HTTP_429_TOO_MANY_REQUESTS,
-    "bucket_unavailable": status.HTTP_503_SERVICE_UNAVAILABLE,
-    "storage_not_s3": status.HTTP_503_SERVICE_UNAVAILABLE,
-    "hook_failed": status.HTTP_503_SERVICE_UNAVAILABLE,
-    "misconfigured": status.HTTP_503_SERVICE_UNAVAILABLE,
-}
 RETRY_AFTER = 5  # seconds: S3's bad moments pass as quickly
 # A filename, a context and a content type, all of them escaped, are a third of it; the numbers of
 # 1,000 parts, each in a line of its own, fill it.
@@ -281,28 +263,19 @@ def idempotency_key(request: Request) -> str | None:
 def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """``{code, detail, errors}`` with a status; None for what is our own fault."""
     if isinstance(error, UploadError):
-        body: dict[str, Any] = {"code": error.code, "detail": error.detail, "errors": []}
-        if isinstance(error, PartsIncomplete):
-            body["errors"] = [
-                {
-                    "field": "parts",
-                    "code": what,
-                    "detail": "1 part." if len(numbers) == 1 else f"{len(numbers)} parts.",
-                    "params": {"part_numbers": list(numbers)},
-                }
-                for what, numbers in error.parts.items()
-            ]
-        if isinstance(error, QuotaExceeded):
-            limits = {"field": "destination", "code": error.code, "detail": error.detail}
-            body["errors"] = [{**limits, "params": error.limits}]
+        body: dict[str, Any] = {
+            "code": error.code,
+            "detail": error.detail,
+            "errors": error.errors(),
+        }
         if error.upload is not None:
             body["upload"] = UploadSerializer(error.upload).data
-        return _answer(STATUS.get(error.code, 400), body)
+        return _answer(error.status, body)
     if isinstance(error, ImproperlyConfigured):
         logger.error("Misconfigured: %s", error)
         detail = "Uploads are not set up correctly here."
         body = {"code": "misconfigured", "detail": detail, "errors": []}
-        return _answer(STATUS["misconfigured"], body)
+        return _answer(503, body)
     if isinstance(error, ValidationError):
         return _invalid(_django_errors(error))
     if isinstance(error, exceptions.ValidationError):

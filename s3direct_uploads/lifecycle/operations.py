@@ -35,10 +35,14 @@ from s3direct_uploads.exceptions import (
     IdempotencyKeyReused,
     MultipartGone,
     NotCompleted,
+    NotMultipart,
     NotPending,
     OwnerUnknown,
     QuotaExceeded,
+    StorageNotS3,
+    TooManyPending,
     UploadError,
+    raises,
 )
 from s3direct_uploads.models import Upload, log_transition, owner_key, write_first
 
@@ -74,6 +78,16 @@ HOOK_RETRY = timedelta(minutes=5)
 TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 
 
+@raises(
+    OwnerUnknown,
+    IdempotencyKeyReused,
+    NotPending,
+    QuotaExceeded,
+    TooManyPending,
+    BucketUnavailable,
+    StorageNotS3,
+    HookFailed,
+)
 def begin(
     *,
     owner: AbstractBaseUser | None,
@@ -193,6 +207,7 @@ def store(
     return confirm(upload, cause="store")
 
 
+@raises(NotPending, BucketUnavailable)
 def renew(upload: Upload) -> Presigned:
     """Sign the same declaration anew, until the upload's deadline at the latest.
 
@@ -209,6 +224,7 @@ def renew(upload: Upload) -> Presigned:
     return _presign_first_parts(upload, expires)
 
 
+@raises(NotMultipart, NotPending, BucketUnavailable)
 def sign_parts(
     upload: Upload, part_numbers: Collection[int]
 ) -> tuple[list[PresignedPart], timedelta]:
@@ -231,6 +247,7 @@ def sign_parts(
     return _presign_parts(upload, part_numbers, expires), expires
 
 
+@raises(NotMultipart, NotPending, MultipartGone, BucketUnavailable)
 def list_parts(upload: Upload) -> list[StoredPart]:
     """The parts that S3 has, for resuming.
 
@@ -251,6 +268,7 @@ def list_parts(upload: Upload) -> list[StoredPart]:
         raise
 
 
+@raises(AlreadyAttached, NotPending)
 def cancel(upload: Upload) -> None:
     """Give up a pending upload, or delete a completed one that no model holds. Idempotent.
 
@@ -275,6 +293,7 @@ def cancel(upload: Upload) -> None:
         raise NotPending("This upload is being verified.", upload=upload)
 
 
+@raises(NotCompleted, BucketUnavailable)
 def presign_download(upload: Upload, *, inline: bool = False) -> PresignedRequest:
     """A GET of a completed upload, as an attachment unless ``inline``.
 

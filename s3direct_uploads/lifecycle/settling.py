@@ -12,11 +12,14 @@ from s3direct_uploads import destinations, signals, times
 from s3direct_uploads.bucket import STORED_UNSIGNED, StoredObject
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
+    HookFailed,
     MultipartGone,
     NotPending,
     ObjectMismatch,
     ObjectMissing,
+    PartsIncomplete,
     UploadError,
+    raises,
 )
 from s3direct_uploads.models import Upload
 
@@ -37,6 +40,15 @@ BROWSERS_OWN = {"CacheControl": ("max-age=0", "no-cache")}
 Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
 
 
+@raises(
+    ObjectMissing,
+    PartsIncomplete,
+    MultipartGone,
+    NotPending,
+    ObjectMismatch,
+    BucketUnavailable,
+    HookFailed,
+)
 def confirm(upload: Upload, *, cause: str = "client") -> Upload:
     """Ask S3 for the object, compare it with the declaration, settle the row. Idempotent.
 
