@@ -6,15 +6,16 @@ import http.client
 import logging
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import parse_qs
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from urllib.parse import parse_qs, quote
 
 import boto3
 from botocore.client import Config
@@ -28,11 +29,10 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 from botocore.serialize import create_serializer
-from botocore.utils import parse_to_aware_datetime
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
-from django.utils.http import content_disposition_header, http_date
+from django.utils.http import content_disposition_header
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
 from . import keys, signer
@@ -48,7 +48,16 @@ from .exceptions import (
     StorageNotS3,
 )
 from .partitions import region_of_queue
-from .storage import OVERWRITE_GUARDS
+from .storage import (
+    OVERWRITE_GUARDS,
+    addressed,
+    as_stored,
+    find_endpoint,
+    forces_attachment,
+    is_asked_anew,
+    parameter_problems,
+    signs_urls,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -109,9 +118,21 @@ STORED_UNSIGNED = {
     "Metadata": "Metadata",
     "WebsiteRedirectLocation": "WebsiteRedirectLocation",
 }
+# Of the storage's object parameters, what goes with every request that takes it, not with a PUT
+# alone.
+SHARED_HEADERS = {
+    "RequestPayer": "x-amz-request-payer",
+    "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
+}
+# What a storage may answer differently by tenant, and that makes other clients: a session has some
+# 10 MiB, so no more of them are kept than this.
+CONNECTION_FACTS = (
+    *("access_key", "secret_key", "security_token", "session_profile", "region_name"),
+    *("endpoint_url", "public_endpoint_url", "use_ssl", "verify"),
+)
+MAX_CONNECTIONS = 32
+MAX_BUCKETS = 10_000  # small ones: a tenant has one of its own
 ALIASES = ("-s3alias", "--ol-s3")  # how an access point's alias ends, and no bucket's name
-# Of the storage's object parameters, what the declaration or the destination has to say.
-NOT_THE_STORAGES = {"ACL", "ContentType", "ContentLength", "IfNoneMatch", "ChecksumAlgorithm"}
 
 
 @dataclass(frozen=True)
@@ -207,9 +228,12 @@ class Bucket:
     Every method raises BucketUnavailable where S3 is down, slow, or refuses us.
     """
 
-    def __init__(self, storage: S3Storage) -> None:
-        self.name: str = storage.bucket_name
-        self.endpoint_url: str | None = storage.endpoint_url
+    def __init__(self, storage: S3Storage, name: str = "") -> None:
+        """``name`` is another bucket than the storage has now: a row's of another tenant.
+
+        Whatever else the storage says is asked here, once, in the thread of the request.
+        """
+        self.name: str = name or storage.bucket_name
         self.location: str = storage.location
         guard = getattr(storage, "overwrite_guard", OVERWRITE_GUARDS[0])
         if guard not in OVERWRITE_GUARDS:
@@ -217,30 +241,29 @@ class Bucket:
         self.takes_parts_only = guard == "multipart"
         self._condition = {} if self.takes_parts_only else {"IfNoneMatch": "*"}
         self._storage = storage
-        self._client = _make_client(storage, storage.endpoint_url)
-        # The host that clients see is a part of what is signed. This client never sends.
-        public = getattr(storage, "public_endpoint_url", None)
-        self._signer = _make_client(storage, public) if public else self._client
+        facts = _connection_facts(storage)
+        self._shared = dict(facts.shared)
+        self._connection = connection = _connect(storage, facts)
+        self.endpoint_url: str | None = connection.endpoint_url
+        self._client = connection.client
+        self._signer = connection.signer
         self._deletes_many = True  # until the server says otherwise
 
     @cached_property
     def _credentials(self) -> Any:
-        return self._storage._create_session().get_credentials()
+        return self._connection.session.get_credentials()
 
-    @cached_property
+    @property
     def _creator(self) -> S3Client:
-        # Tried once: where the first answer was lost, the second would hide an upload for good.
-        return _make_client(self._storage, self.endpoint_url, attempts=1)
+        return self._connection.creator
 
-    @cached_property
+    @property
     def _completer(self) -> S3Client:
-        return _make_client(
-            self._storage, self.endpoint_url, read_timeout=COMPLETE_READ_TIMEOUT, attempts=1
-        )
+        return self._connection.completer
 
-    @cached_property
+    @property
     def _sender(self) -> S3Client:
-        return _make_client(self._storage, self.endpoint_url, read_timeout=PUT_READ_TIMEOUT)
+        return self._connection.sender
 
     # What clients are handed.
 
@@ -258,16 +281,59 @@ class Bucket:
         return PresignedRequest("PUT", url, headers, int(expires.total_seconds()))
 
     def presign_get(
-        self, key: str, *, filename: str, inline: bool, version_id: str, expires: timedelta
+        self,
+        key: str,
+        *,
+        filename: str,
+        inline: bool,
+        version_id: str,
+        expires: timedelta,
+        stored: Mapping[str, Any] | None = None,
     ) -> PresignedRequest:
-        """A download under its human name, of this version where the bucket has versions."""
-        parameters = {
-            "ResponseContentDisposition": content_disposition_header(not inline, filename)
-        }
-        if version_id:
-            parameters["VersionId"] = version_id
-        url = self._presign("get_object", key, parameters, expires)
+        """A download under its human name, of this version where the bucket has versions.
+
+        Where the storage's own ``url()`` names a domain, or is not signed, so does this, as long as
+        the file is then shown or saved as is asked for. ``stored`` are the object's parameters.
+        """
+        url = self._url_by_storage(key, filename, inline, expires, stored or {})
+        if url is None:
+            parameters = {
+                "ResponseContentDisposition": content_disposition_header(not inline, filename)
+            }
+            if version_id:
+                parameters["VersionId"] = version_id
+            url = self._presign("get_object", key, parameters, expires)
         return PresignedRequest("GET", url, {}, int(expires.total_seconds()))
+
+    def _url_by_storage(
+        self,
+        key: str,
+        filename: str,
+        inline: bool,
+        expires: timedelta,
+        stored: Mapping[str, Any],
+    ) -> str | None:
+        """None where S3 itself must sign."""
+        storage, folder = self._storage, keys.join(self.location, "")
+        signs = signs_urls(storage)
+        if signs and not storage.custom_domain:
+            return None
+        if not key.startswith(folder) or self.name != storage.bucket_name:
+            return None  # the domain, as the storage has it now, has no such file
+        # What nobody signed can be left out by whoever has the URL, and S3 refuses it from others.
+        # Then the file is shown, unless it is stored as an attachment.
+        if not signs and inline == forces_attachment(stored):
+            return None
+        disposition = "inline" if inline else "attachment"
+        # Without a space: Python writes "+" for it in a URL, which not every CDN reads as one.
+        told = f"{disposition};filename*=utf-8''{quote(filename, safe='')}"
+        with _failures("signing a URL"):
+            url: str = storage.url(
+                key.removeprefix(folder),
+                parameters={"response-content-disposition": told} if signs else None,
+                expire=int(expires.total_seconds()),
+            )
+        return url
 
     def presign_parts(
         self, key: str, upload_id: str, sizes: Mapping[int, int], *, expires: timedelta
@@ -283,6 +349,7 @@ class Bucket:
         )
         url, _, query = example.partition("?")
         region, service = parse_qs(query)["X-Amz-Credential"][0].split("/")[-3:-1]
+        shared = {SHARED_HEADERS[name]: value for name, value in self._shared.items()}
         signature = signer.signature_of(
             signer.Credentials(
                 credentials.access_key, credentials.secret_key, credentials.token or ""
@@ -301,29 +368,24 @@ class Bucket:
                     "PUT",
                     url,
                     query={"uploadId": upload_id, "partNumber": str(number)},
-                    headers={"content-length": str(size)},
+                    headers={"content-length": str(size), **shared},
                 ),
-                {},  # who sends a body says its length by itself
+                shared,  # who sends a body says its length by itself
             )
             for number, size in sizes.items()
         ]
 
     def object_parameters(self, key: str, acl: str | None) -> dict[str, Any]:
         """What the storage, and the destination's ACL, add to a PUT: JSON, {"CacheControl": …}."""
-        parameters: dict[str, Any] = {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in self._storage.get_object_parameters(key).items()
-            if name not in NOT_THE_STORAGES
-        }
-        if any(name.startswith("SSECustomer") for name in parameters):
-            raise ImproperlyConfigured("A browser must not be handed the key of SSE-C.")
-        if parameters.get("Expires"):  # as a HEAD returns it
-            expires = parse_to_aware_datetime(parameters["Expires"])
-            parameters["Expires"] = http_date(expires.timestamp())
-        if parameters.get("Metadata"):  # as a HEAD returns it
-            parameters["Metadata"] = {
-                key.lower(): str(value) for key, value in parameters["Metadata"].items()
-            }
+        try:
+            said = self._storage.get_object_parameters(key)
+        except Exception as error:  # whatever a host's own raises
+            raise ImproperlyConfigured(
+                f"The bucket {self.name!r}: get_object_parameters raised {error!r}"
+            ) from error
+        for _, problem, _ in parameter_problems(said):
+            raise ImproperlyConfigured(f"The bucket {self.name!r}: {problem}")
+        parameters = as_stored(said)
         return {**parameters, "ACL": acl} if acl else parameters
 
     # What the server asks of S3 itself.
@@ -700,7 +762,7 @@ class Bucket:
         """boto3's parameters of a PUT as it sends them itself."""
         model = self._client.meta.service_model
         serializer = create_serializer(model.resolved_protocol, include_validation=False)
-        request = {"Bucket": self.name, "Key": "-", **parameters}
+        request = {"Bucket": self.name, "Key": "-", **self._shared, **parameters}
         sent = serializer.serialize_to_request(request, model.operation_model("PutObject"))
         headers: dict[str, str] = {**sent["headers"]}
         return headers
@@ -762,29 +824,160 @@ class Queue:
         return [messages[int(each["Id"])].id for each in answer.get("Failed", ())]
 
 
-_buckets: dict[str, Bucket] = {}
+class _Connection:
+    """The clients of a storage, as it described its S3 when it was asked. Threads share them."""
+
+    def __init__(self, storage: S3Storage, shared: Mapping[str, str]) -> None:
+        self._options = {
+            "region_name": storage.region_name,
+            "use_ssl": storage.use_ssl,
+            "verify": storage.verify,
+        }
+        self._shared = shared
+        self._config = _config_of(storage)
+        self._making = threading.Lock()  # clients: a session is not safe for threads
+        self.buckets: dict[tuple[Any, ...], Bucket] = {}
+        public: str | None = getattr(storage, "public_endpoint_url", None)
+        try:
+            self.session = storage._create_session()
+            self._endpoint = find_endpoint(storage, self.session)
+        except (BotoCoreError, ValueError) as error:
+            raise ImproperlyConfigured(f"No S3 client can be made: {error}") from error
+        self.endpoint_url = self._endpoint.url
+        self.client = self._make(self.endpoint_url)
+        # The host that clients see is a part of what is signed. This client never sends.
+        self.signer = self._make(public) if public else self.client
+
+    @cached_property
+    def creator(self) -> S3Client:
+        # Tried once: where the first answer was lost, the second would hide an upload for good.
+        return self._make(self.endpoint_url, attempts=1)
+
+    @cached_property
+    def completer(self) -> S3Client:
+        return self._make(self.endpoint_url, read_timeout=COMPLETE_READ_TIMEOUT, attempts=1)
+
+    @cached_property
+    def sender(self) -> S3Client:
+        return self._make(self.endpoint_url, read_timeout=PUT_READ_TIMEOUT)
+
+    def _make(
+        self,
+        endpoint_url: str | None,
+        *,
+        read_timeout: int = READ_TIMEOUT,
+        attempts: int = MAX_ATTEMPTS,
+    ) -> S3Client:
+        style = self._endpoint.addressing_style(endpoint_url)
+        config = addressed(self._config, style).merge(
+            Config(
+                # botocore's default for presigned URLs, SigV2 in two regions, signs no length or
+                # type.
+                signature_version="s3v4",
+                connect_timeout=CONNECT_TIMEOUT,
+                read_timeout=read_timeout,
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                max_pool_connections=50,  # threads of one process that wait for S3 at once
+                # Other servers than AWS's stumble over the trailers that boto3 adds by default.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            )
+        )
+        try:
+            with self._making:
+                client: S3Client = self.session.client(
+                    "s3", endpoint_url=endpoint_url, config=config, **self._options
+                )
+        except (BotoCoreError, ValueError) as error:
+            raise ImproperlyConfigured(f"No S3 client can be made: {error}") from error
+        client.meta.events.register("after-call.s3", _watch_clock)
+        if self._shared:
+            client.meta.events.register("provide-client-params.s3", self._share)
+            client.meta.events.register("before-sign.s3.GetObject", _say_it_in_the_url)
+        return client
+
+    def _share(self, params: Any, model: Any, **_: Any) -> Any:
+        takes = model.input_shape.members if model.input_shape else ()
+        return {name: value for name, value in self._shared.items() if name in takes} | params
+
+
+class _Facts(NamedTuple):
+    """What a storage says that makes other clients."""
+
+    options: tuple[Any, ...]
+    shared: tuple[tuple[str, str], ...]  # of SHARED_HEADERS
+
+
+def _config_of(storage: S3Storage) -> Config:
+    # Ours changes client_config by itself.
+    config: Config = getattr(storage, "said_config", storage.client_config)
+    return config
+
+
+def _connection_facts(storage: S3Storage) -> _Facts:
+    said = storage.object_parameters
+    said = said if isinstance(said, Mapping) else {}  # begin says that it is wrong
+    return _Facts(
+        (*(getattr(storage, name, None) for name in CONNECTION_FACTS), _config_of(storage)),
+        tuple((name, said[name]) for name in SHARED_HEADERS if isinstance(said.get(name), str)),
+    )
+
+
+@lru_cache(MAX_CONNECTIONS)
+def _connect(storage: S3Storage, facts: _Facts) -> _Connection:
+    return _Connection(storage, dict(facts.shared))
+
+
 # A client's connections must not be shared with the parent's.
-os.register_at_fork(after_in_child=_buckets.clear)
+os.register_at_fork(after_in_child=_connect.cache_clear)
+
+
+def _say_it_in_the_url(request: Any, signature_version: str, **_: Any) -> None:
+    """Of a presigned GET: whoever follows a link sends no headers of ours, and S3 reads both."""
+    if signature_version.endswith("-query"):
+        for header in SHARED_HEADERS.values():
+            if header in request.headers:
+                request.params[header] = request.headers[header]
+                del request.headers[header]
 
 
 def get_bucket(alias: str) -> Bucket:
-    """The bucket of a storage in STORAGES: one client in each process.
+    """The bucket of a storage in STORAGES, as that is described now: to the current tenant.
 
     Raises StorageNotS3, ImproperlyConfigured.
     """
+    storage = _get_storage(alias)
+    try:
+        name = storage.bucket_name
+    except Exception as error:  # whatever a property of the host's own raises
+        raise ImproperlyConfigured(f"The storage {alias!r} cannot be asked: {error!r}") from error
+    if not name:
+        raise ImproperlyConfigured(f"The storage {alias!r} has no bucket_name.")
+    return _bucket_of(storage, name)
+
+
+def _bucket_of(storage: S3Storage, name: str) -> Bucket:
+    """The same one for as long as the storage says the same of itself."""
+    try:
+        buckets = _connect(storage, _connection_facts(storage)).buckets
+        said = name, storage.location, getattr(storage, "overwrite_guard", None)
+        if len(buckets) > MAX_BUCKETS:
+            buckets.clear()
+        return buckets.get(said) or buckets.setdefault(said, Bucket(storage, name))
+    except ImproperlyConfigured:
+        raise
+    except Exception as error:  # as above
+        raise ImproperlyConfigured(f"The bucket {name!r} cannot be described: {error!r}") from error
+
+
+def _get_storage(alias: str) -> S3Storage:
     try:
         storage = storages[alias]
     except Exception as error:  # whatever the import or the constructor of a storage raises
         raise ImproperlyConfigured(f"The storage {alias!r} cannot be made: {error}") from error
     if not isinstance(storage, S3Storage) or isinstance(storage, S3StaticStorage):
         raise StorageNotS3(f"The storage {alias!r} is not on S3.")
-    bucket = _buckets.get(alias)
-    # override_settings makes new storages.
-    if bucket is None or bucket._storage is not storage:
-        if not storage.bucket_name:
-            raise ImproperlyConfigured(f"The storage {alias!r} has no bucket_name.")
-        bucket = _buckets[alias] = Bucket(storage)
-    return bucket
+    return storage
 
 
 def is_access_point(name: str) -> bool:
@@ -807,57 +1000,24 @@ def takes_parts_only(alias: str) -> bool:
 def find_bucket(alias: str, name: str) -> Bucket:
     """The bucket that a row remembers, by its alias or, where that was renamed, by its own name.
 
+    Where tenants have buckets of their own, what the row says counts, whoever's turn it is.
     Raises BucketUnavailable if it is configured no more.
     """
-    for candidate in (alias, *settings.STORAGES):
+    for candidate in dict.fromkeys((alias, *settings.STORAGES)):
         try:
             bucket = get_bucket(candidate)
         except (ImproperlyConfigured, StorageNotS3):
             continue
         if bucket.name == name:
             return bucket
+    try:
+        storage = _get_storage(alias)
+        if is_asked_anew(storage, "bucket_name"):
+            return _bucket_of(storage, name)
+    except (ImproperlyConfigured, StorageNotS3):
+        pass
     logger.error("No storage has the bucket %r any more (it was that of %r)", name, alias)
     raise BucketUnavailable("The bucket of this upload is not configured.")
-
-
-def _make_client(
-    storage: S3Storage,
-    endpoint_url: str | None,
-    *,
-    read_timeout: int = READ_TIMEOUT,
-    attempts: int = MAX_ATTEMPTS,
-) -> S3Client:
-    addressing: dict[str, Any] = dict(storage.client_config.s3 or {})
-    # A host name of the bucket's own is what AWS wants; others' endpoints rarely have one.
-    default_style = "path" if endpoint_url else "virtual"
-    addressing["addressing_style"] = addressing.get("addressing_style") or default_style
-    config = storage.client_config.merge(
-        Config(
-            # botocore's default for presigned URLs, SigV2 in two regions, signs no length or type.
-            signature_version="s3v4",
-            s3=addressing,  # type: ignore[arg-type]
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=read_timeout,
-            retries={"mode": "standard", "total_max_attempts": attempts},
-            max_pool_connections=50,  # threads of one process that wait for S3 at once
-            # Other servers than AWS's stumble over the trailers that boto3 adds by default.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        )
-    )
-    try:
-        client: S3Client = storage._create_session().client(
-            "s3",
-            region_name=storage.region_name,
-            use_ssl=storage.use_ssl,
-            verify=storage.verify,
-            endpoint_url=endpoint_url or None,
-            config=config,
-        )
-    except (BotoCoreError, ValueError) as error:
-        raise ImproperlyConfigured(f"No S3 client can be made: {error}") from error
-    client.meta.events.register("after-call.s3", _watch_clock)
-    return client
 
 
 @contextmanager

@@ -5,7 +5,7 @@ None of these asks the network: they run at every start.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -19,7 +19,13 @@ from storages.backends.s3 import S3StaticStorage, S3Storage
 
 from . import conf, destinations, times
 from .destinations import Destination
-from .storage import OVERWRITE_GUARDS
+from .storage import (
+    OVERWRITE_GUARDS,
+    forces_attachment,
+    is_asked_anew,
+    parameter_problems,
+    signs_urls,
+)
 
 STATIC = (S3StaticStorage, StaticFilesStorage, ManifestFilesMixin)
 
@@ -41,8 +47,7 @@ def check_storages(**kwargs: Any) -> list[CheckMessage]:
     return [
         message
         for alias in sorted({str(destination.storage) for destination in usable})
-        for message in list(_storage(alias))
-        or _pages(alias, [each for each in usable if each.storage == alias])
+        for message in _storage(alias, [each for each in usable if each.storage == alias])
     ]
 
 
@@ -117,6 +122,13 @@ def _settings() -> Iterator[CheckMessage]:
             "S3 events.",
             id="s3direct_uploads.E027",
         )
+    site = conf.raw().get("SITE")
+    if site not in (None, "") and not conf.is_site(site):
+        yield Error(
+            f"S3DIRECT_UPLOADS['SITE'] must be up to 64 of A-Za-z0-9._-; it is {site!r}.",
+            hint="Write for example 'production', which no other site with the same bucket says.",
+            id="s3direct_uploads.E038",
+        )
     topics = conf.raw().get("SNS_TOPICS")
     if topics is not None and not conf.are_topics(topics):
         yield Error(
@@ -172,7 +184,7 @@ def _database() -> Iterator[CheckMessage]:
         )
 
 
-def _storage(alias: str) -> Iterator[CheckMessage]:
+def _storage(alias: str, its: Sequence[Destination]) -> Iterator[CheckMessage]:
     if alias not in settings.STORAGES:
         yield Error(
             f"A destination's STORAGE is {alias!r}, which STORAGES does not have.",
@@ -198,46 +210,59 @@ def _storage(alias: str) -> Iterator[CheckMessage]:
             hint="Add a storage for uploads to STORAGES, with storages.backends.s3.S3Storage.",
             id="s3direct_uploads.E021",
         )
-    elif not isinstance(storage, S3Storage):
+        return
+    if not isinstance(storage, S3Storage):
         yield Warning(
             f"The storage {alias!r} of a destination is not on S3: begin will answer 503.",
             hint="Use storages.backends.s3.S3Storage; 'manage.py run_s3' serves it locally.",
             id="s3direct_uploads.W022",
         )
-    elif not storage.bucket_name:
+        return
+    if not is_asked_anew(storage, "bucket_name") and not storage.bucket_name:
         yield Error(
             f"The storage {alias!r} of a destination has no bucket.",
             hint="Write OPTIONS = {'bucket_name': …} in STORAGES.",
             id="s3direct_uploads.E023",
         )
-    elif getattr(storage, "overwrite_guard", OVERWRITE_GUARDS[0]) not in OVERWRITE_GUARDS:
+    if getattr(storage, "overwrite_guard", OVERWRITE_GUARDS[0]) not in OVERWRITE_GUARDS:
         yield Error(
             f"The storage {alias!r} has an unknown overwrite_guard: {storage.overwrite_guard!r}.",
             hint=f"Write one of {', '.join(OVERWRITE_GUARDS)}, or leave it out.",
             id="s3direct_uploads.E029",
         )
-    elif storage.default_acl or storage.object_parameters.get("ACL"):
+    problems = list(parameter_problems(storage.object_parameters))
+    for id, problem, hint in problems:
+        yield Error(
+            f"The storage {alias!r} of a destination: {problem}",
+            hint=hint,
+            id=f"s3direct_uploads.{id}",
+        )
+    if problems:
+        return
+    if storage.default_acl or storage.object_parameters.get("ACL"):
         yield Warning(
             f"The ACL of the storage {alias!r} does not apply to uploads.",
             hint="Write 'ACL' in each destination that is to be public.",
             id="s3direct_uploads.W024",
         )
+    if not signs_urls(storage) and not forces_attachment(storage.object_parameters):
+        yield _unsigned(alias, sorted(each.name for each in its if each.takes_pages))
 
 
-def _pages(alias: str, its: Collection[destinations.Destination]) -> Iterator[CheckMessage]:
+def _unsigned(alias: str, taking_pages: Sequence[str]) -> CheckMessage:
     """A URL without a signature cannot say that S3 is to answer with an attachment."""
-    storage = storages[alias]
-    assert isinstance(storage, S3Storage)
-    if storage.querystring_auth and not storage.custom_domain:
-        return
-    if str(storage.object_parameters.get("ContentDisposition", "")).startswith("attachment"):
-        return
-    taking_pages = sorted(each.name for each in its if each.takes_pages)
     if taking_pages:
-        yield Warning(
+        return Warning(
             f"The URLs of the storage {alias!r} have no signature, and uploads to "
             f"{', '.join(taking_pages)} may be pages: their scripts would run at that address.",
             hint="Write 'object_parameters': {'ContentDisposition': 'attachment'} in its OPTIONS, "
             "or CONTENT_TYPES without '*/*', HTML, SVG and other XML.",
             id="s3direct_uploads.W066",
         )
+    return Warning(
+        f"The URLs of the storage {alias!r} are not signed, so nothing there makes a browser "
+        "save a file: S3 itself sends attachments, past a custom_domain.",
+        hint="Set cloudfront_key_id and cloudfront_key; or write 'ContentDisposition': "
+        "'attachment' in its object_parameters; or silence this.",
+        id="s3direct_uploads.W045",
+    )

@@ -28,7 +28,10 @@ DURATIONS = {
 DEFAULT_MAX_NAME_LENGTH = 100  # what a FileField holds by default
 MIN_NAME_LENGTH, MAX_NAME_LENGTH = 64, 512
 MIN_SECRET_LENGTH = 16  # 96 bits in base64; what the check's hint writes has 256
-KNOWN_KEYS = {"DESTINATIONS", "MAX_NAME_LENGTH", "EVENT_SECRET", "SNS_TOPICS", *DURATIONS}
+KNOWN_KEYS = {
+    *("DESTINATIONS", "MAX_NAME_LENGTH", "EVENT_SECRET", "SNS_TOPICS", "SITE"),
+    *DURATIONS,
+}
 
 
 def raw() -> Mapping[str, Any]:
@@ -93,6 +96,16 @@ def is_secret(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and (
         re.fullmatch(rf"[A-Za-z0-9._~-]{{{MIN_SECRET_LENGTH},}}", value) is not None
     )
+
+
+def site() -> str:
+    """The name of this site among those that share a bucket and SECRET_KEY. Empty: it has none."""
+    value = raw().get("SITE")
+    return value if is_site(value) else ""
+
+
+def is_site(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value) is not None
 
 
 def sns_topics() -> Collection[str]:

@@ -135,6 +135,7 @@ class Diagnosis:
             self.objects,
             self.public_endpoint,
             self.presigned,
+            self.domain,
             self.enforcement,
             self.multipart,
             self.acl,
@@ -568,6 +569,47 @@ class Diagnosis:
         else:
             self.arrives = True
             yield Finding("presigned", PASS, "A presigned PUT arrives as it was declared.")
+
+    def domain(self) -> Iterator[Finding]:
+        """Where the storage's own URLs lead past S3, or are not signed: do they, and save files?"""
+        key = self.some_key()
+        if key is None:
+            return
+        stored = self.bucket.object_parameters(key, None)
+        for inline in (True, False):
+            url = self.bucket.presign_get(
+                key,
+                filename="check.jpg",
+                inline=inline,
+                version_id="",
+                expires=URL_LIFE,
+                stored=stored,
+            ).url
+            if "X-Amz-Signature" in url:  # S3 itself
+                continue
+            host, answer = urlsplit(url).netloc, self.send("GET", url)
+            said = answer.headers.get("content-disposition", "")
+            if not answer.ok:
+                yield Finding(
+                    "domain.refused",
+                    FAIL,
+                    f"Downloads are sent to {host}, which answers {answer}.",
+                    "Let the CDN read the bucket and, where it is to believe signatures, know the "
+                    "key of cloudfront_key_id. Unsigned URLs take a bucket that is public.",
+                )
+            elif not inline and not said.lower().startswith("attachment"):
+                yield Finding(
+                    "domain.disposition",
+                    FAIL,
+                    f"{host} does not send response-content-disposition on to S3: browsers show "
+                    "every file, and run the scripts of an uploaded page.",
+                    "Add that query parameter to the distribution's cache policy, and let it sign "
+                    "its requests to S3 (origin access control); or write 'ContentDisposition': "
+                    "'attachment' in the storage's object_parameters.",
+                )
+            else:
+                shown = "shown" if inline else "saved"
+                yield Finding("domain", PASS, f"Files are {shown} from {host}.")
 
     def enforcement(self) -> Iterator[Finding]:
         """What is refused by S3 itself, and what only confirm would find."""
@@ -1070,13 +1112,8 @@ class Diagnosis:
     def new_key(self, *, remember: bool = False, rule: Destination | None = None) -> str:
         """As begin makes them; ``remember`` where something may come to lie there."""
         it = rule or self.rules[0]
-        name = keys.new_name(
-            self.bucket.name,
-            self.bucket.location,
-            it.default_prefix,
-            "check.jpg",
-            conf.max_name_length(),
-        )
+        bucket, length = self.bucket, conf.max_name_length()
+        name = keys.new_name(bucket.name, bucket.location, it.default_prefix, "check.jpg", length)
         key = keys.join(self.bucket.location, name)
         if remember:
             self.keys.append(key)

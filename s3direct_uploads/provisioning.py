@@ -92,8 +92,9 @@ def needs_of(alias: str) -> Needs:
     days = -(-conf.multipart_expires() // timedelta(days=1)) + 1
     folder = keys.join(bucket.location, "")
     acls = tuple(sorted({each.acl for each in rules if each.acl}))
-    if bucket.takes_parts_only:  # their URLs say it all
-        return Needs(bucket.name, folder, (), acls, days, bucket.partition)
+    if bucket.takes_parts_only:  # their URLs say nearly all
+        shared = tuple(sorted(_names(bucket.headers_of({}))))
+        return Needs(bucket.name, folder, shared, acls, days, bucket.partition)
     headers = {"content-type", "if-none-match"}
     for each in rules:
         key = keys.join(bucket.location, each.default_prefix + "x")

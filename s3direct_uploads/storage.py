@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+from django.utils.http import http_date
 from storages.backends import s3
 from storages.utils import setting
 
 # How a key is kept from a second write: by a condition on the PUT, or, where a server has no such
 # conditions, by parts alone.
 OVERWRITE_GUARDS = ("if-none-match", "multipart")
+
+# What object_parameters may have, by the type that boto3 takes: what S3 knows for every object
+# that is uploaded, in one PUT or in parts.
+TEXTS = {
+    *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage"),
+    *("GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP"),
+    *("ServerSideEncryption", "SSEKMSKeyId", "SSEKMSEncryptionContext", "StorageClass"),
+    *("ObjectLockLegalHoldStatus", "ObjectLockMode", "Tagging", "WebsiteRedirectLocation"),
+    *("ExpectedBucketOwner", "RequestPayer"),
+}
+BOOLEANS = {"BucketKeyEnabled"}
+DATES = {"Expires", "ObjectLockRetainUntilDate"}
+# Of an upload the declaration or the destination has to say these.
+IGNORED = {"ACL", "ContentType", "ChecksumAlgorithm", "IfNoneMatch"}
+# What a header carries from a browser to S3 and back as it is: printable ASCII, no space at an end.
+HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
+METADATA_NAME = re.compile(r"[A-Za-z0-9_-]+")
+MAX_METADATA_BYTES = 2048  # the names and the values of one object, as S3 counts them
 
 
 class S3Storage(s3.S3Storage):  # type: ignore[misc]
@@ -21,18 +44,20 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
 
     And ``overwrite_guard``: "if-none-match", or "multipart" for a server that has no conditional
     writes. Then every upload goes in parts, whose URLs die when they become an object.
+
+    ``location`` and ``bucket_name`` may be properties that answer for the current tenant. They are
+    asked for each request.
     """
 
     public_endpoint_url: str | None
     overwrite_guard: str
+    client_config: Any
+    _bucket: Any
 
     def __init__(self, **options: Any) -> None:
-        style = options.get("addressing_style") or setting("AWS_S3_ADDRESSING_STYLE")
-        endpoint_url = options.get("endpoint_url") or setting("AWS_S3_ENDPOINT_URL")
-        if not style and not endpoint_url:
-            # botocore's default names the global host, which the newer regions do not answer.
-            options["addressing_style"] = "virtual"
         super().__init__(**options)
+        self.said_config = self.client_config  # before the addressing style is added
+        self._is_addressed = False
 
     def get_default_settings(self) -> dict[str, Any]:
         defaults = super().get_default_settings()
@@ -43,6 +68,33 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
             # botocore's default for a presigned URL is the old SigV2 in two regions.
             "signature_version": defaults["signature_version"] or "s3v4",
         }
+
+    @property
+    def connection(self) -> Any:
+        self._address()
+        return super().connection
+
+    @property
+    def unsigned_connection(self) -> Any:
+        self._address()
+        return super().unsigned_connection
+
+    def _address(self) -> None:
+        # Not in __init__: this takes a tenth of a second, and most processes make no URL.
+        if not self._is_addressed:
+            endpoint = find_endpoint(self, self._create_session())
+            style = endpoint.addressing_style(endpoint.url)
+            self.client_config = addressed(self.said_config, style)
+            self._is_addressed = True
+
+    @property
+    def bucket(self) -> Any:
+        # django-storages keeps the first one. Another thread may serve another tenant meanwhile,
+        # so what is returned is never read again.
+        bucket = self._bucket
+        if bucket is None or bucket.name != self.bucket_name:
+            bucket = self._bucket = self.connection.Bucket(self.bucket_name)
+        return bucket
 
     @cached_property
     def _public(self) -> S3Storage:
@@ -57,3 +109,179 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
         if self.public_endpoint_url and not self.custom_domain:
             return self._public.url(name, *args, **options)
         return str(super().url(name, *args, **options))
+
+
+def is_asked_anew(storage: s3.S3Storage, name: str) -> bool:
+    """Whether a property answers, which may say something else to the next request: a tenant's."""
+    return hasattr(getattr(type(storage), name, None), "__get__")
+
+
+def forces_attachment(parameters: Mapping[str, Any]) -> bool:
+    """Whether an object that is stored so is saved and never shown, whoever serves it."""
+    disposition = parameters.get("ContentDisposition")
+    return isinstance(disposition, str) and disposition.lower().startswith("attachment")
+
+
+def signs_urls(storage: s3.S3Storage) -> bool:
+    """Whether the URLs of ``storage.url()`` are signed: by S3, or by CloudFront for its domain."""
+    return bool(
+        storage.querystring_auth and (storage.cloudfront_signer or not storage.custom_domain)
+    )
+
+
+# Where S3 is.
+
+
+class Endpoint(NamedTuple):
+    url: str | None  # None: AWS's own
+    said_style: str | None  # "path", "virtual" or "auto", where an option or a profile says it
+
+    def addressing_style(self, url: str | None) -> str:
+        """How a bucket is named at this URL, or at AWS's."""
+        # A host name of the bucket's own is what AWS wants; others' endpoints rarely have one.
+        # botocore's own default names the global host, which the newer regions do not answer.
+        return self.said_style or ("path" if url else "virtual")
+
+
+def find_endpoint(storage: s3.S3Storage, session: Any) -> Endpoint:
+    """As boto3 sees it: by the options, else the environment, else a profile of ~/.aws/config.
+
+    ``session`` is the storage's. Asks nobody. Raises what boto3 raises: BotoCoreError, ValueError.
+    """
+    config = getattr(storage, "said_config", storage.client_config)
+    given = storage.endpoint_url or None
+
+    def make(**more: Any) -> Any:
+        return session.client(
+            "s3",
+            region_name=storage.region_name,
+            use_ssl=storage.use_ssl,
+            endpoint_url=given,
+            # Never used, but without some boto3 asks the machine's role for its own.
+            aws_access_key_id="-",
+            aws_secret_access_key="-",  # noqa: S106
+            config=addressed(config, None, **more),
+        )
+
+    client = make()
+    url: str | None = client.meta.endpoint_url
+    if given is None and url == make(ignore_configured_endpoint_urls=True).meta.endpoint_url:
+        url = None
+    return Endpoint(url, (client.meta.config.s3 or {}).get("addressing_style"))
+
+
+def addressed(config: Any, style: str | None, **more: Any) -> Any:
+    """This botocore Config with that addressing style, unless it has one."""
+    said = {name: value for name, value in (config.s3 or {}).items() if value is not None}
+    s3_config = {"addressing_style": style, **said} if style else said
+    return config.merge(type(config)(s3=s3_config, **more))
+
+
+# What object_parameters may be.
+
+
+def as_stored(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Those without problems, as a row keeps them and a HEAD returns them: as JSON."""
+    stored = {name: value for name, value in parameters.items() if name not in IGNORED}
+    for name in DATES & stored.keys():
+        date = parse_date(stored[name])
+        assert date is not None
+        stored[name] = http_date(date.timestamp()) if name == "Expires" else date.isoformat()
+    if "Metadata" in stored:
+        stored["Metadata"] = {name.lower(): text for name, text in stored["Metadata"].items()}
+    return stored
+
+
+def parameter_problems(parameters: object) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with a storage's object_parameters: a check's id, what it says, and a hint."""
+    if not isinstance(parameters, Mapping):
+        yield (
+            "E039",
+            f"object_parameters must be a dict; they are {parameters!r}.",
+            "Write for example {'CacheControl': 'max-age=86400'}.",
+        )
+        return
+    if any(str(name).startswith("SSECustomer") for name in parameters):
+        yield (
+            "E042",
+            "object_parameters have a key of SSE-C, which every browser would be handed.",
+            "Write 'ServerSideEncryption': 'aws:kms' instead, with the key in SSEKMSKeyId.",
+        )
+        return
+    known = {*TEXTS, *BOOLEANS, *DATES, *IGNORED, "Metadata"}
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        yield (
+            "E039",
+            f"object_parameters have what S3 does not know, or not for every object: "
+            f"{', '.join(map(str, unknown))}.",
+            f"Write one of {', '.join(sorted(known - IGNORED))}.",
+        )
+    for name, value in parameters.items():
+        if name in known:
+            yield from _value_problems(name, value)
+
+
+def _value_problems(name: str, value: Any) -> Iterator[tuple[str, str, str]]:
+    wanted = _wanted_instead(name, value)
+    if wanted:
+        yield (
+            "E040",
+            f"{name} in object_parameters must be {wanted}; it is {value!r}.",
+            f"Write {wanted}, or leave {name} out.",
+        )
+        return
+    metadata = value if name == "Metadata" else {}
+    texts = [*metadata.values(), *([value] if isinstance(value, str) and name not in DATES else [])]
+    broken = [text for text in texts if not HEADER_VALUE.fullmatch(text)]
+    broken += [each for each in metadata if not METADATA_NAME.fullmatch(each)]
+    if name == "ContentEncoding" and "aws-chunked" in value.lower():
+        broken.append(value)  # which S3 takes out
+    if broken:
+        yield (
+            "E041",
+            f"{name} in object_parameters would not come back from S3 as it is: {broken[0]!r}.",
+            "Write ASCII without line breaks, and without spaces at its ends; percent-encode the "
+            "rest: filename*=utf-8''%C3%A9.jpg. Metadata's names are letters, digits, '-' and '_'.",
+        )
+    if len({each.lower() for each in metadata}) < len(metadata):
+        yield (
+            "E041",
+            "Metadata in object_parameters has two names that differ in their case alone.",
+            "Write one of them: S3 knows only lower case.",
+        )
+    if sum(len(each) + len(text) for each, text in metadata.items()) > MAX_METADATA_BYTES:
+        yield (
+            "E041",
+            f"Metadata in object_parameters has more than {MAX_METADATA_BYTES} bytes.",
+            "Write less: S3 refuses it.",
+        )
+
+
+def _wanted_instead(name: str, value: object) -> str | None:
+    if name in BOOLEANS:
+        return None if isinstance(value, bool) else "True or False"
+    if name in DATES:
+        return None if parse_date(value) else "a datetime, or its text in HTTP's or ISO's format"
+    if name == "Metadata":
+        right = isinstance(value, Mapping) and all(
+            isinstance(text, str) for pair in value.items() for text in pair
+        )
+        return None if right else "a dict of text by text"
+    return None if isinstance(value, str) else "text"
+
+
+def parse_date(value: object) -> datetime | None:
+    """A datetime, or its text in HTTP's or ISO's format, in UTC; None if it is neither.
+
+    One without a time zone is this machine's, as boto3 takes it.
+    """
+    parsers: list[Callable[[Any], datetime]] = [datetime.fromisoformat, parsedate_to_datetime]
+    if not isinstance(value, str):
+        parsers = [lambda it: it] if isinstance(value, datetime) else []
+    for parse in parsers:
+        try:
+            return parse(value).astimezone(UTC)
+        except (ValueError, OverflowError):
+            continue
+    return None

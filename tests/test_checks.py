@@ -21,6 +21,7 @@ from s3direct_uploads.destinations import Destination
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
 
+from . import test_object_parameters
 from .conftest import App, row
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +133,7 @@ class NoVerify(Photos):
             "SWEEP_GRACE": timedelta(seconds=1),
             "MAX_NAME_LENGTH": 255,
             "EVENT_SECRET": "x" * 16,
+            "SITE": "staging.eu-2_b",
             "SNS_TOPICS": [TOPIC, "arn:aws-cn:sns:cn-north-1:123456789012:up_loads-2.fifo"],
         },
         {"DESTINATIONS": {"photos": RIGHT}, "EVENT_SECRET": "", "SNS_TOPICS": ()},
@@ -175,6 +177,10 @@ GLOBAL: list[tuple[str, Any]] = [
     *(
         ("E027", {"DESTINATIONS": {"photos": RIGHT}, "EVENT_SECRET": secret})
         for secret in ("short", "x" * 15, 5, ["x" * 16], "with a space in it", "x" * 15 + "é")
+    ),
+    *(
+        ("E038", {"DESTINATIONS": {"photos": RIGHT}, "SITE": site})
+        for site in (5, True, ["production"], "with a space", "x" * 65, "düsseldorf", "a\n")
     ),
     *(
         ("E028", {"DESTINATIONS": {"photos": RIGHT}, "SNS_TOPICS": topics})
@@ -534,7 +540,7 @@ def test_pages_at_a_url_without_a_signature(
     assert find() == []
     storage_options(**options, object_parameters={})
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": RIGHT}}
-    assert find() == []
+    assert_found(find(), "W045")
 
 
 def test_a_storage_is_judged_once_however_many_destinations_have_it(
@@ -550,7 +556,7 @@ def test_a_storage_is_judged_once_however_many_destinations_have_it(
 
 IN_THE_CODE = {
     id
-    for module in ("checks.py", "destinations.py")
+    for module in ("checks.py", "destinations.py", "storage.py")
     for id in re.findall(
         r'"(?:s3direct_uploads\.)?([EW]\d{3})"', (ROOT / "s3direct_uploads" / module).read_text()
     )
@@ -559,7 +565,9 @@ IN_THE_CODE = {
 
 def test_every_id_has_a_test() -> None:
     tested = {each[0] for each in (*GLOBAL, *NUMBERS, *DESTINATION, *STORAGE)}
-    assert tested | {"E004", "W024", "E025", "E048", "W051", "W052", "W066"} == IN_THE_CODE
+    elsewhere = {each[0] for each in test_object_parameters.WRONG} | {"W045"}  # test_cdn.py
+    others = {"E004", "W024", "E025", "E048", "W051", "W052", "W066"}
+    assert tested | elsewhere | others == IN_THE_CODE
 
 
 def test_every_id_is_documented_once_and_nothing_else_is() -> None:

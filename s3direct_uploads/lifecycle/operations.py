@@ -198,7 +198,7 @@ def store(
     file.seek(0)
     release_connection()
     try:
-        get_bucket(upload.storage).put(
+        bucket_of(upload).put(
             upload.key, file, size=upload.size, parameters=_put_parameters(upload)
         )
     except BucketUnavailable:
@@ -297,6 +297,7 @@ def cancel(upload: Upload) -> None:
 def presign_download(upload: Upload, *, inline: bool = False) -> PresignedRequest:
     """A GET of a completed upload, as an attachment unless ``inline``.
 
+    It goes by the storage's ``custom_domain`` where that shows or saves the file as is asked for.
     Raises NotCompleted, BucketUnavailable, ValidationError for a type that is not safe inline.
     """
     if upload.status != Status.COMPLETED:
@@ -310,6 +311,7 @@ def presign_download(upload: Upload, *, inline: bool = False) -> PresignedReques
         inline=inline,
         version_id=upload.version_id,
         expires=conf.url_expires(),
+        stored=upload.object_parameters,
     )
 
 

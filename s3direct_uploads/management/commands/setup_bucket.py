@@ -61,7 +61,10 @@ class Command(PrintingCommand):
             if wrong:
                 raise CommandError(wrong)
         aliases = find_aliases(options)
-        every = [provisioning.needs_of(alias) for alias in aliases]
+        try:
+            every = [provisioning.needs_of(alias) for alias in aliases]
+        except ImproperlyConfigured as error:  # a host's get_object_parameters
+            raise CommandError(str(error)) from error
         if options["format"]:
             return self.print_only(provisioning.by_bucket(every), origins, options)
         if options["signature_age"] is not None or options["block_public_access"]:
