@@ -24,6 +24,7 @@ from . import conf, destinations, keys, provisioning
 from .bucket import PresignedRequest, Refusal, StoredPart, get_bucket
 from .destinations import Destination
 from .exceptions import UploadError
+from .lifecycle import site
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 TIMEOUT = urllib3.Timeout(connect=3, read=10)  # seconds
