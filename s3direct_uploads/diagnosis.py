@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import urllib3
 from django.core.exceptions import ImproperlyConfigured
 
-from . import conf, destinations, keys, provisioning
+from . import conf, destinations, keys, lifecycle, provisioning
 from .bucket import PresignedRequest, Refusal, StoredPart, get_bucket
 from .destinations import Destination
 from .exceptions import UploadError
@@ -1112,9 +1112,10 @@ class Diagnosis:
     def new_key(self, *, remember: bool = False, rule: Destination | None = None) -> str:
         """As begin makes them; ``remember`` where something may come to lie there."""
         it = rule or self.rules[0]
-        bucket, length = self.bucket, conf.max_name_length()
-        name = keys.new_name(bucket.name, bucket.location, it.default_prefix, "check.jpg", length)
-        key = keys.join(self.bucket.location, name)
+        bucket, length, prefix = self.bucket, conf.max_name_length(), it.default_prefix
+        site = lifecycle.site()
+        name = keys.new_name(site, bucket.name, bucket.location, prefix, "check.jpg", length)
+        key = keys.join(bucket.location, name)
         if remember:
             self.keys.append(key)
         return key

@@ -40,7 +40,7 @@ def completed_upload(
     from django.utils import timezone
     from storages.backends.s3 import S3Storage
 
-    from . import conf, content_types, destinations, keys
+    from . import conf, content_types, destinations, keys, lifecycle
     from .models import Upload, owner_key
 
     filename = destinations.strip_invisible(filename)
@@ -49,7 +49,9 @@ def completed_upload(
     on_s3 = isinstance(storage, S3Storage)
     bucket = storage.bucket_name if isinstance(storage, S3Storage) else ""
     location = keys.location_of(storage)
-    name = keys.new_name(bucket, location, rules.default_prefix, filename, conf.max_name_length())
+    length = conf.max_name_length()
+    prefix = rules.default_prefix
+    name = keys.new_name(lifecycle.site(), bucket, location, prefix, filename, length)
     if not on_s3:
         storage.save(name, ContentFile(content))
     now = timezone.now()

@@ -5,7 +5,7 @@ asked, then one conditional UPDATE settles the row. A second caller finds the ro
 answers from it.
 """
 
-from .connection import never_atomic
+from .connection import never_atomic, site
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -40,6 +40,7 @@ __all__ = [
     "recount",
     "renew",
     "sign_parts",
+    "site",
     "store",
     "sweep",
     "sweep_batches",
