@@ -72,9 +72,9 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in names} == {"s3direct_uploads"}
 
 
-def test_upload_js_is_less_than_8_kib() -> None:
+def test_upload_js_is_less_than_10_kib() -> None:
     source = ROOT / "s3direct_uploads/static/s3direct_uploads/upload.js"
-    assert len(gzip.compress(source.read_bytes())) < 8192
+    assert len(gzip.compress(source.read_bytes())) < 10 * 1024
 
 
 def test_the_wheel_works_in_an_empty_project(wheel: Path, s3: Bucket, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ const SPEED_OVER = 8_000; // milliseconds
 
 const NO_ANSWER = 0;
 const PASSING_STATUSES = new Set([NO_ANSWER, 408, 429, 500, 502, 503, 504]);
-const LASTING_CODES = new Set(["storage_not_s3", "misconfigured"]); // although 503
+// Although 503, or without an answer: no later attempt does better.
+const LASTING_CODES = new Set(["storage_not_s3", "misconfigured", "file_unreadable", "module_not_loaded"]);
 const PASSING_S3_CODES = new Set(["RequestTimeout", "ConditionalRequestConflict"]); // although 400 and 409
 
 /** The ids of those that this page is at: nobody else is to resume them. @type {Set<string>} */
@@ -36,7 +37,7 @@ export class UploadError extends Error {
   constructor(message, {step, code, status = NO_ANSWER, body = null, upload, retryAfter = 0, cause}) {
     super(message, {cause});
     this.step = step;
-    /** Django's `code`, S3's `<Code>`, or "network_error" when there was no answer. */
+    /** Django's `code`, S3's `<Code>`, or one of ours: see types.d.ts. */
     this.code = code;
     /** 0 when there was no answer. */
     this.status = status;
@@ -73,20 +74,21 @@ async function run(file, options, gate) {
   /** @type {Upload | undefined} */
   let begun;
   try {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     progress.enter("begin");
+    await assertReadable(file, "begin");
     const declared = {
       destination,
       filename: file.name,
       size: file.size,
       content_type: file.type,
       context,
-      checksum: isNamed ? await (await import("./checksum.js")).inWorker(checksum, file, signal) : checksum,
+      checksum: isNamed ? await computed(checksum, file, signal) : checksum,
       multipart,
     };
     const print = fingerprint([file.lastModified, declared]);
     const mayResume = resume !== false && multipart && file.size > SMALLEST_MULTIPART;
-    const interrupted = mayResume && (await findInterrupted(django, declared, print, resume ? file.lastModified : Infinity));
+    const interrupted = mayResume && (await findInterrupted(django, declared, print, resume && file.lastModified));
     const key = {"Idempotency-Key": idempotencyKey ?? randomKey()};
     /** @type {Begun} */
     const answer = interrupted || (await django.ask("begin", "", declared, key));
@@ -106,6 +108,7 @@ async function run(file, options, gate) {
       progress.enter("send");
       if (request) await sendWhole(request, rest);
       await parts?.send();
+      await assertUnchanged(file);
       progress.enter("confirm");
       try {
         return await confirm(upload.id, django, signal);
@@ -118,11 +121,13 @@ async function run(file, options, gate) {
   } catch (error) {
     if (signal?.aborted) {
       if (begun) django.cancel(begun.id);
-      throw signal.reason;
+      throwIfAborted(signal);
     }
     if (error instanceof UploadError) {
       error.upload ??= begun;
-      if (begun && error.code === "multipart_gone") await django.cancel(begun.id); // nobody is to resume it
+      // Nobody is to resume it; and what changed under way nobody is to complete.
+      const isLost = error.code === "multipart_gone" || (error.code === "file_unreadable" && error.step === "confirm");
+      if (begun && isLost) await django.cancel(begun.id);
     }
     throw error;
   } finally {
@@ -154,27 +159,38 @@ async function confirm(id, django, signal) {
  * The pending upload of this file, freshly signed, if there is one that nobody here is at.
  *
  * @param {Django} django
- * @param {{destination: string, filename: string, size: number, context?: object, content_type: string}} declared
+ * @param {{destination: string, filename: string, size: number, context?: object}} declared
  * @param {string} print
- * @param {number} lastModified Infinity: go on only with what this browser remembers
+ * @param {number | false | undefined} lastModified a number: go on also with what this browser does not remember
  * @returns {Promise<Begun | null>}
  */
 async function findInterrupted(django, declared, print, lastModified) {
-  const {destination, filename, size, context = {}, content_type} = declared;
-  const query = new URLSearchParams({status: "pending", destination, filename, size: `${size}`});
-  const {results} = await django.ask("begin", `?${query}`);
-  // This browser remembers which file it was, by more than its name. Of another's doing the declaration must do, if
-  // the caller says so: two files may be alike in all of it, and their parts would make a third.
-  const found = results.find((/** @type {Upload} */ each) => {
-    const remembered = memory("getItem", each.id);
-    if (running.has(each.id)) return false;
-    if (remembered) return remembered === print;
-    const isSameType = !content_type || each.content_type === content_type.toLowerCase();
-    const isAsOld = lastModified <= Date.parse(each.created_at); // else what S3 has is of what the file was before
-    return isSameType && isAsOld && JSON.stringify(each.context) === JSON.stringify(context);
-  });
+  const {destination, filename, size, context = {}} = declared;
+  const pending = async (/** @type {Record<string, string>} */ more) => {
+    const query = new URLSearchParams({status: "pending", destination, size: `${size}`, ...more});
+    const {results} = await django.ask("begin", `?${query}`);
+    return results.filter((/** @type {Upload} */ {id}) => !running.has(id));
+  };
+  // This browser remembers which file it was. The filename and the type are not compared: Django may have stored
+  // another form of them.
+  let [found] = (await pending({})).filter((/** @type {Upload} */ {id}) => memory("getItem", id) === print);
+  if (!found && typeof lastModified === "number") {
+    // Only when the caller asks for it, for two files may be alike in all of this: their parts would make a third file.
+    [found] = (await pending({filename})).filter((/** @type {Upload} */ each) => {
+      const isAsOld = lastModified <= Date.parse(each.created_at); // else what S3 has is of what the file was before
+      return !memory("getItem", each.id) && isAsOld && sorted(each.context) === sorted(context);
+    });
+  }
   const answer = found && (await renew(found.id, django));
   return answer?.multipart ? answer : null;
+}
+
+/** As JSON, in one order: PostgreSQL returns an object's keys in an order of its own. @param {unknown} value */
+function sorted(value) {
+  return JSON.stringify(value, (_, each) => {
+    const isObject = each && typeof each === "object" && !Array.isArray(each);
+    return isObject ? Object.fromEntries(Object.entries(each).sort()) : each;
+  });
 }
 
 /** @param {unknown} value */
@@ -210,7 +226,8 @@ function memory(action, id, print = "") {
 function sendWhole(request, {file, id, django, gate, progress, signal}) {
   /** @type {PresignedRequest | null | undefined} */
   let newest = request;
-  return deliver(file, {
+  // Of a slice, Chromium checks that the file is unchanged; of the whole file it does not.
+  return deliver(file.slice(0, file.size), {
     signed: async () => (newest ??= (await renew(id, django))?.request),
     refused: () => (newest = null),
     onLoaded: (loaded) => progress.reach(loaded),
@@ -254,15 +271,22 @@ class Parts {
 
   async send() {
     const {signal} = this.rest;
+    throwIfAborted(signal);
     const failed = new AbortController();
-    const abort = () => failed.abort(signal?.reason);
+    /** @type {unknown} */
+    let failure;
+    const fail = (/** @type {unknown} */ error) => {
+      failure ??= error;
+      failed.abort();
+    };
+    const abort = () => fail(signal?.reason);
     const lanes = new Set();
     signal?.addEventListener("abort", abort);
     while (this.waiting.length + lanes.size && !this.over && !failed.signal.aborted) {
       while (this.waiting.length && lanes.size < this.atOnce) {
         const number = /** @type {number} */ (this.waiting.shift());
         const lane = this.sendPart(number, failed.signal)
-          .catch((error) => failed.abort(error)) // the others need not go on
+          .catch(fail) // the others need not go on
           .finally(() => lanes.delete(lane));
         lanes.add(lane);
       }
@@ -270,7 +294,7 @@ class Parts {
     }
     await Promise.all(lanes);
     signal?.removeEventListener("abort", abort);
-    failed.signal.throwIfAborted();
+    if (failed.signal.aborted) throw failure;
   }
 
   /** @param {number} number @param {AbortSignal} signal */
@@ -375,12 +399,13 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, ga
     await gate.passed(signal);
     const request = await signed();
     if (!request) return;
+    if (gate.signal.aborted) continue; // shut while it was signed
     try {
       return await put(request, body, onLoaded, [signal, gate.signal]);
     } catch (error) {
       onLoaded(0);
       if (gate.signal.aborted) continue;
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       if (!(error instanceof UploadError)) throw error;
       // 403 is how S3 says that a URL has expired. Ceph says it to the preflight already, and without CORS headers:
       // then a page sees no answer.
@@ -436,7 +461,7 @@ class Gate extends EventTarget {
         signal?.addEventListener("abort", resolve, {once: true});
       });
     }
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
   }
 }
 
@@ -514,11 +539,17 @@ async function put(request, body, onLoaded, signals) {
   let left = 0;
   const count = (/** @type {number} */ loaded) => onLoaded((left = loaded));
   try {
-    const send = typeof XMLHttpRequest === "undefined" ? (await import("./node.js")).byNode : byXhr;
-    const {status, text} = await send(request, body, aborted.signal, count);
+    const inBrowser = typeof XMLHttpRequest !== "undefined";
+    const send = inBrowser ? byXhr : (await imported("node.js", import("./node.js"), "send")).byNode;
+    const {status, text} = await send(request, body, aborted.signal, count).catch((cause) => {
+      throw unreadable("send", cause);
+    });
     // 412: something is there already, most likely ours, its answer lost. Confirm tells.
     if ((status >= 200 && status < 300) || status === 412) return onLoaded(body.size);
-    throw status === NO_ANSWER ? unreachable(left) : refusal(status, text);
+    if (status !== NO_ANSWER) throw refusal(status, text);
+    // A page is not told why there was no answer: a file that changed looks like a network that broke.
+    if (!aborted.signal.aborted) await assertReadable(body, "send");
+    throw unreachable(left);
   } finally {
     for (const signal of signals) signal?.removeEventListener("abort", abort);
   }
@@ -557,10 +588,62 @@ function unreachable(loaded) {
   return new UploadError(message, {step: "send", code: "network_error"});
 }
 
+/** Reads the last byte, which a file that was made shorter lacks. @param {Blob | Slice} body @param {Step} step */
+async function assertReadable(body, step) {
+  const bytes = await body
+    .slice(Math.max(0, body.size - 1))
+    .arrayBuffer()
+    .catch((/** @type {unknown} */ cause) => {
+      throw unreadable(step, cause);
+    });
+  if (bytes.byteLength !== Math.min(1, body.size)) throw unreadable(step);
+}
+
+/**
+ * A browser looks whether a file has changed when it begins to read, and not later: S3 may have half of the old file
+ * and half of the new one. A file that is gone by now was read before.
+ *
+ * @param {File | FileOnDisk} file
+ */
+async function assertUnchanged(file) {
+  try {
+    await assertReadable(file.slice(0, file.size), "confirm");
+  } catch (error) {
+    const {cause} = /** @type {{cause?: any}} */ (error);
+    if (cause?.name !== "NotFoundError") throw error;
+  }
+}
+
+/** @param {Step} step @param {unknown} [cause] */
+function unreadable(step, cause) {
+  const message = "The file was changed, moved or deleted after it was chosen. Choose it again.";
+  return new UploadError(message, {step, code: "file_unreadable", cause});
+}
+
+/** @param {"CRC32" | "SHA256"} algorithm @param {File | FileOnDisk} file @param {AbortSignal} [signal] */
+async function computed(algorithm, file, signal) {
+  const {inWorker} = await imported("checksum.js", import("./checksum.js"), "begin");
+  try {
+    return await inWorker(algorithm, file, signal);
+  } catch (cause) {
+    throw unreadable("begin", cause);
+  }
+}
+
+/** @template T @param {string} name @param {Promise<T>} module @param {Step} step */
+async function imported(name, module, step) {
+  try {
+    return await module;
+  } catch (cause) {
+    const message = `${name} could not be loaded from the folder of upload.js. ${cause}`;
+    throw new UploadError(message, {step, code: "module_not_loaded", cause});
+  }
+}
+
 /** @template T @param {() => Promise<T>} attempt @param {AbortSignal} [signal] */
 async function persist(attempt, signal) {
   for (let failed = 0; ; failed++) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     try {
       return await attempt();
     } catch (error) {
@@ -574,6 +657,11 @@ async function persist(attempt, signal) {
 function mayPass({step, code, status, retryAfter}) {
   if (retryAfter > LONGEST_RETRY_AFTER || LASTING_CODES.has(code)) return false;
   return PASSING_STATUSES.has(status) || (step === "send" && PASSING_S3_CODES.has(code));
+}
+
+/** Safari before 15.4 has no signal.throwIfAborted(), and no signal.reason. @param {AbortSignal} [signal] */
+function throwIfAborted(signal) {
+  if (signal?.aborted) throw signal.reason ?? new DOMException("The upload was aborted.", "AbortError");
 }
 
 /**
