@@ -1,6 +1,6 @@
 /** The types of node.js. */
 
-import type {FileOnDisk, PresignedRequest, Slice} from "./types";
+import type {FileOnDisk, Transport} from "./types";
 
 /**
  * A file on Node.js's disk, for upload(): what fs.openAsBlob opens takes a third more time to send. Nothing is to be
@@ -10,9 +10,4 @@ import type {FileOnDisk, PresignedRequest, Slice} from "./types";
 export declare function openFile(path: string | URL, options?: {type?: string; name?: string}): Promise<FileOnDisk>;
 
 /** For upload.js alone. */
-export declare function byNode(
-  request: PresignedRequest,
-  body: Blob | Slice,
-  signal: AbortSignal,
-  onLoaded: (loaded: number) => void,
-): Promise<{status: number; text: string}>;
+export declare const byNode: Transport["put"];

@@ -31,6 +31,36 @@ export interface Options {
   resume?: boolean;
   /** At most 64 characters. A failed upload's takes it up where it failed. */
   idempotencyKey?: string;
+  /** For tests, and for where there is neither a browser nor Node.js. */
+  transport?: Transport;
+  /** For tests. */
+  clock?: Clock;
+}
+
+/** How requests are sent: all of upload()'s go by these two. */
+export interface Transport {
+  /** To Django, as by the global fetch. */
+  fetch(url: string, init: RequestInit): Promise<Response>;
+  /**
+   * To S3: exactly these headers. Resolves with S3's answer, and with status 0 when there was none, or when it was
+   * aborted. Rejects when the body cannot be read, and only then. `onLoaded` is told the bytes that have left.
+   */
+  put(
+    request: PresignedRequest,
+    body: Blob | Slice,
+    signal: AbortSignal,
+    onLoaded: (loaded: number) => void,
+  ): Promise<{status: number; text: string}>;
+}
+
+/** How time passes, and chance decides. */
+export interface Clock {
+  /** In milliseconds, since whenever; never runs backward. */
+  now(): number;
+  setTimeout(callback: () => void, milliseconds: number): unknown;
+  clearTimeout(timer: any): void;
+  /** From 0 to 1: which part of the longest delay a retry waits. */
+  random(): number;
 }
 
 export interface Progress {

@@ -8,7 +8,7 @@
  *
  * @module
  *
- * @import {Begun, Facts, FileOnDisk, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Slice, Step, Upload, Uploading} from "./types"
+ * @import {Begun, Clock, Facts, FileOnDisk, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Slice, Step, Transport, Upload, Uploading} from "./types"
  */
 
 const ATTEMPTS = 5;
@@ -68,9 +68,11 @@ async function run(file, options, gate) {
   const isNamed = typeof checksum === "string";
   const algorithm = isNamed ? checksum : checksum?.algorithm;
   const {parallel = 4, resume, multipart = algorithm !== "SHA256"} = options;
-  const django = new Django(options);
-  const progress = new ForwardProgress(file.size, onProgress);
-  gate.onShut = () => progress.rest();
+  const {transport = TRANSPORT, clock = CLOCK} = options;
+  const time = new Time(clock);
+  const django = new Django(options, transport, time);
+  const progress = new ForwardProgress(file.size, onProgress, time);
+  gate.onTurn = () => progress.rest();
   /** @type {Upload | undefined} */
   let begun;
   try {
@@ -97,7 +99,7 @@ async function run(file, options, gate) {
     begun = upload;
     if (upload.status === "completed") return upload;
     running.add(upload.id);
-    const rest = {file, id: upload.id, django, gate, progress, signal, parallel};
+    const rest = {file, id: upload.id, django, transport, time, gate, progress, signal, parallel};
     const parts = inParts && new Parts(inParts, rest);
     if (parts) {
       memory("setItem", upload.id, print);
@@ -111,7 +113,7 @@ async function run(file, options, gate) {
       await assertUnchanged(file);
       progress.enter("confirm");
       try {
-        return await confirm(upload.id, django, signal);
+        return await confirm(upload.id, django, time, signal);
       } catch (error) {
         const missing = incompleteParts(error);
         if (!parts || !missing || rounds === ATTEMPTS) throw error;
@@ -141,15 +143,15 @@ function incompleteParts(error) {
   return error.body.errors.flatMap((/** @type {any} */ {params}) => params.part_numbers);
 }
 
-/** @param {string} id @param {Django} django @param {AbortSignal} [signal] */
-async function confirm(id, django, signal) {
+/** @param {string} id @param {Django} django @param {Time} time @param {AbortSignal} [signal] */
+async function confirm(id, django, time, signal) {
   for (let times = 0; ; times++) {
     const upload = await django.ask("confirm", `${id}/confirm/`, {});
     if (upload.status === "completed") {
       memory("removeItem", id);
       return upload;
     }
-    await pause(FIRST_DELAY + delay(times), signal);
+    await time.pause(FIRST_DELAY + time.delay(times), signal);
   }
 }
 
@@ -216,6 +218,8 @@ function memory(action, id, print = "") {
  * @property {File | FileOnDisk} file
  * @property {string} id
  * @property {Django} django
+ * @property {Transport} transport
+ * @property {Time} time
  * @property {Gate} gate
  * @property {ForwardProgress} progress
  * @property {AbortSignal} [signal]
@@ -223,7 +227,8 @@ function memory(action, id, print = "") {
  */
 
 /** A file in one PUT. @param {PresignedRequest} request @param {Rest} rest */
-function sendWhole(request, {file, id, django, gate, progress, signal}) {
+function sendWhole(request, rest) {
+  const {file, id, django, progress, signal} = rest;
   /** @type {PresignedRequest | null | undefined} */
   let newest = request;
   // Of a slice, Chromium checks that the file is unchanged; of the whole file it does not.
@@ -233,7 +238,7 @@ function sendWhole(request, {file, id, django, gate, progress, signal}) {
     onLoaded: (loaded) => progress.reach(loaded),
     onFailure: () => {},
     attempts: ATTEMPTS,
-    gate,
+    rest,
     signal,
   });
 }
@@ -299,7 +304,7 @@ class Parts {
 
   /** @param {number} number @param {AbortSignal} signal */
   async sendPart(number, signal) {
-    const {file, gate, parallel} = this.rest;
+    const {file, parallel} = this.rest;
     const start = (number - 1) * this.partSize;
     const size = this.sizeOf(number);
     this.load(number, 0);
@@ -314,7 +319,7 @@ class Parts {
           this.successes = 0;
         },
         attempts: PART_ATTEMPTS,
-        gate,
+        rest: this.rest,
         signal,
       });
       this.sent += size;
@@ -355,7 +360,7 @@ class Parts {
 
   /** @param {number} number */
   isSigned(number) {
-    return performance.now() < (this.urls.get(number)?.until ?? 0);
+    return this.rest.time.now() < (this.urls.get(number)?.until ?? 0);
   }
 
   /** Those under way, and the next: whoever comes meanwhile waits for the same answer. */
@@ -374,7 +379,7 @@ class Parts {
   /** @param {PresignedPart[]} parts @param {number} expiresIn */
   keep(parts, expiresIn) {
     // By a clock of our own, for phones' are wrong, and sooner: to be sent takes a moment too.
-    const until = performance.now() + expiresIn * 900;
+    const until = this.rest.time.now() + expiresIn * 900;
     for (const part of parts) this.urls.set(part.part_number, {...part, until});
   }
 }
@@ -388,12 +393,13 @@ class Parts {
  * @property {(loaded: number) => void} onLoaded
  * @property {() => void} onFailure
  * @property {number} attempts
- * @property {Gate} gate
+ * @property {Rest} rest
  * @property {AbortSignal} [signal]
  *
  * @param {Blob | Slice} body @param {Delivery} delivery
  */
-async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, gate, signal}) {
+async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, rest, signal}) {
+  const {transport, time, gate} = rest;
   let untried = false; // a URL signed just now and refused at once will do no better signed anew
   for (let failed = 0; ; ) {
     await gate.passed(signal);
@@ -401,7 +407,7 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, ga
     if (!request) return;
     if (gate.signal.aborted) continue; // shut while it was signed
     try {
-      return await put(request, body, onLoaded, [signal, gate.signal]);
+      return await put(request, body, onLoaded, [signal, gate.signal], transport);
     } catch (error) {
       onLoaded(0);
       if (gate.signal.aborted) continue;
@@ -414,7 +420,7 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, ga
       if (untried && error.status) continue; // a broken network wants a pause
       onFailure();
       if (!mayPass(error) || ++failed === attempts) throw error;
-      await pause(delay(failed - 1), signal);
+      await time.pause(time.delay(failed - 1), signal);
     }
   }
 }
@@ -437,18 +443,19 @@ async function ended(asked) {
 /** Shut while the upload is paused, which aborts what is under way. */
 class Gate extends EventTarget {
   controller = new AbortController();
-  onShut = () => {};
+  onTurn = () => {};
 
   get signal() {
     return this.controller.signal;
   }
 
   shut() {
-    this.onShut();
+    this.onTurn();
     this.controller.abort();
   }
 
   open() {
+    this.onTurn();
     this.controller = new AbortController();
     this.dispatchEvent(new Event("open"));
   }
@@ -466,12 +473,14 @@ class Gate extends EventTarget {
 }
 
 class Django {
-  /** @param {Options} options */
-  constructor({endpoint, headers, credentials = "same-origin", signal}) {
+  /** @param {Options} options @param {Transport} transport @param {Time} time */
+  constructor({endpoint, headers, credentials = "same-origin", signal}, transport, time) {
     this.endpoint = endpoint.endsWith("/") ? endpoint : `${endpoint}/`;
     this.headers = async () => new Headers(await (typeof headers === "function" ? headers() : headers));
     this.credentials = credentials;
     this.signal = signal;
+    this.transport = transport;
+    this.time = time;
   }
 
   /**
@@ -486,8 +495,8 @@ class Django {
       const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
       for (const [name, value] of Object.entries(ours)) headers.set(name, value);
       const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal};
-      return answered(step, () => fetch(this.endpoint + path, init));
-    }, this.signal);
+      return answered(step, () => this.transport.fetch(this.endpoint + path, init));
+    }, this.time, this.signal);
   }
 
   /** @param {string} id */
@@ -497,7 +506,7 @@ class Django {
       const {credentials} = this;
       const headers = await this.headers();
       // keepalive: aborting is often the last thing a page does.
-      await fetch(`${this.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
+      await this.transport.fetch(`${this.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
     } catch {
       // Django gives the upload up by itself in time.
     }
@@ -527,22 +536,18 @@ async function answered(step, ask) {
 }
 
 /**
- * By XMLHttpRequest, because fetch does not tell how much has left.
- *
- * @param {PresignedRequest} request @param {Blob | Slice} body
- * @param {(loaded: number) => void} onLoaded @param {(AbortSignal | undefined)[]} signals
+ * @param {PresignedRequest} request @param {Blob | Slice} body @param {(loaded: number) => void} onLoaded
+ * @param {(AbortSignal | undefined)[]} signals @param {Transport} transport
  */
-async function put(request, body, onLoaded, signals) {
+async function put(request, body, onLoaded, signals, transport) {
   const aborted = new AbortController();
   const abort = () => aborted.abort();
   for (const signal of signals) signal?.addEventListener("abort", abort);
   let left = 0;
   const count = (/** @type {number} */ loaded) => onLoaded((left = loaded));
   try {
-    const inBrowser = typeof XMLHttpRequest !== "undefined";
-    const send = inBrowser ? byXhr : (await imported("node.js", import("./node.js"), "send")).byNode;
-    const {status, text} = await send(request, body, aborted.signal, count).catch((cause) => {
-      throw unreadable("send", cause);
+    const {status, text} = await transport.put(request, body, aborted.signal, count).catch((cause) => {
+      throw cause instanceof UploadError ? cause : unreadable("send", cause);
     });
     // 412: something is there already, most likely ours, its answer lost. Confirm tells.
     if ((status >= 200 && status < 300) || status === 412) return onLoaded(body.size);
@@ -555,11 +560,17 @@ async function put(request, body, onLoaded, signals) {
   }
 }
 
-/**
- * @param {PresignedRequest} request @param {Blob | Slice} body @param {AbortSignal} signal
- * @param {(loaded: number) => void} onLoaded
- * @returns {Promise<{status: number, text: string}>}
- */
+/** How requests are sent, unless options.transport says otherwise. @type {Transport} */
+const TRANSPORT = {
+  fetch: (url, init) => fetch(url, init),
+  async put(...request) {
+    if (typeof XMLHttpRequest !== "undefined") return byXhr(...request);
+    const {byNode} = await imported("node.js", import("./node.js"), "send");
+    return byNode(...request);
+  },
+};
+
+/** By XMLHttpRequest, because fetch does not tell how much has left. @type {Transport["put"]} */
 function byXhr({method = "PUT", url, headers}, body, signal, onLoaded) {
   return new Promise((resolve) => {
     const xhr = new XMLHttpRequest();
@@ -640,15 +651,15 @@ async function imported(name, module, step) {
   }
 }
 
-/** @template T @param {() => Promise<T>} attempt @param {AbortSignal} [signal] */
-async function persist(attempt, signal) {
+/** @template T @param {() => Promise<T>} attempt @param {Time} time @param {AbortSignal} [signal] */
+async function persist(attempt, time, signal) {
   for (let failed = 0; ; failed++) {
     throwIfAborted(signal);
     try {
       return await attempt();
     } catch (error) {
       if (!(error instanceof UploadError) || !mayPass(error) || failed + 1 === ATTEMPTS) throw error;
-      await pause(error.retryAfter * 1_000 + delay(failed), signal);
+      await time.pause(error.retryAfter * 1_000 + time.delay(failed), signal);
     }
   }
 }
@@ -664,27 +675,48 @@ function throwIfAborted(signal) {
   if (signal?.aborted) throw signal.reason ?? new DOMException("The upload was aborted.", "AbortError");
 }
 
-/**
- * Exponential, with full jitter: a thousand browsers shall not come back at the same moment.
- *
- * @param {number} times
- */
-function delay(times) {
-  return Math.random() * Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** times);
-}
+/** How time passes, unless options.clock says otherwise. @type {Clock} */
+const CLOCK = {
+  now: () => performance.now(),
+  setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
+  clearTimeout: (timer) => clearTimeout(timer),
+  random: () => Math.random(),
+};
 
-/** @param {number} milliseconds @param {AbortSignal} [signal] @returns {Promise<void>} */
-function pause(milliseconds, signal) {
-  return new Promise((resolve, reject) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", end);
-      if (signal?.aborted) reject(signal.reason);
-      else resolve();
-    };
-    const timer = setTimeout(end, signal?.aborted ? 0 : milliseconds);
-    signal?.addEventListener("abort", end);
-  });
+class Time {
+  /** @param {Clock} clock */
+  constructor(clock) {
+    this.clock = clock;
+  }
+
+  /** In milliseconds. */
+  now() {
+    return this.clock.now();
+  }
+
+  /**
+   * Exponential, with full jitter: a thousand browsers shall not come back at the same moment.
+   *
+   * @param {number} times
+   */
+  delay(times) {
+    return this.clock.random() * Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** times);
+  }
+
+  /** @param {number} milliseconds @param {AbortSignal} [signal] @returns {Promise<void>} */
+  pause(milliseconds, signal) {
+    const {clock} = this;
+    return new Promise((resolve, reject) => {
+      const end = () => {
+        clock.clearTimeout(timer);
+        signal?.removeEventListener("abort", end);
+        if (signal?.aborted) reject(signal.reason);
+        else resolve();
+      };
+      const timer = clock.setTimeout(end, signal?.aborted ? 0 : milliseconds);
+      signal?.addEventListener("abort", end);
+    });
+  }
 }
 
 class ForwardProgress {
@@ -693,10 +725,11 @@ class ForwardProgress {
   /** @type {{at: number, loaded: number}[]} */
   marks = [];
 
-  /** @param {number} total @param {Options["onProgress"]} listener */
-  constructor(total, listener) {
+  /** @param {number} total @param {Options["onProgress"]} listener @param {Time} time */
+  constructor(total, listener, time) {
     this.total = total;
     this.listener = listener;
+    this.time = time;
   }
 
   /** @param {Progress["phase"]} phase */
@@ -714,11 +747,12 @@ class ForwardProgress {
   /** @param {number} loaded */
   reach(loaded) {
     this.loaded = Math.max(this.loaded, Math.min(loaded, this.total));
-    const at = performance.now();
+    const at = this.time.now();
     this.marks.push({at, loaded: this.loaded});
     while (at - this.marks[0].at > SPEED_OVER) this.marks.shift();
     const [oldest] = this.marks;
-    const bytesPerSecond = (1_000 * (this.loaded - oldest.loaded)) / (at - oldest.at) || 0;
+    const passed = at - oldest.at; // 0 where a browser's clock has steps of 100 ms
+    const bytesPerSecond = passed ? (1_000 * (this.loaded - oldest.loaded)) / passed : 0;
     const secondsLeft = bytesPerSecond ? (this.total - this.loaded) / bytesPerSecond : null;
     const {total, phase} = this;
     this.listener?.({loaded: this.loaded, total, phase, bytesPerSecond, secondsLeft});
