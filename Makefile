@@ -8,7 +8,7 @@ BIN := .venv/bin
 demo: .venv/.installed  ## The photo wall, with an S3 and a database of its own, on PORT
 	@exec scripts/demo $(PORT)
 
-test: .venv/.installed  ## The suite, on SQLite and moto
+test: .venv/.installed  ## The suite, on SQLite and moto; with upload.js, in Node.js
 	$(BIN)/python -m pytest -n auto
 
 coverage: .venv/.installed  ## As test, in half as long again; and which lines nothing tried

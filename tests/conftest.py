@@ -59,7 +59,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How much was tried on real servers, by the markers of tests/real."""
+    """How much was tried by Node.js; and on real servers, by the markers of tests/real."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "js":
+                terminalreporter.write_line(value)
     if REAL:
         passed = [report.keywords for report in terminalreporter.getreports("passed")]
         for marker in MARKERS:

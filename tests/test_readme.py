@@ -103,9 +103,9 @@ def test_run_s3_has_what_motos_server_needs() -> None:
         assert bound.version in theirs.specifier
 
 
-def test_upload_js_is_less_than_8_kib() -> None:
+def test_upload_js_is_less_than_10_kib() -> None:
     source = ROOT / "s3direct_uploads/static/s3direct_uploads/upload.js"
-    assert len(gzip.compress(source.read_bytes())) < 8192
+    assert len(gzip.compress(source.read_bytes())) < 10 * 1024
 
 
 def test_the_wheel_works_in_an_empty_project(wheel: Path, s3: Bucket, tmp_path: Path) -> None:

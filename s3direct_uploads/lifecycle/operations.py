@@ -367,15 +367,7 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
     upload.storage = rules.storage
     upload.bucket = bucket.name
     upload.key = keys.join(bucket.location, name)
-    # django-storages lets a subclass decide them by name: a hook, too.
-    upload.object_parameters = destinations.ask(
-        f"get_object_parameters of the storage {rules.storage!r}",
-        bucket.object_parameters,
-        upload.key,
-        rules.acl,
-    )
-    if not destinations.is_storable(upload.object_parameters):
-        raise ImproperlyConfigured(f"No plain JSON: {upload.object_parameters!r}")
+    upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
     life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
     upload.expires_at = times.later(upload.created_at, life)
     return _extend_url(upload)

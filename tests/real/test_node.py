@@ -219,17 +219,29 @@ def replace(path: Path) -> None:
     other.replace(path)
 
 
+def grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def assert_unreadable(error: dict[str, Any], step: str, cause: str) -> None:
+    """Of this kind is the error of the file system, or of the Blob, that the UploadError has."""
+    assert (error["name"], error["code"]) == ("UploadError", "file_unreadable"), error
+    assert (error["step"], error["status"], error["cause"]["name"]) == (step, 0, cause)
+
+
 @pytest.mark.parametrize(
-    ("change", "error", "sent"),
+    ("change", "cause", "sent"),
     [
         (shorten, "NotReadableError", [0]),
         (rewrite, "NotReadableError", [0]),
+        (grow, "NotReadableError", [0]),
         (replace, "NotReadableError", [200, 0]),  # until then the old one is open
-        (Path.unlink, "ENOENT", [200]),
+        (Path.unlink, "NotFoundError", [200]),
     ],
 )
 def test_a_file_that_changes_under_way(
-    site: Site, tmp_path: Path, change: Callable[[Path], None], error: str, sent: list[int]
+    site: Site, tmp_path: Path, change: Callable[[Path], None], cause: str, sent: list[int]
 ) -> None:
     site.s3.mend()
     path = make_film(tmp_path, 2 * PART_SIZE)
@@ -241,11 +253,66 @@ def test_a_file_that_changes_under_way(
     held.released.set()
 
     failed = answer(uploading)["error"]
-    assert error in (failed["name"], failed.get("code"))
-    assert str(path) in failed["message"]
+    assert_unreadable(failed, "send", cause)
+    assert str(path) in failed["cause"]["message"]
     assert site.s3.statuses("PUT") == sent, "and not again"
     row = newest(site)
     assert (row.status, site.read(row)) == ("pending", None)
+
+
+@pytest.mark.parametrize("change", [shorten, rewrite, grow])
+def test_a_blob_that_changes_under_way(
+    site: Site, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """What fs.openAsBlob opened is looked at as each piece of it is begun."""
+    site.s3.mend()
+    path = make_film(tmp_path, 2 * PART_SIZE)
+    held = site.s3.hold("PUT", after=MIB)
+    uploading = start(site, path, parallel=1, **{"as": "Blob"})
+    assert held.held.wait(30)
+
+    change(path)
+    held.released.set()
+
+    assert_unreadable(answer(uploading)["error"], "send", "NotReadableError")
+    assert len(site.s3.seen("PUT")) <= 2, "and not again"
+    row = newest(site)
+    assert (row.status, site.read(row)) == ("pending", None)
+
+
+@BOTH
+@pytest.mark.parametrize("checksum", [None, "CRC32", "SHA256"])
+@pytest.mark.parametrize("change", ["shorten", "rewrite", "grow", "delete"])
+def test_a_file_that_changed_before_it_is_uploaded(
+    site: Site, tmp_path: Path, checksum: str | None, change: str, kind: str
+) -> None:
+    site.web.mend()
+    path = make_film(tmp_path, MIB)
+    before = site.rows("node")
+
+    error = upload(site, path, checksum=checksum, change=change, **{"as": kind})["error"]
+
+    is_gone = change == "delete" and kind == "openFile"
+    assert_unreadable(error, "begin", "NotFoundError" if is_gone else "NotReadableError")
+    assert site.web.seen("POST") == []
+    assert site.rows("node") == before
+
+
+def test_a_file_that_is_deleted_when_it_has_been_read_is_completed(
+    site: Site, tmp_path: Path
+) -> None:
+    site.s3.mend()
+    path = make_film(tmp_path, 8 * MIB)
+    body = path.read_bytes()
+    held = site.s3.hold("PUT", after=MIB)
+    uploading = start(site, path)
+    assert held.held.wait(30)
+
+    path.unlink()
+    held.released.set()
+
+    assert answer(uploading)["status"] == "completed"
+    assert site.read(newest(site)) == body
 
 
 def test_aborting(site: Site, tmp_path: Path) -> None:

@@ -19,36 +19,58 @@ const PIECE = 4 * 1024 ** 2; // bytes in memory at once
 export async function checksum(algorithm, file, signal) {
   const sum = algorithm === "CRC32" ? new Crc32() : new Sha256();
   for (let start = 0; start < file.size; start += PIECE) {
-    signal?.throwIfAborted();
-    sum.update(new Uint8Array(await file.slice(start, start + PIECE).arrayBuffer()));
+    if (signal?.aborted) throw signal.reason;
+    const piece = new Uint8Array(await file.slice(start, start + PIECE).arrayBuffer());
+    const expected = Math.min(PIECE, file.size - start);
+    if (piece.length !== expected) throw new DOMException("The file is shorter than it was.", "NotReadableError");
+    sum.update(piece);
   }
   return {algorithm, value: btoa(String.fromCharCode(...sum.digest()))};
 }
 
 /**
- * The same, computed beside the page, where it has workers.
+ * The same, computed beside the page where it has workers that load, and else on the page.
  *
  * @param {"CRC32" | "SHA256"} algorithm @param {File | FileOnDisk} file @param {AbortSignal} [signal]
- * @returns {Promise<{algorithm: string, value: string}>}
+ * @returns {Promise<{algorithm: string, value: string}>} rejects when the file cannot be read, and when it is aborted
  */
-export function inWorker(algorithm, file, signal) {
-  return new Promise((resolve, reject) => {
-    // A script that came from another host than the page is no worker to it.
-    const here = () => checksum(algorithm, file, signal).then(resolve, reject);
-    if (typeof Worker === "undefined") return here();
-    try {
-      const worker = new Worker(new URL("./checksum.js", import.meta.url), {type: "module", name: WORKER});
-      signal?.addEventListener("abort", () => (worker.terminate(), reject(signal.reason)));
-      worker.onerror = here;
-      worker.onmessage = ({data: {found, error}}) => {
-        worker.terminate();
-        if (found) resolve(found);
-        else reject(error);
-      };
-      worker.postMessage({algorithm, file});
-    } catch {
-      here();
-    }
+export async function inWorker(algorithm, file, signal) {
+  let worker;
+  try {
+    worker = startWorker();
+    const found = await answered(worker, {algorithm, file}, signal);
+    if (found) return found;
+  } catch {
+    // There are no workers here, or none from the host of this module, or the file cannot be sent to one.
+  } finally {
+    worker?.terminate();
+  }
+  return checksum(algorithm, file, signal);
+}
+
+function startWorker() {
+  // This module's name may have a hash (ManifestStaticFilesStorage): then only its own URL is sure to exist. Bundlers
+  // give it another name, and find the worker only by the other form.
+  return /^http.*\/checksum\.[^/]*$/.test(import.meta.url)
+    ? new Worker(import.meta.url, {type: "module", name: WORKER})
+    : new Worker(new URL("./checksum.js", import.meta.url), {type: "module", name: WORKER});
+}
+
+/**
+ * @param {Worker} worker @param {object} question @param {AbortSignal} [signal]
+ * @returns {Promise<{algorithm: string, value: string} | null>} null when it did not load, failed, or was aborted
+ */
+function answered(worker, question, signal) {
+  return new Promise((resolve) => {
+    const end = (/** @type {any} */ event) => {
+      signal?.removeEventListener("abort", end);
+      resolve(event.type === "message" ? event.data : null);
+    };
+    signal?.addEventListener("abort", end);
+    worker.onmessage = end;
+    worker.onerror = end; // not found, not JavaScript, refused by the page's Content-Security-Policy …
+    worker.onmessageerror = end;
+    worker.postMessage(question);
   });
 }
 
@@ -174,10 +196,7 @@ function bigEndian(words) {
 
 if (/** @type {any} */ (globalThis).name === WORKER && typeof postMessage === "function") {
   addEventListener("message", async ({data: {algorithm, file}}) => {
-    try {
-      postMessage({found: await checksum(algorithm, file)});
-    } catch (error) {
-      postMessage({error});
-    }
+    // The page then tries it itself, and has the error: not every browser can send a DOMException from here.
+    postMessage(await checksum(algorithm, file).catch(() => null));
   });
 }

@@ -1,18 +1,13 @@
 /** The types of node.js. */
 
-import type {FileOnDisk, PresignedRequest, Slice} from "./types";
+import type {FileOnDisk, Transport} from "./types";
 
 /**
  * A file on Node.js's disk, for upload(): what fs.openAsBlob opens takes a third more time to send. Nothing is to be
- * closed. Rejects when it is no regular file, or is not there. An upload rejects, with a NotReadableError, when the
- * file was changed under way.
+ * closed. Rejects when it is no regular file, or is not there. An upload rejects with "file_unreadable" when the file
+ * was changed since.
  */
 export declare function openFile(path: string | URL, options?: {type?: string; name?: string}): Promise<FileOnDisk>;
 
 /** For upload.js alone. */
-export declare function byNode(
-  request: PresignedRequest,
-  body: Blob | Slice,
-  signal: AbortSignal,
-  onLoaded: (loaded: number) => void,
-): Promise<{status: number; text: string}>;
+export declare const byNode: Transport["put"];

@@ -52,7 +52,7 @@ class Slice {
 
   /** One piece at a time, in the memory of the one before. */
   async *batches() {
-    const file = await node("fs/promises").open(this.path);
+    const file = await this.opened();
     try {
       const buffer = Buffer.allocUnsafeSlow(Math.min(BATCH, this.size));
       let {start: at, size: left} = this;
@@ -66,6 +66,15 @@ class Slice {
       } while (left);
     } finally {
       await file.close();
+    }
+  }
+
+  async opened() {
+    try {
+      return await node("fs/promises").open(this.path);
+    } catch (error) {
+      const name = error.code === "ENOENT" ? "NotFoundError" : "NotReadableError"; // as a browser's File says it
+      throw Object.assign(new DOMException(error.message, name), {cause: error});
     }
   }
 

@@ -15,8 +15,8 @@ export interface Options {
   /** Aborting cancels the upload at Django too. */
   signal?: AbortSignal;
   /**
-   * Of the whole file; what is only named is computed in a worker. S3 knows no SHA256 of a file in parts: with it
-   * there is one PUT, of 5 GiB at most.
+   * Of the whole file; what is only named is computed in a worker, or on the page where no worker loads. S3 knows no
+   * SHA256 of a file in parts: with it there is one PUT, of 5 GiB at most.
    */
   checksum?: Checksum | "CRC32" | "SHA256";
   /** false: never in parts. */
@@ -25,11 +25,42 @@ export interface Options {
   parallel?: number;
   /**
    * Whether to go on with an upload of this file that was interrupted: false never, true also with one that this
-   * browser does not remember, if it was of a file of this name, size and type. Node.js remembers none.
+   * browser does not remember, if it was of a file of this name, size and context, and the file was not modified
+   * since. Node.js remembers none.
    */
   resume?: boolean;
   /** At most 64 characters. A failed upload's takes it up where it failed. */
   idempotencyKey?: string;
+  /** For tests, and for where there is neither a browser nor Node.js. */
+  transport?: Transport;
+  /** For tests. */
+  clock?: Clock;
+}
+
+/** How requests are sent: all of upload()'s go by these two. */
+export interface Transport {
+  /** To Django, as by the global fetch. */
+  fetch(url: string, init: RequestInit): Promise<Response>;
+  /**
+   * To S3: exactly these headers. Resolves with S3's answer, and with status 0 when there was none, or when it was
+   * aborted. Rejects when the body cannot be read, and only then. `onLoaded` is told the bytes that have left.
+   */
+  put(
+    request: PresignedRequest,
+    body: Blob | Slice,
+    signal: AbortSignal,
+    onLoaded: (loaded: number) => void,
+  ): Promise<{status: number; text: string}>;
+}
+
+/** How time passes, and chance decides. */
+export interface Clock {
+  /** In milliseconds, since whenever; never runs backward. */
+  now(): number;
+  setTimeout(callback: () => void, milliseconds: number): unknown;
+  clearTimeout(timer: any): void;
+  /** From 0 to 1: which part of the longest delay a retry waits. */
+  random(): number;
 }
 
 export interface Progress {
@@ -55,7 +86,7 @@ export interface Slice {
   readonly size: number;
   readonly type: string;
   slice(start?: number, end?: number): Slice;
-  /** Rejects when the file was changed meanwhile, or is gone. */
+  /** Rejects when the file was changed meanwhile, and with a NotFoundError when it is gone. */
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
@@ -119,7 +150,14 @@ export interface Facts {
 export declare class UploadError extends Error {
   constructor(message: string, facts: Facts);
   step: Step;
-  /** Django's `code`, S3's `<Code>`, or "network_error" when there was no answer. */
+  /**
+   * Django's `code`, S3's `<Code>`, or one of these:
+   * - "network_error": there was no answer, several times.
+   * - "file_unreadable": the file was changed, moved or deleted after it was chosen; it has to be chosen again. `cause`
+   *   has the error of who read it. With the step "confirm" it changed while it was sent, and the upload is cancelled.
+   * - "module_not_loaded": checksum.js (or in Node.js node.js) could not be loaded from the folder of upload.js.
+   * - "unexpected_answer": what answered is not Django, or not S3.
+   */
   code: string;
   /** 0 when there was no answer. */
   status: number;

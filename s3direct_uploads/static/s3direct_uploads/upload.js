@@ -8,7 +8,7 @@
  *
  * @module
  *
- * @import {Begun, Facts, FileOnDisk, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Slice, Step, Upload, Uploading} from "./types"
+ * @import {Begun, Clock, Facts, FileOnDisk, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Slice, Step, Transport, Upload, Uploading} from "./types"
  */
 
 const ATTEMPTS = 5;
@@ -22,7 +22,8 @@ const SPEED_OVER = 8_000; // milliseconds
 
 const NO_ANSWER = 0;
 const PASSING_STATUSES = new Set([NO_ANSWER, 408, 429, 500, 502, 503, 504]);
-const LASTING_CODES = new Set(["storage_not_s3", "misconfigured"]); // although 503
+// Although 503, or without an answer: no later attempt does better.
+const LASTING_CODES = new Set(["storage_not_s3", "misconfigured", "file_unreadable", "module_not_loaded"]);
 const PASSING_S3_CODES = new Set(["RequestTimeout", "ConditionalRequestConflict"]); // although 400 and 409
 
 /** The ids of those that this page is at: nobody else is to resume them. @type {Set<string>} */
@@ -36,7 +37,7 @@ export class UploadError extends Error {
   constructor(message, {step, code, status = NO_ANSWER, body = null, upload, retryAfter = 0, cause}) {
     super(message, {cause});
     this.step = step;
-    /** Django's `code`, S3's `<Code>`, or "network_error" when there was no answer. */
+    /** Django's `code`, S3's `<Code>`, or one of ours: see types.d.ts. */
     this.code = code;
     /** 0 when there was no answer. */
     this.status = status;
@@ -67,26 +68,29 @@ async function run(file, options, gate) {
   const isNamed = typeof checksum === "string";
   const algorithm = isNamed ? checksum : checksum?.algorithm;
   const {parallel = 4, resume, multipart = algorithm !== "SHA256"} = options;
-  const django = new Django(options);
-  const progress = new ForwardProgress(file.size, onProgress);
-  gate.onShut = () => progress.rest();
+  const {transport = TRANSPORT, clock = CLOCK} = options;
+  const time = new Time(clock);
+  const django = new Django(options, transport, time);
+  const progress = new ForwardProgress(file.size, onProgress, time);
+  gate.onTurn = () => progress.rest();
   /** @type {Upload | undefined} */
   let begun;
   try {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     progress.enter("begin");
+    await assertReadable(file, "begin");
     const declared = {
       destination,
       filename: file.name,
       size: file.size,
       content_type: file.type,
       context,
-      checksum: isNamed ? await (await import("./checksum.js")).inWorker(checksum, file, signal) : checksum,
+      checksum: isNamed ? await computed(checksum, file, signal) : checksum,
       multipart,
     };
     const print = fingerprint([file.lastModified, declared]);
     const mayResume = resume !== false && multipart && file.size > SMALLEST_MULTIPART;
-    const interrupted = mayResume && (await findInterrupted(django, declared, print, resume ? file.lastModified : Infinity));
+    const interrupted = mayResume && (await findInterrupted(django, declared, print, resume && file.lastModified));
     const key = {"Idempotency-Key": idempotencyKey ?? randomKey()};
     /** @type {Begun} */
     const answer = interrupted || (await django.ask("begin", "", declared, key));
@@ -95,7 +99,7 @@ async function run(file, options, gate) {
     begun = upload;
     if (upload.status === "completed") return upload;
     running.add(upload.id);
-    const rest = {file, id: upload.id, django, gate, progress, signal, parallel};
+    const rest = {file, id: upload.id, django, transport, time, gate, progress, signal, parallel};
     const parts = inParts && new Parts(inParts, rest);
     if (parts) {
       memory("setItem", upload.id, print);
@@ -106,9 +110,10 @@ async function run(file, options, gate) {
       progress.enter("send");
       if (request) await sendWhole(request, rest);
       await parts?.send();
+      await assertUnchanged(file);
       progress.enter("confirm");
       try {
-        return await confirm(upload.id, django, signal);
+        return await confirm(upload.id, django, time, signal);
       } catch (error) {
         const missing = incompleteParts(error);
         if (!parts || !missing || rounds === ATTEMPTS) throw error;
@@ -118,11 +123,13 @@ async function run(file, options, gate) {
   } catch (error) {
     if (signal?.aborted) {
       if (begun) django.cancel(begun.id);
-      throw signal.reason;
+      throwIfAborted(signal);
     }
     if (error instanceof UploadError) {
       error.upload ??= begun;
-      if (begun && error.code === "multipart_gone") await django.cancel(begun.id); // nobody is to resume it
+      // Nobody is to resume it; and what changed under way nobody is to complete.
+      const isLost = error.code === "multipart_gone" || (error.code === "file_unreadable" && error.step === "confirm");
+      if (begun && isLost) await django.cancel(begun.id);
     }
     throw error;
   } finally {
@@ -136,15 +143,15 @@ function incompleteParts(error) {
   return error.body.errors.flatMap((/** @type {any} */ {params}) => params.part_numbers);
 }
 
-/** @param {string} id @param {Django} django @param {AbortSignal} [signal] */
-async function confirm(id, django, signal) {
+/** @param {string} id @param {Django} django @param {Time} time @param {AbortSignal} [signal] */
+async function confirm(id, django, time, signal) {
   for (let times = 0; ; times++) {
     const upload = await django.ask("confirm", `${id}/confirm/`, {});
     if (upload.status === "completed") {
       memory("removeItem", id);
       return upload;
     }
-    await pause(FIRST_DELAY + delay(times), signal);
+    await time.pause(FIRST_DELAY + time.delay(times), signal);
   }
 }
 
@@ -154,27 +161,38 @@ async function confirm(id, django, signal) {
  * The pending upload of this file, freshly signed, if there is one that nobody here is at.
  *
  * @param {Django} django
- * @param {{destination: string, filename: string, size: number, context?: object, content_type: string}} declared
+ * @param {{destination: string, filename: string, size: number, context?: object}} declared
  * @param {string} print
- * @param {number} lastModified Infinity: go on only with what this browser remembers
+ * @param {number | false | undefined} lastModified a number: go on also with what this browser does not remember
  * @returns {Promise<Begun | null>}
  */
 async function findInterrupted(django, declared, print, lastModified) {
-  const {destination, filename, size, context = {}, content_type} = declared;
-  const query = new URLSearchParams({status: "pending", destination, filename, size: `${size}`});
-  const {results} = await django.ask("begin", `?${query}`);
-  // This browser remembers which file it was, by more than its name. Of another's doing the declaration must do, if
-  // the caller says so: two files may be alike in all of it, and their parts would make a third.
-  const found = results.find((/** @type {Upload} */ each) => {
-    const remembered = memory("getItem", each.id);
-    if (running.has(each.id)) return false;
-    if (remembered) return remembered === print;
-    const isSameType = !content_type || each.content_type === content_type.toLowerCase();
-    const isAsOld = lastModified <= Date.parse(each.created_at); // else what S3 has is of what the file was before
-    return isSameType && isAsOld && JSON.stringify(each.context) === JSON.stringify(context);
-  });
+  const {destination, filename, size, context = {}} = declared;
+  const pending = async (/** @type {Record<string, string>} */ more) => {
+    const query = new URLSearchParams({status: "pending", destination, size: `${size}`, ...more});
+    const {results} = await django.ask("begin", `?${query}`);
+    return results.filter((/** @type {Upload} */ {id}) => !running.has(id));
+  };
+  // This browser remembers which file it was. The filename and the type are not compared: Django may have stored
+  // another form of them.
+  let [found] = (await pending({})).filter((/** @type {Upload} */ {id}) => memory("getItem", id) === print);
+  if (!found && typeof lastModified === "number") {
+    // Only when the caller asks for it, for two files may be alike in all of this: their parts would make a third file.
+    [found] = (await pending({filename})).filter((/** @type {Upload} */ each) => {
+      const isAsOld = lastModified <= Date.parse(each.created_at); // else what S3 has is of what the file was before
+      return !memory("getItem", each.id) && isAsOld && sorted(each.context) === sorted(context);
+    });
+  }
   const answer = found && (await renew(found.id, django));
   return answer?.multipart ? answer : null;
+}
+
+/** As JSON, in one order: PostgreSQL returns an object's keys in an order of its own. @param {unknown} value */
+function sorted(value) {
+  return JSON.stringify(value, (_, each) => {
+    const isObject = each && typeof each === "object" && !Array.isArray(each);
+    return isObject ? Object.fromEntries(Object.entries(each).sort()) : each;
+  });
 }
 
 /** @param {unknown} value */
@@ -200,6 +218,8 @@ function memory(action, id, print = "") {
  * @property {File | FileOnDisk} file
  * @property {string} id
  * @property {Django} django
+ * @property {Transport} transport
+ * @property {Time} time
  * @property {Gate} gate
  * @property {ForwardProgress} progress
  * @property {AbortSignal} [signal]
@@ -207,16 +227,18 @@ function memory(action, id, print = "") {
  */
 
 /** A file in one PUT. @param {PresignedRequest} request @param {Rest} rest */
-function sendWhole(request, {file, id, django, gate, progress, signal}) {
+function sendWhole(request, rest) {
+  const {file, id, django, progress, signal} = rest;
   /** @type {PresignedRequest | null | undefined} */
   let newest = request;
-  return deliver(file, {
+  // Of a slice, Chromium checks that the file is unchanged; of the whole file it does not.
+  return deliver(file.slice(0, file.size), {
     signed: async () => (newest ??= (await renew(id, django))?.request),
     refused: () => (newest = null),
     onLoaded: (loaded) => progress.reach(loaded),
     onFailure: () => {},
     attempts: ATTEMPTS,
-    gate,
+    rest,
     signal,
   });
 }
@@ -254,15 +276,22 @@ class Parts {
 
   async send() {
     const {signal} = this.rest;
+    throwIfAborted(signal);
     const failed = new AbortController();
-    const abort = () => failed.abort(signal?.reason);
+    /** @type {unknown} */
+    let failure;
+    const fail = (/** @type {unknown} */ error) => {
+      failure ??= error;
+      failed.abort();
+    };
+    const abort = () => fail(signal?.reason);
     const lanes = new Set();
     signal?.addEventListener("abort", abort);
     while (this.waiting.length + lanes.size && !this.over && !failed.signal.aborted) {
       while (this.waiting.length && lanes.size < this.atOnce) {
         const number = /** @type {number} */ (this.waiting.shift());
         const lane = this.sendPart(number, failed.signal)
-          .catch((error) => failed.abort(error)) // the others need not go on
+          .catch(fail) // the others need not go on
           .finally(() => lanes.delete(lane));
         lanes.add(lane);
       }
@@ -270,12 +299,12 @@ class Parts {
     }
     await Promise.all(lanes);
     signal?.removeEventListener("abort", abort);
-    failed.signal.throwIfAborted();
+    if (failed.signal.aborted) throw failure;
   }
 
   /** @param {number} number @param {AbortSignal} signal */
   async sendPart(number, signal) {
-    const {file, gate, parallel} = this.rest;
+    const {file, parallel} = this.rest;
     const start = (number - 1) * this.partSize;
     const size = this.sizeOf(number);
     this.load(number, 0);
@@ -290,7 +319,7 @@ class Parts {
           this.successes = 0;
         },
         attempts: PART_ATTEMPTS,
-        gate,
+        rest: this.rest,
         signal,
       });
       this.sent += size;
@@ -331,7 +360,7 @@ class Parts {
 
   /** @param {number} number */
   isSigned(number) {
-    return performance.now() < (this.urls.get(number)?.until ?? 0);
+    return this.rest.time.now() < (this.urls.get(number)?.until ?? 0);
   }
 
   /** Those under way, and the next: whoever comes meanwhile waits for the same answer. */
@@ -350,7 +379,7 @@ class Parts {
   /** @param {PresignedPart[]} parts @param {number} expiresIn */
   keep(parts, expiresIn) {
     // By a clock of our own, for phones' are wrong, and sooner: to be sent takes a moment too.
-    const until = performance.now() + expiresIn * 900;
+    const until = this.rest.time.now() + expiresIn * 900;
     for (const part of parts) this.urls.set(part.part_number, {...part, until});
   }
 }
@@ -364,23 +393,25 @@ class Parts {
  * @property {(loaded: number) => void} onLoaded
  * @property {() => void} onFailure
  * @property {number} attempts
- * @property {Gate} gate
+ * @property {Rest} rest
  * @property {AbortSignal} [signal]
  *
  * @param {Blob | Slice} body @param {Delivery} delivery
  */
-async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, gate, signal}) {
+async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, rest, signal}) {
+  const {transport, time, gate} = rest;
   let untried = false; // a URL signed just now and refused at once will do no better signed anew
   for (let failed = 0; ; ) {
     await gate.passed(signal);
     const request = await signed();
     if (!request) return;
+    if (gate.signal.aborted) continue; // shut while it was signed
     try {
-      return await put(request, body, onLoaded, [signal, gate.signal]);
+      return await put(request, body, onLoaded, [signal, gate.signal], transport);
     } catch (error) {
       onLoaded(0);
       if (gate.signal.aborted) continue;
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       if (!(error instanceof UploadError)) throw error;
       // 403 is how S3 says that a URL has expired. Ceph says it to the preflight already, and without CORS headers:
       // then a page sees no answer.
@@ -389,7 +420,7 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, ga
       if (untried && error.status) continue; // a broken network wants a pause
       onFailure();
       if (!mayPass(error) || ++failed === attempts) throw error;
-      await pause(delay(failed - 1), signal);
+      await time.pause(time.delay(failed - 1), signal);
     }
   }
 }
@@ -412,18 +443,19 @@ async function ended(asked) {
 /** Shut while the upload is paused, which aborts what is under way. */
 class Gate extends EventTarget {
   controller = new AbortController();
-  onShut = () => {};
+  onTurn = () => {};
 
   get signal() {
     return this.controller.signal;
   }
 
   shut() {
-    this.onShut();
+    this.onTurn();
     this.controller.abort();
   }
 
   open() {
+    this.onTurn();
     this.controller = new AbortController();
     this.dispatchEvent(new Event("open"));
   }
@@ -436,17 +468,19 @@ class Gate extends EventTarget {
         signal?.addEventListener("abort", resolve, {once: true});
       });
     }
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
   }
 }
 
 class Django {
-  /** @param {Options} options */
-  constructor({endpoint, headers, credentials = "same-origin", signal}) {
+  /** @param {Options} options @param {Transport} transport @param {Time} time */
+  constructor({endpoint, headers, credentials = "same-origin", signal}, transport, time) {
     this.endpoint = endpoint.endsWith("/") ? endpoint : `${endpoint}/`;
     this.headers = async () => new Headers(await (typeof headers === "function" ? headers() : headers));
     this.credentials = credentials;
     this.signal = signal;
+    this.transport = transport;
+    this.time = time;
   }
 
   /**
@@ -461,8 +495,8 @@ class Django {
       const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
       for (const [name, value] of Object.entries(ours)) headers.set(name, value);
       const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal};
-      return answered(step, () => fetch(this.endpoint + path, init));
-    }, this.signal);
+      return answered(step, () => this.transport.fetch(this.endpoint + path, init));
+    }, this.time, this.signal);
   }
 
   /** @param {string} id */
@@ -472,7 +506,7 @@ class Django {
       const {credentials} = this;
       const headers = await this.headers();
       // keepalive: aborting is often the last thing a page does.
-      await fetch(`${this.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
+      await this.transport.fetch(`${this.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
     } catch {
       // Django gives the upload up by itself in time.
     }
@@ -502,33 +536,41 @@ async function answered(step, ask) {
 }
 
 /**
- * By XMLHttpRequest, because fetch does not tell how much has left.
- *
- * @param {PresignedRequest} request @param {Blob | Slice} body
- * @param {(loaded: number) => void} onLoaded @param {(AbortSignal | undefined)[]} signals
+ * @param {PresignedRequest} request @param {Blob | Slice} body @param {(loaded: number) => void} onLoaded
+ * @param {(AbortSignal | undefined)[]} signals @param {Transport} transport
  */
-async function put(request, body, onLoaded, signals) {
+async function put(request, body, onLoaded, signals, transport) {
   const aborted = new AbortController();
   const abort = () => aborted.abort();
   for (const signal of signals) signal?.addEventListener("abort", abort);
   let left = 0;
   const count = (/** @type {number} */ loaded) => onLoaded((left = loaded));
   try {
-    const send = typeof XMLHttpRequest === "undefined" ? (await import("./node.js")).byNode : byXhr;
-    const {status, text} = await send(request, body, aborted.signal, count);
+    const {status, text} = await transport.put(request, body, aborted.signal, count).catch((cause) => {
+      throw cause instanceof UploadError ? cause : unreadable("send", cause);
+    });
     // 412: something is there already, most likely ours, its answer lost. Confirm tells.
     if ((status >= 200 && status < 300) || status === 412) return onLoaded(body.size);
-    throw status === NO_ANSWER ? unreachable(left) : refusal(status, text);
+    if (status !== NO_ANSWER) throw refusal(status, text);
+    // A page is not told why there was no answer: a file that changed looks like a network that broke.
+    if (!aborted.signal.aborted) await assertReadable(body, "send");
+    throw unreachable(left);
   } finally {
     for (const signal of signals) signal?.removeEventListener("abort", abort);
   }
 }
 
-/**
- * @param {PresignedRequest} request @param {Blob | Slice} body @param {AbortSignal} signal
- * @param {(loaded: number) => void} onLoaded
- * @returns {Promise<{status: number, text: string}>}
- */
+/** How requests are sent, unless options.transport says otherwise. @type {Transport} */
+const TRANSPORT = {
+  fetch: (url, init) => fetch(url, init),
+  async put(...request) {
+    if (typeof XMLHttpRequest !== "undefined") return byXhr(...request);
+    const {byNode} = await imported("node.js", import("./node.js"), "send");
+    return byNode(...request);
+  },
+};
+
+/** By XMLHttpRequest, because fetch does not tell how much has left. @type {Transport["put"]} */
 function byXhr({method = "PUT", url, headers}, body, signal, onLoaded) {
   return new Promise((resolve) => {
     const xhr = new XMLHttpRequest();
@@ -557,15 +599,67 @@ function unreachable(loaded) {
   return new UploadError(message, {step: "send", code: "network_error"});
 }
 
-/** @template T @param {() => Promise<T>} attempt @param {AbortSignal} [signal] */
-async function persist(attempt, signal) {
+/** Reads the last byte, which a file that was made shorter lacks. @param {Blob | Slice} body @param {Step} step */
+async function assertReadable(body, step) {
+  const bytes = await body
+    .slice(Math.max(0, body.size - 1))
+    .arrayBuffer()
+    .catch((/** @type {unknown} */ cause) => {
+      throw unreadable(step, cause);
+    });
+  if (bytes.byteLength !== Math.min(1, body.size)) throw unreadable(step);
+}
+
+/**
+ * A browser looks whether a file has changed when it begins to read, and not later: S3 may have half of the old file
+ * and half of the new one. A file that is gone by now was read before.
+ *
+ * @param {File | FileOnDisk} file
+ */
+async function assertUnchanged(file) {
+  try {
+    await assertReadable(file.slice(0, file.size), "confirm");
+  } catch (error) {
+    const {cause} = /** @type {{cause?: any}} */ (error);
+    if (cause?.name !== "NotFoundError") throw error;
+  }
+}
+
+/** @param {Step} step @param {unknown} [cause] */
+function unreadable(step, cause) {
+  const message = "The file was changed, moved or deleted after it was chosen. Choose it again.";
+  return new UploadError(message, {step, code: "file_unreadable", cause});
+}
+
+/** @param {"CRC32" | "SHA256"} algorithm @param {File | FileOnDisk} file @param {AbortSignal} [signal] */
+async function computed(algorithm, file, signal) {
+  const {inWorker} = await imported("checksum.js", import("./checksum.js"), "begin");
+  try {
+    return await inWorker(algorithm, file, signal);
+  } catch (cause) {
+    throw unreadable("begin", cause);
+  }
+}
+
+/** @template T @param {string} name @param {Promise<T>} module @param {Step} step */
+async function imported(name, module, step) {
+  try {
+    return await module;
+  } catch (cause) {
+    const message = `${name} could not be loaded from the folder of upload.js. ${cause}`;
+    throw new UploadError(message, {step, code: "module_not_loaded", cause});
+  }
+}
+
+/** @template T @param {() => Promise<T>} attempt @param {Time} time @param {AbortSignal} [signal] */
+async function persist(attempt, time, signal) {
   for (let failed = 0; ; failed++) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     try {
       return await attempt();
     } catch (error) {
       if (!(error instanceof UploadError) || !mayPass(error) || failed + 1 === ATTEMPTS) throw error;
-      await pause(error.retryAfter * 1_000 + delay(failed), signal);
+      await time.pause(error.retryAfter * 1_000 + time.delay(failed), signal);
     }
   }
 }
@@ -576,27 +670,53 @@ function mayPass({step, code, status, retryAfter}) {
   return PASSING_STATUSES.has(status) || (step === "send" && PASSING_S3_CODES.has(code));
 }
 
-/**
- * Exponential, with full jitter: a thousand browsers shall not come back at the same moment.
- *
- * @param {number} times
- */
-function delay(times) {
-  return Math.random() * Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** times);
+/** Safari before 15.4 has no signal.throwIfAborted(), and no signal.reason. @param {AbortSignal} [signal] */
+function throwIfAborted(signal) {
+  if (signal?.aborted) throw signal.reason ?? new DOMException("The upload was aborted.", "AbortError");
 }
 
-/** @param {number} milliseconds @param {AbortSignal} [signal] @returns {Promise<void>} */
-function pause(milliseconds, signal) {
-  return new Promise((resolve, reject) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", end);
-      if (signal?.aborted) reject(signal.reason);
-      else resolve();
-    };
-    const timer = setTimeout(end, signal?.aborted ? 0 : milliseconds);
-    signal?.addEventListener("abort", end);
-  });
+/** How time passes, unless options.clock says otherwise. @type {Clock} */
+const CLOCK = {
+  now: () => performance.now(),
+  setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
+  clearTimeout: (timer) => clearTimeout(timer),
+  random: () => Math.random(),
+};
+
+class Time {
+  /** @param {Clock} clock */
+  constructor(clock) {
+    this.clock = clock;
+  }
+
+  /** In milliseconds. */
+  now() {
+    return this.clock.now();
+  }
+
+  /**
+   * Exponential, with full jitter: a thousand browsers shall not come back at the same moment.
+   *
+   * @param {number} times
+   */
+  delay(times) {
+    return this.clock.random() * Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** times);
+  }
+
+  /** @param {number} milliseconds @param {AbortSignal} [signal] @returns {Promise<void>} */
+  pause(milliseconds, signal) {
+    const {clock} = this;
+    return new Promise((resolve, reject) => {
+      const end = () => {
+        clock.clearTimeout(timer);
+        signal?.removeEventListener("abort", end);
+        if (signal?.aborted) reject(signal.reason);
+        else resolve();
+      };
+      const timer = clock.setTimeout(end, signal?.aborted ? 0 : milliseconds);
+      signal?.addEventListener("abort", end);
+    });
+  }
 }
 
 class ForwardProgress {
@@ -605,10 +725,11 @@ class ForwardProgress {
   /** @type {{at: number, loaded: number}[]} */
   marks = [];
 
-  /** @param {number} total @param {Options["onProgress"]} listener */
-  constructor(total, listener) {
+  /** @param {number} total @param {Options["onProgress"]} listener @param {Time} time */
+  constructor(total, listener, time) {
     this.total = total;
     this.listener = listener;
+    this.time = time;
   }
 
   /** @param {Progress["phase"]} phase */
@@ -626,11 +747,12 @@ class ForwardProgress {
   /** @param {number} loaded */
   reach(loaded) {
     this.loaded = Math.max(this.loaded, Math.min(loaded, this.total));
-    const at = performance.now();
+    const at = this.time.now();
     this.marks.push({at, loaded: this.loaded});
     while (at - this.marks[0].at > SPEED_OVER) this.marks.shift();
     const [oldest] = this.marks;
-    const bytesPerSecond = (1_000 * (this.loaded - oldest.loaded)) / (at - oldest.at) || 0;
+    const passed = at - oldest.at; // 0 where a browser's clock has steps of 100 ms
+    const bytesPerSecond = passed ? (1_000 * (this.loaded - oldest.loaded)) / passed : 0;
     const secondsLeft = bytesPerSecond ? (this.total - this.loaded) / bytesPerSecond : null;
     const {total, phase} = this;
     this.listener?.({loaded: this.loaded, total, phase, bytesPerSecond, secondsLeft});

@@ -203,6 +203,22 @@ def test_another_file_of_that_name_and_size_is_another_upload(alice: Visitor, si
     assert site.read(completed) == edited
 
 
+def test_what_django_stored_in_another_form_is_gone_on_with(alice: Visitor, site: Site) -> None:
+    """Such as a filename without control characters: the browser remembers the file itself."""
+    film = interrupted(alice, site)
+    begun = alice.row()
+    site.database.execute(
+        "UPDATE s3direct_uploads_upload SET filename = 'other.jpg' WHERE id = %s", [begun.id]
+    )
+
+    alice.add(film)
+    expect(alice.photo("other.jpg")).to_be_visible(timeout=30_000)
+
+    completed = alice.row()
+    assert (completed.id, completed.status) == (begun.id, "completed")
+    assert sha256(site.read(completed)) == sha256(film.read_bytes())
+
+
 def test_two_tabs_go_on_with_one_upload(alice: Visitor, site: Site) -> None:
     film = alice.make_photo("film.jpg", more=100 * MIB)
     held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]

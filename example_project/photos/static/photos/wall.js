@@ -327,7 +327,7 @@ function fail(item, error) {
   item.classList.add("failed");
   $(".pause", item).hidden = true;
   $(".said", item).textContent = inWords(error);
-  $(".retry", item).hidden = error.code === "invalid";
+  $(".retry", item).hidden = ["invalid", "file_unreadable"].includes(error.code);
   $(".cancel", item).hidden = false;
   $(".cancel", item).textContent = "Dismiss";
   if (isSessionEnded(error)) complain(error);

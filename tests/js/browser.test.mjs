@@ -1,0 +1,192 @@
+/** A browser's own transport: fetch, and XMLHttpRequest; and what a page imports. */
+import "./browser_of_2021.mjs";
+import assert from "node:assert/strict";
+import {copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync} from "node:fs";
+import {tmpdir} from "node:os";
+import {join} from "node:path";
+import {after, afterEach, beforeEach, test} from "node:test";
+import {pathToFileURL} from "node:url";
+import {upload} from "../../s3direct_uploads/static/s3direct_uploads/upload.js";
+import {World, file, held, lost, refusedByS3} from "./world.mjs";
+
+const SOURCES = new URL("../../s3direct_uploads/static/s3direct_uploads/", import.meta.url);
+
+let world;
+
+/** What a page has of it: events, no reasons. */
+class XMLHttpRequest {
+  upload = {};
+  headers = {};
+  status = 0;
+  responseText = "";
+  controller = new AbortController();
+
+  open(method, url) {
+    Object.assign(this, {method, url});
+  }
+
+  setRequestHeader(name, value) {
+    this.headers[name] = value;
+  }
+
+  abort() {
+    this.controller.abort();
+  }
+
+  async send(body) {
+    const {method, url, headers, controller} = this;
+    const tell = (loaded) => this.upload.onprogress({loaded});
+    const {status, text} = await world.put({method, url, headers}, body, controller.signal, tell);
+    Object.assign(this, {status, responseText: text});
+    this.onloadend();
+  }
+}
+
+beforeEach(() => {
+  world = new World();
+  world.readsLate = true;
+  globalThis.fetch = world.fetch.bind(world);
+  globalThis.XMLHttpRequest = XMLHttpRequest;
+});
+
+const send = (chosen, options) =>
+  upload(chosen, {endpoint: "/api/uploads", destination: "photos", clock: world.clock, ...options});
+
+test("a file is sent with the headers that are signed, and nothing else", async () => {
+  const beach = file(5);
+  const seen = [];
+
+  const completed = await send(beach, {onProgress: ({loaded}) => seen.push(loaded)});
+
+  assert.equal(completed.status, "completed");
+  assert.deepEqual(world.transcript, ["POST / → 201", "PUT u1 5 bytes → 200", "POST u1/confirm/ → 200"]);
+  assert.deepEqual(world.requests[1].headers, {"Content-Type": "image/png", "If-None-Match": "*"});
+  assert.deepEqual(world.objects.get("u1"), beach.bytes);
+  assert.deepEqual([...new Set(seen)], [0, 2, 5]);
+});
+
+test("what S3 says is told", async () => {
+  world.next("PUT u1", refusedByS3(400, "EntityTooLarge"));
+
+  await assert.rejects(send(file(5)), {code: "EntityTooLarge", message: "The storage answered 400 EntityTooLarge."});
+});
+
+test("a connection that breaks off is told from a file that changed", async () => {
+  const beach = file(5);
+  world.next("PUT u1", lost);
+  assert.equal((await send(beach)).status, "completed");
+
+  world.next("PUT u2", (_world, _signal, answer) => (beach.change(), answer()));
+  await assert.rejects(send(beach), {code: "file_unreadable"});
+});
+
+test("paused, the request is aborted", async () => {
+  world.next("PUT u1", held());
+  const uploading = send(file(5));
+  await world.until(() => world.underway === 1);
+
+  uploading.pause();
+  await world.until(() => world.underway === 0);
+  uploading.resume();
+
+  assert.equal((await uploading).status, "completed");
+  assert.deepEqual(world.said("PUT"), ["PUT u1 5 bytes → aborted", "PUT u1 5 bytes → 200"]);
+});
+
+// Workers
+
+/** What becomes of those that a page starts. */
+const WORKERS = {
+  "computes it": () => ({type: "message", data: {algorithm: "CRC32", value: "from the worker"}}),
+  "cannot read the file": () => ({type: "message", data: null}),
+  "is not found": () => ({type: "error"}),
+  "gets no file": () => ({type: "messageerror"}),
+};
+
+function workersThat(becomes) {
+  const terminated = [];
+  globalThis.Worker = class {
+    terminate = () => terminated.push(this);
+
+    postMessage() {
+      const event = WORKERS[becomes]();
+      setImmediate(() => this[`on${event.type}`](event));
+    }
+  };
+  return terminated;
+}
+
+afterEach(() => delete globalThis.Worker);
+
+for (const becomes of Object.keys(WORKERS)) {
+  test(`a worker ${becomes}`, async () => {
+    const terminated = workersThat(becomes);
+
+    await send(file(0), {checksum: "CRC32"});
+
+    const expected = becomes === "computes it" ? "from the worker" : "AAAAAA==";
+    assert.equal(world.requests[0].body.checksum.value, expected, "else the page computes it");
+    assert.equal(terminated.length, 1);
+  });
+}
+
+test("where the browser starts none, for upload.js came from another host, the page computes it", async () => {
+  globalThis.Worker = class {
+    constructor() {
+      throw new DOMException("Not from there.", "SecurityError");
+    }
+  };
+
+  await send(file(0), {checksum: "CRC32"});
+
+  assert.equal(world.requests[0].body.checksum.value, "AAAAAA==");
+});
+
+test("aborted while a worker computes, it is terminated, and nothing is begun", async () => {
+  const terminated = workersThat("computes it");
+  const controller = new AbortController();
+  globalThis.Worker.prototype.postMessage = () => controller.abort();
+
+  await assert.rejects(send(file(5), {checksum: "CRC32", signal: controller.signal}), {name: "AbortError"});
+
+  assert.equal(terminated.length, 1);
+  assert.deepEqual(world.transcript, []);
+});
+
+// Modules
+
+const alone = mkdtempSync(join(tmpdir(), "s3direct-"));
+after(() => rmSync(alone, {recursive: true}));
+
+test("a module that is not beside upload.js is told", async () => {
+  copyFileSync(new URL("upload.js", SOURCES), join(alone, "upload.mjs"));
+  const {upload} = await import(pathToFileURL(join(alone, "upload.mjs")));
+  const options = {endpoint: "/api/uploads/", destination: "photos"};
+  const told = (step, name) => (error) => {
+    assert.deepEqual([error.name, error.code, error.step], ["UploadError", "module_not_loaded", step]);
+    assert.match(error.message, new RegExp(`^${name} could not be loaded from the folder of upload.js.`));
+    return true;
+  };
+
+  await assert.rejects(upload(file(5), {...options, checksum: "CRC32"}), told("begin", "checksum.js"));
+  assert.deepEqual(world.transcript, [], "no upload is begun");
+
+  delete globalThis.XMLHttpRequest; // Node.js
+  await assert.rejects(upload(file(5), options), told("send", "node.js"));
+  assert.deepEqual(world.transcript, ["POST / → 201"], "and it is not tried again");
+});
+
+test("a page imports nothing but upload.js until it asks for a checksum", () => {
+  const imports = readdirSync(SOURCES)
+    .filter((name) => name.endsWith(".js"))
+    .flatMap((name) => {
+      const code = readFileSync(new URL(name, SOURCES), "utf8").replace(/\/\*[^]*?\*\//g, "");
+      return [...code.matchAll(/\bimport\b(?!\.meta)[^\n]*/g)].map(([line]) => `${name}: ${line}`);
+    });
+
+  // The forms that Django's ManifestStaticFilesStorage rewrites, and bundlers find.
+  assert.deepEqual(imports.map((line) => line.match(/^.*?import\(".*?"\)/)?.[0]), [
+    'upload.js: import("./node.js")',
+    'upload.js: import("./checksum.js")',
+  ]);
+});

@@ -1,0 +1,325 @@
+/**
+ * The cast: a Django and an S3 in memory, which answer upload.js, fail when told to, and write down what was asked; a
+ * clock that runs only while everybody waits; and files that may change.
+ */
+import {upload} from "../../s3direct_uploads/static/s3direct_uploads/upload.js";
+
+export const MIB = 1024 ** 2;
+export const PART_SIZE = 5 * MIB;
+const ENDPOINT = "/api/uploads/";
+const SIGNED_AT_FIRST = 100; // parts
+const URL_LIFE = 3_600; // seconds
+const NOBODY = "no answer";
+
+// What may happen to a request. Any function will do that takes the World, the request's signal and how the server
+// would answer, and resolves with an answer.
+
+/** The network is away: nothing arrives. */
+export const lost = () => null;
+
+/** What was asked is done, and the answer does not arrive. */
+export const answerLost = async (_world, _signal, answer) => {
+  await answer();
+  return null;
+};
+
+/** This is answered in the server's place. */
+export const refused =
+  (status, body = {}, headers = {}) =>
+  () => ({status, body, headers});
+
+/** S3's way to say no. */
+export const refusedByS3 = (status, code) => refused(status, `<Error><Code>${code}</Code></Error>`);
+
+/** It waits under way until `release` is called, or it is aborted. */
+export function held() {
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  const fault = async (_world, signal, answer) => {
+    await Promise.race([released, new Promise((resolve) => signal?.addEventListener("abort", resolve))]);
+    return signal?.aborted ? null : answer();
+  };
+  return Object.assign(fault, {release});
+}
+
+/** It takes that long. */
+export const slow = (seconds) => async (world, signal, answer) => {
+  await new Promise((resolve) => {
+    world.clock.setTimeout(resolve, seconds * 1_000);
+    signal?.addEventListener("abort", resolve);
+  });
+  return signal?.aborted ? null : answer();
+};
+
+export class World {
+  /** What was asked, what came back, and how long nobody did anything. */
+  transcript = [];
+  /** The requests, as they came. */
+  requests = [];
+  uploads = new Map();
+  objects = new Map(); // by the upload's id: its bytes
+  parts = new Map(); // by the upload's id: bytes by part number
+  keys = new Map(); // Idempotency-Key: [the body, the upload's id]
+  faults = [];
+  verifying = 0; // how many confirms answer 202 before the one that completes
+  mostAtOnce = 0; // PUTs
+  underway = 0;
+  partSize = PART_SIZE;
+  s3Url = "https://s3.test";
+  readsLate = false; // as a browser: a file that cannot be read looks like a network that broke
+
+  constructor() {
+    this.clock = new Clock(this.transcript);
+  }
+
+  /** upload() of this world. */
+  upload(file, options = {}) {
+    return upload(file, {endpoint: ENDPOINT, destination: "photos", transport: this, clock: this.clock, ...options});
+  }
+
+  /** The next requests that begin with these words, one fault for each. */
+  next(words, ...faults) {
+    for (const fault of faults) this.faults.push([words, fault]);
+  }
+
+  /** The transcript's lines that begin with these words. */
+  said(words) {
+    return this.transcript.filter((line) => line.startsWith(words));
+  }
+
+  /** Resolves as soon as there are that many such lines, or such requests under way. */
+  async until(condition) {
+    for (let turns = 0; !condition(); turns++) {
+      if (turns > 10_000) throw new Error(`It never came to that:\n${this.transcript.join("\n")}`);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  async exchange(words, signal, answer) {
+    const index = this.faults.findIndex(([begin]) => words.startsWith(begin));
+    const [[, fault] = []] = index < 0 ? [] : this.faults.splice(index, 1);
+    const given = signal?.aborted ? null : fault ? await fault(this, signal, answer) : await answer();
+    const code = given?.body?.code ?? /<Code>(.*)<\/Code>/.exec(given?.body)?.[1];
+    const said = signal?.aborted && !given ? "aborted" : given ? [given.status, code].filter(Boolean).join(" ") : NOBODY;
+    this.transcript.push(`${words} → ${said}`);
+    return given;
+  }
+
+  // To Django
+
+  async fetch(url, {method = "GET", headers, body, credentials, signal}) {
+    const path = url.slice(ENDPOINT.length);
+    const words = `${method} ${path || "/"}`;
+    const request = {words, headers: Object.fromEntries(headers), body: body && JSON.parse(body), credentials};
+    this.requests.push(request);
+    const given = await this.exchange(words, signal, async () => this.django(method, path, request));
+    if (!given) throw signal?.aborted ? signal.reason : new TypeError("fetch failed");
+    const text = given.body === undefined ? null : typeof given.body === "string" ? given.body : JSON.stringify(given.body);
+    const {status, headers: told} = given;
+    return {ok: status >= 200 && status < 300, status, headers: new Headers(told), text: async () => text ?? ""};
+  }
+
+  django(method, path, {headers, body}) {
+    if (method === "POST" && !path) return this.begin(body, headers["idempotency-key"]);
+    if (path.startsWith("?")) return this.list(new URLSearchParams(path));
+    const [id, action] = path.split("/");
+    const upload = this.uploads.get(id);
+    if (method === "DELETE") return this.cancel(upload);
+    if (upload.status === "completed" && action === "confirm") return {status: 200, body: upload};
+    if (upload.status !== "pending") return {status: 410, body: {code: "not_pending", detail: "It is over.", upload}};
+    if (action === "renew") return {status: 200, body: this.presented(upload)};
+    if (action === "confirm") return this.confirm(upload);
+    if (method === "GET") {
+      const there = [...this.parts.get(id)];
+      return {status: 200, body: there.map(([part_number, bytes]) => ({part_number, size: bytes.length}))};
+    }
+    return {status: 200, body: {parts: body.part_numbers.map((n) => this.signPart(upload, n)), expires_in: URL_LIFE}};
+  }
+
+  begin(declared, key) {
+    const body = JSON.stringify(declared);
+    const [before, id] = this.keys.get(key) ?? [];
+    if (before && before !== body) return {status: 409, body: {code: "idempotency_key_reused", detail: "Another body."}};
+    if (before) return {status: 201, body: this.presented(this.uploads.get(id))};
+    const upload = this.remember(declared);
+    this.keys.set(key, [body, upload.id]);
+    return {status: 201, body: this.presented(upload)};
+  }
+
+  /** A pending row, as one that was begun now. */
+  remember({destination = "photos", filename, size, content_type = "image/png", context = {}, multipart = false}) {
+    const id = `u${this.uploads.size + 1}`;
+    const created_at = new Date(this.clock.date()).toISOString();
+    const upload = {id, status: "pending", destination, filename, size, content_type, context, created_at};
+    this.uploads.set(id, upload);
+    if (multipart && size > this.partSize) this.parts.set(id, new Map());
+    return upload;
+  }
+
+  list(query) {
+    const results = [...this.uploads.values()].filter((each) =>
+      [...query].every(([name, value]) => String(each[name]) === value),
+    );
+    return {status: 200, body: {results: results.reverse(), next: null, previous: null}};
+  }
+
+  presented(upload) {
+    if (upload.status !== "pending") return {...upload, request: null, multipart: null};
+    if (!this.parts.has(upload.id)) return {...upload, request: this.sign(upload, "", {"Content-Type": upload.content_type, "If-None-Match": "*"}), multipart: null};
+    const part_count = Math.ceil(upload.size / this.partSize);
+    const first = Array.from({length: Math.min(part_count, SIGNED_AT_FIRST)}, (_, index) => this.signPart(upload, index + 1));
+    return {...upload, request: null, multipart: {part_size: this.partSize, part_count, parts: first, expires_in: URL_LIFE}};
+  }
+
+  signPart(upload, part_number) {
+    const size = Math.min(this.partSize, upload.size - (part_number - 1) * this.partSize);
+    return {part_number, size, ...this.sign(upload, `partNumber=${part_number}&`, {})};
+  }
+
+  sign({id}, query, headers) {
+    const ends = this.clock.now() + URL_LIFE * 1_000;
+    return {method: "PUT", url: `${this.s3Url}/${id}?${query}ends=${ends}`, headers};
+  }
+
+  confirm(upload) {
+    const parts = this.parts.get(upload.id);
+    if (parts) {
+      const numbers = Array.from({length: Math.ceil(upload.size / this.partSize)}, (_, index) => index + 1);
+      const missing = numbers.filter((number) => !parts.has(number));
+      const errors = [{code: "missing", params: {part_numbers: missing}}];
+      if (missing.length) return {status: 409, body: {code: "parts_incomplete", detail: "Parts are missing.", errors, upload}};
+      this.objects.set(upload.id, Buffer.concat(numbers.map((number) => parts.get(number))));
+    }
+    if (!this.objects.has(upload.id)) return {status: 409, body: {code: "object_missing", detail: "Nothing is there.", upload}};
+    if (this.verifying-- > 0) return {status: 202, body: {...upload, status: "verifying"}};
+    this.complete(upload.id);
+    return {status: 200, body: upload};
+  }
+
+  complete(id) {
+    Object.assign(this.uploads.get(id), {status: "completed", completed_at: "2026-01-01T00:00:00Z"});
+    this.parts.delete(id);
+  }
+
+  cancel(upload) {
+    if (upload.status === "pending") upload.status = "cancelled";
+    this.parts.delete(upload.id);
+    return {status: 204};
+  }
+
+  // To S3
+
+  async put({method, url, headers}, body, signal, onLoaded) {
+    const {pathname, searchParams} = new URL(url);
+    const id = pathname.slice(1);
+    const part = Number(searchParams.get("partNumber"));
+    const words = `${method} ${id} ${part ? `part ${part}, ` : ""}${body.size} bytes`;
+    this.requests.push({words, url, headers});
+    this.mostAtOnce = Math.max(this.mostAtOnce, ++this.underway);
+    let unreadable = null;
+    try {
+      const given = await this.exchange(words, signal, async () => {
+        try {
+          onLoaded(Math.floor(body.size / 2));
+          const bytes = new Uint8Array(await body.arrayBuffer());
+          onLoaded(body.size);
+          return this.s3(id, part, bytes, Number(searchParams.get("ends")));
+        } catch (error) {
+          unreadable = error;
+          return null;
+        }
+      });
+      if (unreadable && !this.readsLate) throw unreadable;
+      return given ? {status: given.status, text: given.body ?? ""} : {status: 0, text: ""};
+    } finally {
+      this.underway--;
+    }
+  }
+
+  s3(id, part, bytes, ends) {
+    const no = (status, code) => ({status, body: `<Error><Code>${code}</Code></Error>`});
+    if (this.clock.now() >= ends) return no(403, "AccessDenied");
+    const parts = this.parts.get(id);
+    if (part && !parts) return no(404, "NoSuchUpload");
+    if (part) parts.set(part, bytes);
+    else if (this.objects.has(id)) return no(412, "PreconditionFailed");
+    else this.objects.set(id, bytes);
+    return {status: 200};
+  }
+}
+
+/** Time that passes only when nobody has anything to do but to wait. */
+class Clock {
+  #now = 0;
+  #timers = [];
+  #scheduled = false;
+
+  constructor(transcript) {
+    this.transcript = transcript;
+    this.random = () => 1; // the longest delays: 1 s, 2 s, 4 s …
+  }
+
+  now() {
+    return this.#now;
+  }
+
+  date() {
+    return Date.parse("2026-01-01T00:00:00Z") + this.#now;
+  }
+
+  /** It is that much later, whatever happens. */
+  pass(seconds) {
+    this.#now += seconds * 1_000;
+  }
+
+  setTimeout(callback, milliseconds) {
+    const timer = {at: this.#now + milliseconds, callback};
+    this.#timers.push(timer);
+    this.#timers.sort((one, two) => one.at - two.at);
+    this.#schedule();
+    return timer;
+  }
+
+  clearTimeout(timer) {
+    this.#timers = this.#timers.filter((each) => each !== timer);
+  }
+
+  #schedule() {
+    if (this.#scheduled || !this.#timers.length) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      const timer = this.#timers.shift();
+      if (!timer) return;
+      if (timer.at > this.#now) this.transcript.push(`${(timer.at - this.#now) / 1_000} s pass`);
+      this.#now = Math.max(this.#now, timer.at);
+      timer.callback();
+      this.#schedule();
+    });
+  }
+}
+
+/** A file of that many bytes, the same for each name. It can be changed, or deleted. */
+export function file(size, {name = "beach.png", type = "image/png", lastModified = 1_000} = {}) {
+  const bytes = new Uint8Array(Buffer.alloc(size, Uint8Array.from({length: 251}, (_, index) => index ^ name.length)));
+  const state = {};
+  const slice = (from, to) => ({
+    size: to - from,
+    type: "",
+    slice: (start = 0, end = to - from) => slice(from + start, Math.min(to, from + end)),
+    async arrayBuffer() {
+      if (state.error) throw state.error;
+      return bytes.slice(from, Math.min(to, state.length ?? to)).buffer;
+    },
+  });
+  return Object.assign(slice(0, size), {
+    name,
+    type,
+    lastModified,
+    bytes,
+    change: () => (state.error = new DOMException("It was changed.", "NotReadableError")),
+    delete: () => (state.error = new DOMException("It is gone.", "NotFoundError")),
+    /** By a system that tells no error, and returns fewer bytes. */
+    shorten: (length) => (state.length = length),
+  });
+}
