@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from s3direct_uploads.bucket import get_bucket
+from s3direct_uploads.s3 import get_bucket
 
 PART_SIZE = 16 * 1024**2
 EXPIRES = 3600  # seconds

@@ -27,8 +27,8 @@ from django.db.models import DateTimeField, F
 from django.test import Client
 
 from s3direct_uploads import lifecycle
-from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import get_bucket
 from tests.real.test_scale import BLOCK, FILL, PATTERN
 from tests.settings import free_port
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
-from s3direct_uploads.bucket import Bucket, get_bucket
+from s3direct_uploads.s3 import Bucket, get_bucket
 
 from .report import Benchmark, Line, middle, say
 
@@ -82,5 +82,5 @@ def same_moment() -> Iterator[None]:
     with ExitStack() as patches:
         naive = moment.replace(tzinfo=None)
         patches.enter_context(patch("botocore.auth.get_current_datetime", lambda: naive))
-        patches.enter_context(patch("s3direct_uploads.bucket.datetime", Clock))
+        patches.enter_context(patch("s3direct_uploads.s3.bucket.datetime", Clock))
         yield

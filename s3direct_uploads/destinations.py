@@ -21,8 +21,8 @@ from . import conf, content_types, keys
 from .exceptions import HookFailed, ObjectMismatch, UploadError
 
 if TYPE_CHECKING:
-    from .bucket import StoredObject
     from .models import Upload
+    from .s3 import StoredObject
 
 logger = logging.getLogger("s3direct_uploads")
 

@@ -21,9 +21,9 @@ import urllib3
 from django.core.exceptions import ImproperlyConfigured
 
 from . import conf, destinations, keys, lifecycle, provisioning
-from .bucket import PresignedRequest, Refusal, StoredPart, get_bucket
 from .destinations import Destination
 from .exceptions import UploadError
+from .s3 import PresignedRequest, Refusal, StoredPart, get_bucket
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 TIMEOUT = urllib3.Timeout(connect=3, read=10)  # seconds

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from . import conf, destinations, keys
-from .bucket import CHECKSUMS, get_bucket, is_access_point, is_access_point_alias
+from .s3 import CHECKSUMS, get_bucket, is_access_point, is_access_point_alias
 
 Rule = dict[str, Any]
 RULE_ID = "s3direct-uploads"  # by which we know our own rules again

@@ -21,9 +21,9 @@ from rest_framework.fields import SkipField, empty
 from storages.backends.s3 import S3Storage
 
 from . import content_types, destinations, keys, times
-from .bucket import PresignedMultipart, PresignedRequest
 from .exceptions import AlreadyAttached, NotCompleted
 from .models import Upload
+from .s3 import PresignedMultipart, PresignedRequest
 
 MOST_PARTS_SIGNED = 1_000  # in one answer, which then has half a megabyte
 

@@ -32,10 +32,10 @@ from rest_framework.settings import api_settings
 from rest_framework.viewsets import GenericViewSet
 
 from . import lifecycle
-from .bucket import PresignedMultipart, PresignedRequest
 from .destinations import format_size, is_storable
 from .exceptions import UploadError
 from .models import Upload, UploadQuerySet, owner_key
+from .s3 import PresignedMultipart, PresignedRequest
 from .serializers import (
     BeginSerializer,
     DownloadQuerySerializer,

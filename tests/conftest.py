@@ -210,7 +210,7 @@ def s3(s3_client: Any) -> Bucket:
 @pytest.fixture
 def s3_calls(s3: Bucket) -> Iterator[list[str]]:
     """The operations that Django asks of S3 from now on: ["HeadObject"]."""
-    from s3direct_uploads.bucket import get_bucket
+    from s3direct_uploads.s3 import get_bucket
 
     calls: list[str] = []
 
@@ -229,7 +229,7 @@ def s3_calls(s3: Bucket) -> Iterator[list[str]]:
 @pytest.fixture
 def in_transaction(s3: Bucket) -> Iterator[list[bool]]:
     """For each request to S3 from now on, whether the database was in a transaction."""
-    from s3direct_uploads.bucket import get_bucket
+    from s3direct_uploads.s3 import get_bucket
 
     seen: list[bool] = []
     events = get_bucket("default")._client.meta.events
@@ -245,7 +245,7 @@ def in_transaction(s3: Bucket) -> Iterator[list[bool]]:
 @pytest.fixture
 def head_answers(s3: Bucket) -> Iterator[dict[str, int]]:
     """What S3 answers to a HEAD from then on: a status, by the key or a part of it."""
-    from s3direct_uploads.bucket import get_bucket
+    from s3direct_uploads.s3 import get_bucket
 
     statuses: dict[str, int] = {}
 

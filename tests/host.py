@@ -8,10 +8,10 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from rest_framework import serializers, viewsets
 
-from s3direct_uploads.bucket import StoredObject
 from s3direct_uploads.destinations import Destination
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import StoredObject
 from s3direct_uploads.serializers import AttachUploadsMixin, UploadField
 
 from .models import Photo

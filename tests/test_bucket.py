@@ -18,13 +18,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
 from storages.backends import s3 as django_storages
 
-from s3direct_uploads.bucket import Bucket, find_bucket, get_bucket
 from s3direct_uploads.exceptions import (
     BucketMisconfigured,
     BucketUnavailable,
     ObjectMissing,
     StorageNotS3,
 )
+from s3direct_uploads.s3 import Bucket, find_bucket, get_bucket
 from s3direct_uploads.storage import S3Storage
 
 from .conftest import App, row
@@ -375,7 +375,7 @@ def test_a_clock_that_is_off_is_said_once_an_hour(
     off: timedelta,
     said: str,
 ) -> None:
-    monkeypatch.setattr("s3direct_uploads.bucket._skew_was_logged", float("-inf"))
+    monkeypatch.setattr("s3direct_uploads.s3.client._skew_was_logged", float("-inf"))
     answering(404, date=datetime.now(UTC) + off)
     for _ in range(3):
         with pytest.raises(ObjectMissing):

@@ -12,9 +12,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from s3direct_uploads import diagnosis
-from s3direct_uploads.bucket import Refusal, get_bucket
 from s3direct_uploads.destinations import Destination
 from s3direct_uploads.diagnosis import Answer, Diagnosis, Finding, diagnose
+from s3direct_uploads.s3 import Refusal, get_bucket
 
 from .conftest import REAL, Bucket
 

@@ -14,9 +14,9 @@ from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle, signals
-from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.exceptions import AlreadyAttached, ObjectMissing
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import get_bucket
 
 from .conftest import JPEG, App, Bucket, Connect, row
 

@@ -21,7 +21,7 @@ from django.core.files.storage import storages
 from django.core.management import call_command
 from storages.backends import s3 as django_storages
 
-from s3direct_uploads.bucket import Bucket, get_bucket
+from s3direct_uploads.s3 import Bucket, get_bucket
 from s3direct_uploads.storage import S3Storage
 
 from .conftest import App, row

@@ -37,10 +37,10 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from s3direct_uploads import events, lifecycle, signals, sns
-from s3direct_uploads.bucket import Queue
 from s3direct_uploads.events import Event, Tally, parse
 from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable, SNSUnavailable
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import Queue
 
 from .conftest import FILM, JPEG, App, Bucket, Connect, child_environment, killed_after, row
 from .settings import free_port
@@ -1158,7 +1158,7 @@ def test_poison_is_left_for_the_dead_letter_queue_and_named(
 def test_while_s3_is_away_the_message_stays(
     alice: App, sqs: Sqs, settings: Any, s3_away: Callable[[], None], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("s3direct_uploads.bucket.VISIBILITY", 1)
+    monkeypatch.setattr("s3direct_uploads.s3.queue.VISIBILITY", 1)
     upload = sent(alice)
     sqs.send(aws(upload.bucket, upload.key))
     storages = settings.STORAGES

@@ -20,8 +20,8 @@ serializers admin management tasks fields migrations
 events forms testing
 diagnosis
 lifecycle provisioning
-models bucket signals checks
-signer sns destinations storage
+models s3 signals checks
+sns destinations storage
 conf content_types exceptions keys times
 partitions
 __init__
@@ -30,8 +30,8 @@ RANK = {module: -row for row, line in enumerate(ROWS.split("\n")) for module in 
 
 # Who may say these names at all.
 ONLY_IN = {
-    "boto3": {"bucket"},
-    "botocore": {"bucket"},
+    "boto3": {"s3"},
+    "botocore": {"s3"},
     "rest_framework": {"serializers", "views", "urls"},
     "drf_spectacular": {"openapi"},
 }
@@ -98,10 +98,10 @@ def test_no_module_is_a_drawer_for_this_and_that() -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("lifecycle.py", "from .bucket import Bucket\nfrom . import conf, models, signals"),
+        ("lifecycle.py", "from .s3 import Bucket\nfrom . import conf, models, signals"),
         ("lifecycle.py", "from . import __version__\nimport s3direct_uploads"),
         ("views.py", "from rest_framework import viewsets\nfrom . import lifecycle, serializers"),
-        ("bucket.py", "import boto3\nfrom botocore.client import Config\nfrom . import signer"),
+        ("s3/client.py", "import boto3\nfrom botocore.client import Config\nfrom . import signer"),
         ("models.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import boto3"),
         (
             "conf.py",
@@ -131,11 +131,11 @@ def test_what_is_allowed(path: str, source: str) -> None:
             "try:\n    from .views import x\nexcept ImportError:\n    pass",
             "imports views",
         ),
-        ("models.py", "from .bucket import Bucket", "imports bucket"),
-        ("bucket.py", "from .models import Upload", "imports models"),
+        ("models.py", "from .s3 import Bucket", "imports s3"),
+        ("s3/bucket.py", "from ..models import Upload", "imports models"),
         ("keys.py", "from . import conf", "imports conf"),
         ("conf.py", "from .destinations import get", "imports destinations"),
-        ("checks.py", "from .bucket import get_bucket", "imports bucket"),
+        ("checks.py", "from .s3 import get_bucket", "imports s3"),
         ("checks.py", "from . import lifecycle", "imports lifecycle"),
         ("lifecycle.py", "from .apps import S3DirectUploadsConfig", "imports apps"),
         ("serializers.py", "from .views import UploadViewSet", "imports views"),

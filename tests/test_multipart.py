@@ -22,10 +22,10 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from s3direct_uploads import lifecycle, signals
-from s3direct_uploads.bucket import Bucket as OurBucket
-from s3direct_uploads.bucket import PresignedMultipart, get_bucket
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import Bucket as OurBucket
+from s3direct_uploads.s3 import PresignedMultipart, get_bucket
 
 from .conftest import FILM, JPEG, PART_SIZE, REAL, App, Bucket, Connect, made_up_answer, row
 from .host import Albums

@@ -15,8 +15,8 @@ from django.core import checks
 from django.core.management import CommandError, call_command
 
 from s3direct_uploads import lifecycle, provisioning
-from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import get_bucket
 from s3direct_uploads.storage import S3Storage
 
 from .conftest import FILM, PART_SIZE, REAL, App, Bucket, begin_last_part, row

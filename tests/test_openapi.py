@@ -28,11 +28,11 @@ from rest_framework.routers import DefaultRouter
 from rest_framework.throttling import UserRateThrottle
 
 from s3direct_uploads import lifecycle, openapi
-from s3direct_uploads.bucket import Bucket, get_bucket
 from s3direct_uploads.destinations import MAX_OBJECT_SIZE, MIN_PART_SIZE, Destination
 from s3direct_uploads.exceptions import BucketUnavailable, PartsIncomplete, raised_by
 from s3direct_uploads.models import Upload
 from s3direct_uploads.openapi import OPERATIONS
+from s3direct_uploads.s3 import Bucket, get_bucket
 from s3direct_uploads.serializers import BeginSerializer, PartNumbersSerializer, UploadSerializer
 from s3direct_uploads.views import UploadViewSet
 

@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from s3direct_uploads import lifecycle
-from s3direct_uploads.bucket import Bucket as BucketOfOurs
-from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import Bucket as BucketOfOurs
+from s3direct_uploads.s3 import get_bucket
 
 from .conftest import FILM, JPEG, REAL, App, Bucket, row
 

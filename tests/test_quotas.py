@@ -22,10 +22,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle
-from s3direct_uploads.bucket import Bucket as OurBucket
 from s3direct_uploads.exceptions import AnswerLost, QuotaExceeded, TooManyPending
 from s3direct_uploads.lifecycle import rows, settling
 from s3direct_uploads.models import Upload, Usage
+from s3direct_uploads.s3 import Bucket as OurBucket
 from s3direct_uploads.testing import completed_upload
 
 from .conftest import FILMS, JPEG, App, Bucket, begin_last_part, row

@@ -21,9 +21,8 @@ from hypothesis import assume, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from s3direct_uploads import bucket as bucket_module
-from s3direct_uploads import signer
-from s3direct_uploads.bucket import Bucket
+from s3direct_uploads.s3 import Bucket, signer
+from s3direct_uploads.s3 import bucket as bucket_module
 from s3direct_uploads.storage import S3Storage
 
 DAY = timedelta(days=1)

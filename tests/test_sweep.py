@@ -23,10 +23,10 @@ from django.db.models import ProtectedError
 from django.utils import timezone
 
 from s3direct_uploads import keys, lifecycle, signals
-from s3direct_uploads.bucket import Bucket as BucketOfOurs
-from s3direct_uploads.bucket import StoredObject, get_bucket
 from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload, Usage
+from s3direct_uploads.s3 import Bucket as BucketOfOurs
+from s3direct_uploads.s3 import StoredObject, get_bucket
 from tests import host
 from tests.conftest import (
     FILM,

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 
-from s3direct_uploads.bucket import COMPLETE_READ_TIMEOUT, Bucket, StoredObject, StoredPart
 from s3direct_uploads.exceptions import (
     AnswerLost,
     BucketUnavailable,
@@ -19,6 +18,7 @@ from s3direct_uploads.exceptions import (
     UploadError,
 )
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import COMPLETE_READ_TIMEOUT, Bucket, StoredObject, StoredPart
 
 from .connection import refuse_transaction, release_connection
 from .rows import Status, bucket_of, give_back, lease, move

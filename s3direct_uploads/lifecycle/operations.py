@@ -18,15 +18,6 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from s3direct_uploads import conf, content_types, destinations, keys, signals, times
-from s3direct_uploads.bucket import (
-    PresignedMultipart,
-    PresignedPart,
-    PresignedRequest,
-    StoredPart,
-    get_bucket,
-    is_access_point,
-    takes_parts_only,
-)
 from s3direct_uploads.exceptions import (
     AlreadyAttached,
     AnswerLost,
@@ -45,6 +36,15 @@ from s3direct_uploads.exceptions import (
     raises,
 )
 from s3direct_uploads.models import Upload, log_transition, owner_key, write_first
+from s3direct_uploads.s3 import (
+    PresignedMultipart,
+    PresignedPart,
+    PresignedRequest,
+    StoredPart,
+    get_bucket,
+    is_access_point,
+    takes_parts_only,
+)
 
 from . import quotas
 from .connection import database, in_transaction, refuse_transaction, release_connection, site

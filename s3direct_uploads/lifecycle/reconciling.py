@@ -10,8 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from s3direct_uploads import conf, destinations, keys, times
-from s3direct_uploads.bucket import Bucket, Listed, get_bucket
 from s3direct_uploads.models import Upload, UploadQuerySet
+from s3direct_uploads.s3 import Bucket, Listed, get_bucket
 
 from .connection import database, refuse_transaction, site
 from .rows import Status

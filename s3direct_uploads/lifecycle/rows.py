@@ -11,9 +11,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from s3direct_uploads import times
-from s3direct_uploads.bucket import Bucket, find_bucket
 from s3direct_uploads.exceptions import BucketUnavailable
 from s3direct_uploads.models import Upload, log_transition, write_first
+from s3direct_uploads.s3 import Bucket, find_bucket
 
 from . import quotas
 from .connection import database

@@ -9,7 +9,6 @@ from typing import Any
 from django.utils import timezone
 
 from s3direct_uploads import destinations, signals, times
-from s3direct_uploads.bucket import STORED_UNSIGNED, StoredObject
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
     HookFailed,
@@ -22,6 +21,7 @@ from s3direct_uploads.exceptions import (
     raises,
 )
 from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import STORED_UNSIGNED, StoredObject
 
 from .connection import refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_or_complete

@@ -23,7 +23,6 @@ from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
 from s3direct_uploads import conf, times
-from s3direct_uploads.bucket import Bucket, StoredObject, StoredPart
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
     HookFailed,
@@ -34,6 +33,7 @@ from s3direct_uploads.exceptions import (
     UploadError,
 )
 from s3direct_uploads.models import Upload, UploadQuerySet
+from s3direct_uploads.s3 import Bucket, StoredObject, StoredPart
 
 from .connection import database, refuse_transaction, release_connection
 from .multipart import wrong_parts

@@ -36,14 +36,14 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from s3direct_uploads import lifecycle, sns
-from s3direct_uploads.bucket import (
+from s3direct_uploads.exceptions import BucketUnavailable, UploadError
+from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import (
     PresignedMultipart,
     PresignedRequest,
     StoredPart,
     get_bucket,
 )
-from s3direct_uploads.exceptions import BucketUnavailable, UploadError
-from s3direct_uploads.models import Upload
 from tests.conftest import (
     FILM,
     JPEG,

@@ -27,7 +27,6 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle, signals
-from s3direct_uploads.bucket import Bucket as OurBucket
 from s3direct_uploads.exceptions import (
     AlreadyAttached,
     BucketUnavailable,
@@ -37,6 +36,7 @@ from s3direct_uploads.exceptions import (
 )
 from s3direct_uploads.lifecycle import settling
 from s3direct_uploads.models import Upload, Usage
+from s3direct_uploads.s3 import Bucket as OurBucket
 from tests.conftest import FILMS, JPEG, LAST, App, Bucket, Connect, begin_last_part, row
 from tests.models import Photo
 from tests.test_idempotency import OTHER, SAME, begin_with

@@ -14,9 +14,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
 from s3direct_uploads import diagnosis, provisioning
-from s3direct_uploads.bucket import get_bucket
 from s3direct_uploads.diagnosis import Finding
 from s3direct_uploads.management.printing import PrintingCommand
+from s3direct_uploads.s3 import get_bucket
 
 from .setup_bucket import add_bucket_arguments, find_aliases
 

@@ -11,9 +11,9 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from s3direct_uploads import events
-from s3direct_uploads.bucket import Message, Queue
 from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable
 from s3direct_uploads.management.printing import PrintingCommand
+from s3direct_uploads.s3 import Message, Queue
 
 logger = logging.getLogger("s3direct_uploads")
 

@@ -16,9 +16,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
 from s3direct_uploads import provisioning
-from s3direct_uploads.bucket import Bucket, Refusal, get_bucket
 from s3direct_uploads.exceptions import StorageNotS3
 from s3direct_uploads.management.printing import PrintingCommand
+from s3direct_uploads.s3 import Bucket, Refusal, get_bucket
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOCAL_ORIGINS = ["http://localhost:*", "http://127.0.0.1:*"]

@@ -11,10 +11,10 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from s3direct_uploads import provisioning
-from s3direct_uploads.bucket import Bucket, Refusal, get_bucket, is_access_point_alias
 from s3direct_uploads.exceptions import StorageNotS3
 from s3direct_uploads.management.printing import PrintingCommand
 from s3direct_uploads.provisioning import Needs, Rule
+from s3direct_uploads.s3 import Bucket, Refusal, get_bucket, is_access_point_alias
 
 
 class Command(PrintingCommand):

@@ -1,0 +1,501 @@
+"""One bucket: what it signs for clients, and what the server asks of it itself."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import parse_qs, quote
+
+from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
+from botocore.serialize import create_serializer
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.http import content_disposition_header
+from storages.backends.s3 import S3Storage
+
+from s3direct_uploads import keys
+from s3direct_uploads.exceptions import (
+    BucketMisconfigured,
+    BucketUnavailable,
+    ObjectMismatch,
+    ObjectMissing,
+)
+from s3direct_uploads.storage import (
+    OVERWRITE_GUARDS,
+    as_stored,
+    forces_attachment,
+    parameter_problems,
+    signs_urls,
+)
+
+from . import signer
+from .client import SHARED_HEADERS, connect, connection_facts
+from .configuration import BucketConfiguration
+from .failures import (
+    HINTS,
+    MULTIPART_GONE,
+    AnswerUnreadable,
+    code_of,
+    failures,
+    status_of,
+)
+from .values import (
+    CHECKSUMS,
+    Listed,
+    PresignedPart,
+    PresignedRequest,
+    StoredObject,
+    StoredPart,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+# A server may keep these when a client merely adds them to a PUT, signed or not: a decompression
+# bomb, a poisoned cache. Each with the member of a HEAD that has it. The first five all servers
+# keep; the others Ceph does, which takes x-goog-meta-* and the like for x-amz-meta-*.
+STORED_UNSIGNED = {
+    "CacheControl": "CacheControl",
+    "ContentDisposition": "ContentDisposition",
+    "ContentEncoding": "ContentEncoding",
+    "ContentLanguage": "ContentLanguage",
+    "Expires": "ExpiresString",
+    "Metadata": "Metadata",
+    "WebsiteRedirectLocation": "WebsiteRedirectLocation",
+}
+
+
+class Bucket(BucketConfiguration):
+    """One S3 bucket, as one of STORAGES describes it.
+
+    Every method raises BucketUnavailable where S3 is down, slow, or refuses us.
+    """
+
+    def __init__(self, storage: S3Storage, name: str = "") -> None:
+        """``name`` is another bucket than the storage has now: a row's of another tenant.
+
+        Whatever else the storage says is asked here, once, in the thread of the request.
+        """
+        self.name: str = name or storage.bucket_name
+        self.location: str = storage.location
+        guard = getattr(storage, "overwrite_guard", OVERWRITE_GUARDS[0])
+        if guard not in OVERWRITE_GUARDS:
+            raise ImproperlyConfigured(f"{guard!r} is no overwrite_guard.")
+        self.takes_parts_only = guard == "multipart"
+        self._condition = {} if self.takes_parts_only else {"IfNoneMatch": "*"}
+        self._storage = storage
+        facts = connection_facts(storage)
+        self._shared = dict(facts.shared)
+        self._connection = connection = connect(storage, facts)
+        self.endpoint_url: str | None = connection.endpoint_url
+        self._client = connection.client
+        self._signer = connection.signer
+        self._deletes_many = True  # until the server says otherwise
+
+    @cached_property
+    def _credentials(self) -> Any:
+        return self._connection.session.get_credentials()
+
+    @property
+    def _creator(self) -> S3Client:
+        return self._connection.creator
+
+    @property
+    def _completer(self) -> S3Client:
+        return self._connection.completer
+
+    @property
+    def _sender(self) -> S3Client:
+        return self._connection.sender
+
+    # What clients are handed.
+
+    def presign_put(
+        self, key: str, *, size: int, parameters: Mapping[str, Any], expires: timedelta
+    ) -> PresignedRequest:
+        """A PUT of ``size`` bytes that S3 refuses in any other form, and a second time.
+
+        ``parameters`` are boto3's, beside length and condition; ``expires`` is 7 days at most.
+        """
+        url = self._presign(
+            "put_object", key, {"ContentLength": size, **self._condition, **parameters}, expires
+        )
+        headers = self.headers_of({**self._condition, **parameters})
+        return PresignedRequest("PUT", url, headers, int(expires.total_seconds()))
+
+    def presign_get(
+        self,
+        key: str,
+        *,
+        filename: str,
+        inline: bool,
+        version_id: str,
+        expires: timedelta,
+        stored: Mapping[str, Any] | None = None,
+    ) -> PresignedRequest:
+        """A download under its human name, of this version where the bucket has versions.
+
+        Where the storage's own ``url()`` names a domain, or is not signed, so does this, as long as
+        the file is then shown or saved as is asked for. ``stored`` are the object's parameters.
+        """
+        url = self._url_by_storage(key, filename, inline, expires, stored or {})
+        if url is None:
+            parameters = {
+                "ResponseContentDisposition": content_disposition_header(not inline, filename)
+            }
+            if version_id:
+                parameters["VersionId"] = version_id
+            url = self._presign("get_object", key, parameters, expires)
+        return PresignedRequest("GET", url, {}, int(expires.total_seconds()))
+
+    def _url_by_storage(
+        self,
+        key: str,
+        filename: str,
+        inline: bool,
+        expires: timedelta,
+        stored: Mapping[str, Any],
+    ) -> str | None:
+        """None where S3 itself must sign."""
+        storage, folder = self._storage, keys.join(self.location, "")
+        signs = signs_urls(storage)
+        if signs and not storage.custom_domain:
+            return None
+        if not key.startswith(folder) or self.name != storage.bucket_name:
+            return None  # the domain, as the storage has it now, has no such file
+        # What nobody signed can be left out by whoever has the URL, and S3 refuses it from others.
+        # Then the file is shown, unless it is stored as an attachment.
+        if not signs and inline == forces_attachment(stored):
+            return None
+        disposition = "inline" if inline else "attachment"
+        # Without a space: Python writes "+" for it in a URL, which not every CDN reads as one.
+        told = f"{disposition};filename*=utf-8''{quote(filename, safe='')}"
+        with failures("signing a URL"):
+            url: str = storage.url(
+                key.removeprefix(folder),
+                parameters={"response-content-disposition": told} if signs else None,
+                expire=int(expires.total_seconds()),
+            )
+        return url
+
+    def presign_parts(
+        self, key: str, upload_id: str, sizes: Mapping[int, int], *, expires: timedelta
+    ) -> list[PresignedPart]:
+        """A PUT for each part, of exactly its size; ``sizes`` has bytes by part number."""
+        with failures("presigning parts"):
+            credentials = self._credentials and self._credentials.get_frozen_credentials()
+        if not credentials or not credentials.access_key or not credentials.secret_key:
+            raise ImproperlyConfigured("There are no credentials to sign with.")
+        # Of botocore's own URL we take what it alone knows: the host, the path, and the region.
+        example = self._presign(
+            "upload_part", key, {"UploadId": upload_id, "PartNumber": 1}, expires
+        )
+        url, _, query = example.partition("?")
+        region, service = parse_qs(query)["X-Amz-Credential"][0].split("/")[-3:-1]
+        shared = {SHARED_HEADERS[name]: value for name, value in self._shared.items()}
+        signature = signer.signature_of(
+            signer.Credentials(
+                credentials.access_key, credentials.secret_key, credentials.token or ""
+            ),
+            region=region,
+            service=service,
+            expires=int(expires.total_seconds()),
+            now=datetime.now(UTC),
+        )
+        return [
+            PresignedPart(
+                number,
+                size,
+                signer.presign(
+                    signature,
+                    "PUT",
+                    url,
+                    query={"uploadId": upload_id, "partNumber": str(number)},
+                    headers={"content-length": str(size), **shared},
+                ),
+                shared,  # who sends a body says its length by itself
+            )
+            for number, size in sizes.items()
+        ]
+
+    def object_parameters(self, key: str, acl: str | None) -> dict[str, Any]:
+        """What the storage, and the destination's ACL, add to a PUT: JSON, {"CacheControl": …}."""
+        try:
+            said = self._storage.get_object_parameters(key)
+        except Exception as error:  # whatever a host's own raises
+            raise ImproperlyConfigured(
+                f"The bucket {self.name!r}: get_object_parameters raised {error!r}"
+            ) from error
+        for _, problem, _ in parameter_problems(said):
+            raise ImproperlyConfigured(f"The bucket {self.name!r}: {problem}")
+        parameters = as_stored(said)
+        return {**parameters, "ACL": acl} if acl else parameters
+
+    # What the server asks of S3 itself.
+
+    def head(self, key: str) -> StoredObject:
+        """Raises ObjectMissing if nothing is there.
+
+        Raises ObjectMismatch if S3's answer about this object cannot be read, although its answer
+        about another key can.
+        """
+        try:
+            return self._head(key)
+        except AnswerUnreadable:
+            self.probe()  # the bucket, or a proxy before it, may be what is wrong
+        try:
+            return self._head(key)
+        except AnswerUnreadable:
+            raise ObjectMismatch("S3's answer about this object cannot be read.") from None
+
+    def _head(self, key: str) -> StoredObject:
+        with failures("HeadObject"):
+            try:
+                found: Mapping[str, Any] = self._client.head_object(
+                    Bucket=self.name, Key=key, ChecksumMode="ENABLED"
+                )
+            except (ValueError, TypeError, KeyError) as error:  # botocore's parser has no own class
+                raise ResponseParserError(type(error).__name__) from error
+        return StoredObject(
+            size=found["ContentLength"],
+            content_type=found.get("ContentType", ""),
+            etag=found.get("ETag", ""),
+            version_id=found.get("VersionId", ""),
+            checksums={
+                algorithm: found[f"Checksum{algorithm}"]
+                for algorithm in CHECKSUMS
+                # A composite one is a checksum of the parts' checksums.
+                if f"Checksum{algorithm}" in found and found.get("ChecksumType") != "COMPOSITE"
+            },
+            parameters={
+                name: found[member] for name, member in STORED_UNSIGNED.items() if found.get(member)
+            },
+        )
+
+    def put(self, key: str, body: BinaryIO, *, size: int, parameters: Mapping[str, Any]) -> None:
+        """What a client's PUT does, by the server itself; ``body`` must be seekable."""
+        request = {"Bucket": self.name, "Key": key, "ContentLength": size, **self._condition}
+        with failures("PutObject"):
+            try:
+                self._sender.put_object(Body=body, **request, **parameters)  # type: ignore[arg-type]
+            except ClientError as error:
+                # 412: it is there. The first try arrived and its answer was lost.
+                if status_of(error) != 412:
+                    raise
+
+    def create_multipart(
+        self, key: str, *, parameters: Mapping[str, Any], checksum_algorithm: str
+    ) -> str:
+        """S3's id of a new multipart upload; ``parameters`` are those of the object."""
+        request: dict[str, Any] = {"Bucket": self.name, "Key": key, **parameters}
+        if checksum_algorithm:
+            # Of the whole object: S3 makes it of the parts' own, which nobody need send.
+            request |= {"ChecksumAlgorithm": checksum_algorithm, "ChecksumType": "FULL_OBJECT"}
+        with failures("CreateMultipartUpload"):
+            created: Mapping[str, Any] = self._creator.create_multipart_upload(**request)
+            if not created.get("UploadId"):
+                raise ResponseParserError("Whoever answered was not S3.")
+        upload_id: str = created["UploadId"]
+        return upload_id
+
+    def list_parts(self, key: str, upload_id: str) -> list[StoredPart]:
+        """All that S3 has, in order. Raises MultipartGone."""
+        pages = self._client.get_paginator("list_parts")
+        with failures("ListParts"):
+            return [
+                StoredPart(part["PartNumber"], part["Size"], part["ETag"])
+                for page in pages.paginate(Bucket=self.name, Key=key, UploadId=upload_id)
+                for part in page.get("Parts", ())
+            ]
+
+    def complete_multipart(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[StoredPart],
+        *,
+        size: int,
+        checksum: Mapping[str, str],
+    ) -> None:
+        """Make an object of these parts, of ``size`` bytes in all, or find that there is one.
+
+        ``checksum`` is ``{algorithm: base64}``, or empty. Takes minutes where there are many parts.
+        Raises MultipartGone, PartsIncomplete if one of them was replaced since, and ObjectMismatch
+        if their checksum is another.
+        """
+        request: dict[str, Any] = {
+            "Bucket": self.name,
+            "Key": key,
+            "UploadId": upload_id,
+            **self._condition,
+            "MpuObjectSize": size,
+            "MultipartUpload": {
+                "Parts": [{"PartNumber": part.part_number, "ETag": part.etag} for part in parts]
+            },
+        }
+        for algorithm, value in checksum.items():
+            request |= {f"Checksum{algorithm}": value, "ChecksumType": "FULL_OBJECT"}
+        with failures("CompleteMultipartUpload"):
+            try:
+                self._completer.complete_multipart_upload(**request)
+            except ClientError as error:
+                # 412: there is an object. We made it, and the answer was lost.
+                if status_of(error) != 412:
+                    raise
+                self.abort_multipart(key, upload_id)  # if another did, its parts are there still
+
+    def abort_multiparts(self, key: str) -> None:
+        """Abort every multipart upload that is open at this very key, whoever knows of it."""
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with failures("AbortMultipartUpload"):
+            for page in pages.paginate(Bucket=self.name, Prefix=key):
+                for each in page.get("Uploads", ()):
+                    if each["Key"] == key:
+                        self.abort_multipart(key, each["UploadId"])
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """It is no error if it is gone."""
+        with failures("AbortMultipartUpload"):
+            try:
+                self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
+            except ClientError as error:
+                if error.response["Error"].get("Code") not in MULTIPART_GONE:
+                    raise
+
+    def delete(self, key: str) -> None:
+        """Delete every version at this very key. It is no error if nothing is there."""
+        with failures("DeleteObject"):
+            if _has_versions(self._client.delete_object(Bucket=self.name, Key=key)):
+                self._delete_versions(key)
+
+    def delete_all(self, keys: Sequence[str]) -> dict[str, str]:
+        """As ``delete``, of 1,000 keys at most. Returns S3's error code by key, of those it kept.
+
+        Each key is its own matter: a version under a legal hold keeps no other key.
+        """
+        if self._deletes_many:
+            try:
+                return self._delete_many(keys)
+            except NotImplementedError:
+                self._deletes_many = False
+        refused: dict[str, str] = {}
+        for number, key in enumerate(keys):
+            try:
+                self.delete(key)
+            except BucketUnavailable as error:
+                if self.is_away():
+                    return refused | dict.fromkeys(keys[number:], error.code)
+                refused[key] = error.code
+        return refused
+
+    def _delete_many(self, keys: Sequence[str]) -> dict[str, str]:
+        """Raises NotImplementedError where the server has no DeleteObjects, or another than AWS."""
+        with failures("DeleteObjects"):
+            try:
+                answer = self._client.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in keys]}
+                )
+            except ClientError as error:
+                if status_of(error) in (400, 405, 411, 501) and code_of(error) not in HINTS:
+                    raise NotImplementedError from error
+                raise
+        refused = {each["Key"]: each["Code"] for each in answer.get("Errors", ())}
+        for deleted in answer.get("Deleted", ()):
+            if _has_versions(deleted):
+                try:
+                    with failures("DeleteObject"):
+                        self._delete_versions(deleted["Key"])
+                except BucketUnavailable as error:
+                    if not isinstance(error, BucketMisconfigured) and self.is_away():
+                        raise
+                    refused[deleted["Key"]] = error.code
+        return refused
+
+    def _delete_versions(self, key: str) -> None:
+        """All of them, as far as S3 lets us; raises the last ClientError."""
+        refused: ClientError | None = None
+        for version_id in self._versions(key):
+            try:
+                self._client.delete_object(Bucket=self.name, Key=key, VersionId=version_id)
+            except ClientError as error:
+                refused = error
+        if refused:
+            raise refused
+
+    def _versions(self, key: str) -> list[str]:
+        pages = self._client.get_paginator("list_object_versions")
+        return [
+            version["VersionId"]
+            for page in pages.paginate(Bucket=self.name, Prefix=key)
+            for version in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            if version["Key"] == key
+        ]
+
+    def probe(self) -> None:
+        """Ask for a key that nobody made. Raises BucketUnavailable unless S3 says it is missing.
+
+        Raises BucketMisconfigured where a 404 for a key is not to be believed: a bucket that is
+        missing answers 404 for all keys; without s3:ListBucket a key that is missing is a 403.
+        """
+        try:
+            self._head(keys.join(self.location, secrets.token_urlsafe(16)))
+        except ObjectMissing:
+            pass
+        with failures("HeadBucket"):
+            self._client.head_bucket(Bucket=self.name)
+
+    def is_away(self) -> bool:
+        """Whether S3 fails for keys that nobody made, too: then no one key is to blame."""
+        try:
+            self.probe()
+        except BucketUnavailable:
+            return True
+        return False
+
+    def list_objects(self, prefix: str) -> Iterator[list[Listed]]:
+        """Pages of at most 1,000."""
+        pages = self._client.get_paginator("list_objects_v2")
+        with failures("ListObjectsV2"):
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+                yield [
+                    Listed(each["Key"], each["LastModified"], size=each["Size"])
+                    for each in page.get("Contents", ())
+                ]
+
+    def list_multiparts(self, prefix: str) -> Iterator[list[Listed]]:
+        """Pages of at most 1,000 multipart uploads that are open."""
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with failures("ListMultipartUploads"):
+            for page in pages.paginate(Bucket=self.name, Prefix=prefix):
+                yield [
+                    Listed(each["Key"], each["Initiated"], upload_id=each["UploadId"])
+                    for each in page.get("Uploads", ())
+                ]
+
+    def _presign(
+        self, operation: str, key: str, parameters: Mapping[str, Any], expires: timedelta
+    ) -> str:
+        with failures(f"presigning {operation}"):
+            url: str = self._signer.generate_presigned_url(
+                operation,
+                Params={"Bucket": self.name, "Key": key, **parameters},
+                ExpiresIn=int(expires.total_seconds()),
+            )
+        return url
+
+    def headers_of(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """boto3's parameters of a PUT as it sends them itself."""
+        model = self._client.meta.service_model
+        serializer = create_serializer(model.resolved_protocol, include_validation=False)
+        request = {"Bucket": self.name, "Key": "-", **self._shared, **parameters}
+        sent = serializer.serialize_to_request(request, model.operation_model("PutObject"))
+        headers: dict[str, str] = {**sent["headers"]}
+        return headers
+
+
+def _has_versions(deleted: Mapping[str, Any]) -> bool:
+    # Only a bucket with versions says either; another needs no leave to list them.
+    return bool(deleted.get("DeleteMarker") or deleted.get("VersionId"))
