@@ -23,7 +23,7 @@ from django.core.exceptions import ImproperlyConfigured
 from . import conf, destinations, keys, lifecycle, provisioning
 from .destinations import Destination
 from .exceptions import UploadError
-from .s3 import PresignedRequest, Refusal, StoredPart, get_bucket
+from .s3 import Declared, PresignedRequest, Refusal, StoredPart, get_bucket
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 TIMEOUT = urllib3.Timeout(connect=3, read=10)  # seconds
@@ -789,7 +789,7 @@ class Diagnosis:
             )
 
     def complete(self, key: str, upload_id: str, parts: list[StoredPart]) -> None:
-        self.bucket.complete_multipart(key, upload_id, parts, size=len(BODY), checksum={})
+        self.bucket.complete_multipart(key, upload_id, parts, Declared(len(BODY)))
 
     def acl(self) -> Iterator[Finding]:
         """Whether what should be public is, and what should not is not."""
@@ -1098,12 +1098,9 @@ class Diagnosis:
     ) -> PresignedRequest:
         """A PUT of BODY, as begin signs it."""
         parameters = self.bucket.object_parameters(key, rule.acl if rule else None)
-        return self.bucket.presign_put(
-            key,
-            size=len(BODY),
-            parameters={**parameters, "ContentType": CONTENT_TYPE, **declared},
-            expires=expires,
-        )
+        parameters |= declared
+        whole = Declared(len(BODY), CONTENT_TYPE, parameters=parameters)
+        return self.bucket.presign_put(key, whole, expires=expires)
 
     def some_key(self) -> str | None:
         """Of an object that is there."""

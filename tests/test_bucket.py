@@ -24,7 +24,7 @@ from s3direct_uploads.exceptions import (
     ObjectMissing,
     StorageNotS3,
 )
-from s3direct_uploads.s3 import Bucket, find_bucket, get_bucket
+from s3direct_uploads.s3 import Bucket, Declared, find_bucket, get_bucket
 from s3direct_uploads.storage import S3Storage
 
 from .conftest import App, row
@@ -36,7 +36,7 @@ AWS = {"bucket_name": "media", "access_key": "AKIA", "secret_key": "s", "endpoin
 
 def put_url(storage: Any = S3Storage, **options: Any) -> Any:
     bucket = Bucket(storage(**AWS | options))
-    request = bucket.presign_put("a/b.jpg", size=1, parameters={"ContentType": "a/b"}, expires=HOUR)
+    request = bucket.presign_put("a/b.jpg", Declared(1, "a/b"), expires=HOUR)
     return urlsplit(request.url)
 
 
@@ -87,7 +87,7 @@ def test_clients_see_the_public_endpoint_and_the_server_its_own() -> None:
         | {"endpoint_url": "http://minio:9000", "public_endpoint_url": "https://files.example.com"}
     )
     bucket = Bucket(storage)
-    put = bucket.presign_put("k", size=1, parameters={"ContentType": "a/b"}, expires=HOUR)
+    put = bucket.presign_put("k", Declared(1, "a/b"), expires=HOUR)
     get = bucket.presign_get("k", filename="k", inline=False, version_id="", expires=HOUR)
     for url in (put.url, get.url, storage.url("k")):
         assert url.startswith("https://files.example.com/media/k?")
@@ -119,7 +119,7 @@ def test_object_parameters_become_json_and_headers() -> None:
         "Metadata": {"by": "us"},
         "ACL": "public-read",
     }
-    request = bucket.presign_put("k", size=0, parameters=found, expires=HOUR)
+    request = bucket.presign_put("k", Declared(0, parameters=found), expires=HOUR)
     assert request.headers == {
         "If-None-Match": "*",
         "Expires": "Wed, 02 Jan 2030 03:04:05 GMT",
@@ -134,7 +134,7 @@ def test_object_parameters_become_json_and_headers() -> None:
 
 def test_a_presigned_request_does_not_show_its_url() -> None:
     bucket = Bucket(S3Storage(**AWS))
-    request = bucket.presign_put("k", size=1, parameters={"ContentType": "a/b"}, expires=HOUR)
+    request = bucket.presign_put("k", Declared(1, "a/b"), expires=HOUR)
     assert "X-Amz-Signature" not in repr(request)
 
 
@@ -186,13 +186,9 @@ def test_head_and_put(s3: Seen) -> None:
     bucket = get_bucket("default")
     with pytest.raises(ObjectMissing):
         bucket.head("nothing")
-    parameters = {
-        "ContentType": "text/plain",
-        "ChecksumAlgorithm": "CRC32",
-        "ChecksumCRC32": "NhCmhg==",
-    }
+    declared = Declared(5, "text/plain", "CRC32", "NhCmhg==")
     for _ in range(2):  # as when the first answer was lost
-        bucket.put("hello", BytesIO(b"hello"), size=5, parameters=parameters)
+        bucket.put("hello", BytesIO(b"hello"), declared)
     stored = bucket.head("hello")
     assert (stored.size, stored.content_type, stored.version_id) == (5, "text/plain", "")
     assert stored.checksums["CRC32"] == "NhCmhg=="
@@ -201,9 +197,9 @@ def test_head_and_put(s3: Seen) -> None:
 
 def test_a_put_that_s3_refuses(s3: Seen) -> None:
     bucket = get_bucket("default")
-    parameters = {"ContentType": "text/plain", "StorageClass": "NONE_SUCH"}
+    declared = Declared(1, "text/plain", parameters={"StorageClass": "NONE_SUCH"})
     with pytest.raises(BucketUnavailable):
-        bucket.put("refused", BytesIO(b"x"), size=1, parameters=parameters)
+        bucket.put("refused", BytesIO(b"x"), declared)
 
 
 def test_delete_is_idempotent(s3: Seen) -> None:

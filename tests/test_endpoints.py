@@ -21,7 +21,7 @@ from django.core.files.storage import storages
 from django.core.management import call_command
 from storages.backends import s3 as django_storages
 
-from s3direct_uploads.s3 import Bucket, get_bucket
+from s3direct_uploads.s3 import Bucket, Declared, get_bucket
 from s3direct_uploads.storage import S3Storage
 
 from .conftest import App, row
@@ -55,7 +55,7 @@ def urls(storage: Any) -> list[str]:
     """All that clients are handed, and what a FileField's file has: scheme, host and path."""
     bucket = Bucket(storage)
     handed = [
-        bucket.presign_put("k", size=1, parameters={}, expires=HOUR).url,
+        bucket.presign_put("k", Declared(1), expires=HOUR).url,
         bucket.presign_get("k", filename="k", inline=False, version_id="", expires=HOUR).url,
         bucket.presign_parts("k", "id", {1: 1}, expires=HOUR)[0].url,
         *bucket.endpoints,
@@ -178,7 +178,7 @@ def test_the_public_endpoint_is_named_by_path_wherever_the_server_goes(
     server = "https://media.s3.eu-west-1.amazonaws.com/"
     assert bucket.endpoints == (server, "https://files.example.com/media")
     assert storage.url("k").startswith("https://files.example.com/media/k?")
-    put = bucket.presign_put("k", size=1, parameters={}, expires=HOUR)
+    put = bucket.presign_put("k", Declared(1), expires=HOUR)
     assert put.url.startswith("https://files.example.com/media/k?")
 
 
@@ -187,7 +187,7 @@ def test_the_profile_names_buckets_at_the_public_endpoint_too(
 ) -> None:
     environment("[default]\ns3 =\n    addressing_style = virtual")
     storage = S3Storage(**AWS | {"public_endpoint_url": "https://files.example.com"})
-    put = Bucket(storage).presign_put("k", size=1, parameters={}, expires=HOUR)
+    put = Bucket(storage).presign_put("k", Declared(1), expires=HOUR)
     for url in (put.url, storage.url("k")):
         assert url.startswith("https://media.files.example.com/k?")
 

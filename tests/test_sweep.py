@@ -26,7 +26,7 @@ from s3direct_uploads import keys, lifecycle, signals
 from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.s3 import Bucket as BucketOfOurs
-from s3direct_uploads.s3 import StoredObject, get_bucket
+from s3direct_uploads.s3 import Declared, StoredObject, get_bucket
 from tests import host
 from tests.conftest import (
     FILM,
@@ -273,7 +273,7 @@ def test_what_is_completed_at_the_deadline_does_not_expire(
 
     def completed_meanwhile(bucket: BucketOfOurs, key: str, upload_id: str) -> Any:
         parts = list_parts(bucket, key, upload_id)
-        bucket.complete_multipart(key, upload_id, parts, size=len(LAST), checksum={})
+        bucket.complete_multipart(key, upload_id, parts, Declared(len(LAST)))
         return list_parts(bucket, key, upload_id)
 
     monkeypatch.setattr(BucketOfOurs, "list_parts", completed_meanwhile)
@@ -858,9 +858,7 @@ def test_reconcile_finds_and_deletes_what_is_ours_and_no_row_knows(
     lost = row(alice.upload(body=b"lost", destination=corner))
     late = row(alice.upload(body=b"late", destination=corner))
     Upload.objects.filter(pk=late.pk).update(status="deleted", object_deleted_at=timezone.now())
-    open_still = get_bucket("default").create_multipart(
-        kept.key, parameters={}, checksum_algorithm=""
-    )
+    open_still = get_bucket("default").create_multipart(kept.key, Declared(1))
     theirs = f"site/{corner}/not-ours/beach.jpg"
     forged = kept.key.replace("/beach", "x/beach")
     copied = lost.key.replace(corner, f"{corner}/copy")

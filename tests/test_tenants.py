@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from s3direct_uploads import lifecycle, provisioning
 from s3direct_uploads.models import Upload
-from s3direct_uploads.s3 import get_bucket
+from s3direct_uploads.s3 import Declared, get_bucket
 from s3direct_uploads.storage import S3Storage
 
 from .conftest import JPEG, App, Bucket, row
@@ -123,7 +123,7 @@ def test_each_tenants_s3_is_asked_at_its_own_address(
     for host in ("a.example.com", "b.example.com", "a.example.com"):
         turn(endpoint_url=f"https://{host}")
         bucket = get_bucket("default")
-        request = bucket.presign_put("k", size=1, parameters={}, expires=DAY)
+        request = bucket.presign_put("k", Declared(1), expires=DAY)
         hosts.append((request.url.split("/")[2], bucket.endpoint_url))
     assert hosts == [
         ("a.example.com", "https://a.example.com"),

@@ -21,7 +21,7 @@ from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import COMPLETE_READ_TIMEOUT, Bucket, StoredObject, StoredPart
 
 from .connection import refuse_transaction, release_connection
-from .rows import Status, bucket_of, give_back, lease, move
+from .rows import Status, bucket_of, declared, give_back, lease, move
 
 # One process at a time creates or completes a multipart upload, under a lease: two Creates leave
 # one that no row knows, and S3 may refuse a second Complete. A lease is longer than either takes.
@@ -40,11 +40,7 @@ def create_multipart(upload: Upload) -> None:
     release_connection()
     bucket = bucket_of(upload)
     try:
-        upload_id = bucket.create_multipart(
-            upload.key,
-            parameters={**upload.object_parameters, "ContentType": upload.content_type},
-            checksum_algorithm=upload.checksum_algorithm,
-        )
+        upload_id = bucket.create_multipart(upload.key, declared(upload))
     except AnswerLost:
         raise  # The lease is kept: S3 may still create it.
     except (BucketUnavailable, ImproperlyConfigured):
@@ -121,11 +117,8 @@ def _complete(upload: Upload, bucket: Bucket) -> None:
     wrong = wrong_parts(upload, parts)
     if wrong:
         raise PartsIncomplete(wrong)
-    checksum = {upload.checksum_algorithm: upload.checksum} if upload.checksum else {}
     try:
-        bucket.complete_multipart(
-            upload.key, upload.multipart_upload_id, parts, size=upload.size, checksum=checksum
-        )
+        bucket.complete_multipart(upload.key, upload.multipart_upload_id, parts, declared(upload))
     except PartsIncomplete:
         now = set(bucket.list_parts(upload.key, upload.multipart_upload_id))
         replaced = [part.part_number for part in parts if part not in now]

@@ -55,7 +55,7 @@ from .multipart import (
     create_multipart,
     require_multipart,
 )
-from .rows import Status, bucket_of, bury, forget, is_bucket_away, move
+from .rows import Status, bucket_of, bury, declared, forget, is_bucket_away, move
 from .settling import confirm, delete_object
 
 if TYPE_CHECKING:
@@ -198,9 +198,7 @@ def store(
     file.seek(0)
     release_connection()
     try:
-        bucket_of(upload).put(
-            upload.key, file, size=upload.size, parameters=_put_parameters(upload)
-        )
+        bucket_of(upload).put(upload.key, file, declared(upload))
     except BucketUnavailable:
         cancel(upload)
         raise
@@ -447,19 +445,7 @@ def _lengthen(upload: Upload) -> timedelta:
 
 
 def _presign_put(upload: Upload, expires: timedelta) -> PresignedRequest:
-    return bucket_of(upload).presign_put(
-        upload.key, size=upload.size, parameters=_put_parameters(upload), expires=expires
-    )
-
-
-def _put_parameters(upload: Upload) -> dict[str, Any]:
-    """What a PUT signs beside its length, in boto3's words."""
-    parameters = {**upload.object_parameters, "ContentType": upload.content_type}
-    if upload.checksum:
-        # Ceph compares the checksum only where the algorithm is named as well.
-        parameters["ChecksumAlgorithm"] = upload.checksum_algorithm
-        parameters[f"Checksum{upload.checksum_algorithm}"] = upload.checksum
-    return parameters
+    return bucket_of(upload).presign_put(upload.key, declared(upload), expires=expires)
 
 
 def _presign_first_parts(upload: Upload, expires: timedelta) -> PresignedMultipart:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from s3direct_uploads import times
 from s3direct_uploads.exceptions import BucketUnavailable
 from s3direct_uploads.models import Upload, log_transition, write_first
-from s3direct_uploads.s3 import Bucket, find_bucket
+from s3direct_uploads.s3 import Bucket, Declared, find_bucket
 
 from . import quotas
 from .connection import database
@@ -134,6 +134,16 @@ def give_back(upload: Upload) -> None:
 
 def bucket_of(upload: Upload) -> Bucket:
     return find_bucket(upload.storage, upload.bucket)
+
+
+def declared(upload: Upload) -> Declared:
+    return Declared(
+        size=upload.size,
+        content_type=upload.content_type,
+        checksum_algorithm=upload.checksum_algorithm,
+        checksum=upload.checksum,
+        parameters=upload.object_parameters,
+    )
 
 
 def is_bucket_away(upload: Upload) -> bool:

@@ -21,7 +21,7 @@ from s3direct_uploads.exceptions import (
     raises,
 )
 from s3direct_uploads.models import Upload
-from s3direct_uploads.s3 import STORED_UNSIGNED, StoredObject
+from s3direct_uploads.s3 import StoredObject
 
 from .connection import refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_or_complete
@@ -33,10 +33,6 @@ ANNOUNCE_LEASE = timedelta(minutes=5)
 SECOND_CLEANING = timedelta(days=1)
 # Rows are pruned after this. Until then the owner and the admin can see how the upload ended.
 PRUNE_AFTER = timedelta(days=7)
-# A browser adds one of these to a request that has If-None-Match (Fetch standard): Chromium the
-# first, Firefox the second. Neither does harm.
-BROWSERS_OWN = {"CacheControl": ("max-age=0", "no-cache")}
-
 Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
 
 
@@ -111,10 +107,8 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
         raise ObjectMismatch(f"The storage knows no {upload.checksum_algorithm} to compare.")
     if found_checksum not in (None, upload.checksum):
         raise ObjectMismatch(f"The {upload.checksum_algorithm} is not the one declared.")
-    for name in STORED_UNSIGNED:
-        found, signed = stored.parameters.get(name), upload.object_parameters.get(name) or None
-        if found != signed and (signed or found not in BROWSERS_OWN.get(name, ())):
-            raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
+    for name in stored.unsigned(upload.object_parameters):
+        raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
     # The destination may have been renamed or removed since; the row knows all but its hook.
     if rules is not None:
         destinations.verify(rules, upload, stored)

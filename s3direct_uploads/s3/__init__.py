@@ -1,6 +1,6 @@
 """The one door to S3: all of boto3 that this package uses, and nothing of the database."""
 
-from .bucket import STORED_UNSIGNED, Bucket
+from .bucket import Bucket
 from .buckets import (
     find_bucket,
     get_bucket,
@@ -13,6 +13,7 @@ from .failures import Refusal
 from .queue import Message, Queue
 from .values import (
     CHECKSUMS,
+    Declared,
     Listed,
     PresignedMultipart,
     PresignedPart,
@@ -24,8 +25,8 @@ from .values import (
 __all__ = [
     "CHECKSUMS",
     "COMPLETE_READ_TIMEOUT",
-    "STORED_UNSIGNED",
     "Bucket",
+    "Declared",
     "Listed",
     "Message",
     "PresignedMultipart",

@@ -44,6 +44,8 @@ from .failures import (
 )
 from .values import (
     CHECKSUMS,
+    STORED_UNSIGNED,
+    Declared,
     Listed,
     PresignedPart,
     PresignedRequest,
@@ -53,19 +55,6 @@ from .values import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-
-# A server may keep these when a client merely adds them to a PUT, signed or not: a decompression
-# bomb, a poisoned cache. Each with the member of a HEAD that has it. The first five all servers
-# keep; the others Ceph does, which takes x-goog-meta-* and the like for x-amz-meta-*.
-STORED_UNSIGNED = {
-    "CacheControl": "CacheControl",
-    "ContentDisposition": "ContentDisposition",
-    "ContentEncoding": "ContentEncoding",
-    "ContentLanguage": "ContentLanguage",
-    "Expires": "ExpiresString",
-    "Metadata": "Metadata",
-    "WebsiteRedirectLocation": "WebsiteRedirectLocation",
-}
 
 
 class Bucket(BucketConfiguration):
@@ -113,16 +102,14 @@ class Bucket(BucketConfiguration):
 
     # What clients are handed.
 
-    def presign_put(
-        self, key: str, *, size: int, parameters: Mapping[str, Any], expires: timedelta
-    ) -> PresignedRequest:
-        """A PUT of ``size`` bytes that S3 refuses in any other form, and a second time.
+    def presign_put(self, key: str, declared: Declared, *, expires: timedelta) -> PresignedRequest:
+        """A PUT that S3 refuses in any other form, and a second time.
 
-        ``parameters`` are boto3's, beside length and condition; ``expires`` is 7 days at most.
+        ``expires`` is 7 days at most.
         """
-        url = self._presign(
-            "put_object", key, {"ContentLength": size, **self._condition, **parameters}, expires
-        )
+        parameters = _parameters(declared)
+        signed = {"ContentLength": declared.size, **self._condition, **parameters}
+        url = self._presign("put_object", key, signed, expires)
         headers = self.headers_of({**self._condition, **parameters})
         return PresignedRequest("PUT", url, headers, int(expires.total_seconds()))
 
@@ -275,25 +262,26 @@ class Bucket(BucketConfiguration):
             },
         )
 
-    def put(self, key: str, body: BinaryIO, *, size: int, parameters: Mapping[str, Any]) -> None:
+    def put(self, key: str, body: BinaryIO, declared: Declared) -> None:
         """What a client's PUT does, by the server itself; ``body`` must be seekable."""
-        request = {"Bucket": self.name, "Key": key, "ContentLength": size, **self._condition}
+        request: dict[str, Any] = {"Bucket": self.name, "Key": key, **self._condition}
+        request |= {"ContentLength": declared.size, **_parameters(declared)}
         with failures("PutObject"):
             try:
-                self._sender.put_object(Body=body, **request, **parameters)  # type: ignore[arg-type]
+                self._sender.put_object(Body=body, **request)
             except ClientError as error:
                 # 412: it is there. The first try arrived and its answer was lost.
                 if status_of(error) != 412:
                     raise
 
-    def create_multipart(
-        self, key: str, *, parameters: Mapping[str, Any], checksum_algorithm: str
-    ) -> str:
-        """S3's id of a new multipart upload; ``parameters`` are those of the object."""
-        request: dict[str, Any] = {"Bucket": self.name, "Key": key, **parameters}
-        if checksum_algorithm:
-            # Of the whole object: S3 makes it of the parts' own, which nobody need send.
-            request |= {"ChecksumAlgorithm": checksum_algorithm, "ChecksumType": "FULL_OBJECT"}
+    def create_multipart(self, key: str, declared: Declared) -> str:
+        """S3's id of a new multipart upload."""
+        request: dict[str, Any] = {"Bucket": self.name, "Key": key, **declared.parameters}
+        request["ContentType"] = declared.content_type
+        if declared.checksum:
+            # Of the whole object: S3 computes it from the parts.
+            request["ChecksumAlgorithm"] = declared.checksum_algorithm
+            request["ChecksumType"] = "FULL_OBJECT"
         with failures("CreateMultipartUpload"):
             created: Mapping[str, Any] = self._creator.create_multipart_upload(**request)
             if not created.get("UploadId"):
@@ -316,13 +304,10 @@ class Bucket(BucketConfiguration):
         key: str,
         upload_id: str,
         parts: Sequence[StoredPart],
-        *,
-        size: int,
-        checksum: Mapping[str, str],
+        declared: Declared,
     ) -> None:
-        """Make an object of these parts, of ``size`` bytes in all, or find that there is one.
+        """Make an object of these parts, or find that there is one. Takes minutes for many parts.
 
-        ``checksum`` is ``{algorithm: base64}``, or empty. Takes minutes where there are many parts.
         Raises MultipartGone, PartsIncomplete if one of them was replaced since, and ObjectMismatch
         if their checksum is another.
         """
@@ -331,13 +316,14 @@ class Bucket(BucketConfiguration):
             "Key": key,
             "UploadId": upload_id,
             **self._condition,
-            "MpuObjectSize": size,
+            "MpuObjectSize": declared.size,
             "MultipartUpload": {
                 "Parts": [{"PartNumber": part.part_number, "ETag": part.etag} for part in parts]
             },
         }
-        for algorithm, value in checksum.items():
-            request |= {f"Checksum{algorithm}": value, "ChecksumType": "FULL_OBJECT"}
+        if declared.checksum:
+            request[f"Checksum{declared.checksum_algorithm}"] = declared.checksum
+            request["ChecksumType"] = "FULL_OBJECT"
         with failures("CompleteMultipartUpload"):
             try:
                 self._completer.complete_multipart_upload(**request)
@@ -494,6 +480,18 @@ class Bucket(BucketConfiguration):
         sent = serializer.serialize_to_request(request, model.operation_model("PutObject"))
         headers: dict[str, str] = {**sent["headers"]}
         return headers
+
+
+def _parameters(declared: Declared) -> dict[str, Any]:
+    """What a PUT signs beside its length and its condition, in boto3's words."""
+    parameters = {**declared.parameters}
+    if declared.content_type:
+        parameters["ContentType"] = declared.content_type
+    if declared.checksum:
+        # Ceph compares the checksum only where the algorithm is named as well.
+        parameters["ChecksumAlgorithm"] = declared.checksum_algorithm
+        parameters[f"Checksum{declared.checksum_algorithm}"] = declared.checksum
+    return parameters
 
 
 def _has_versions(deleted: Mapping[str, Any]) -> bool:

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 CHECKSUMS = ("SHA256", "CRC32", "CRC64NVME")
+
+
+# A server may keep these when a client merely adds them to a PUT, signed or not: a decompression
+# bomb, a poisoned cache. Each with the member of a HEAD that has it. The first five all servers
+# keep; the others Ceph does, which takes x-goog-meta-* and the like for x-amz-meta-*.
+STORED_UNSIGNED = {
+    "CacheControl": "CacheControl",
+    "ContentDisposition": "ContentDisposition",
+    "ContentEncoding": "ContentEncoding",
+    "ContentLanguage": "ContentLanguage",
+    "Expires": "ExpiresString",
+    "Metadata": "Metadata",
+    "WebsiteRedirectLocation": "WebsiteRedirectLocation",
+}
+# A browser adds one of these to a request that has If-None-Match (Fetch standard): Chromium the
+# first, Firefox the second. Neither does harm.
+BROWSERS_OWN = {"CacheControl": ("max-age=0", "no-cache")}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An object as it was declared. All of it is signed: S3 refuses anything else."""
+
+    size: int  # bytes
+    content_type: str = ""
+    checksum_algorithm: str = ""
+    checksum: str = ""  # base64, of the whole object
+    # What the storage and the destination add: {"CacheControl": "no-cache"}.
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +88,15 @@ class StoredObject:
     version_id: str  # "" where the bucket has no versions
     checksums: dict[str, str]  # {"SHA256": base64}: those that S3 returned, of the whole object
     parameters: dict[str, Any]  # {"CacheControl": "no-cache"}: those of STORED_UNSIGNED it has
+
+    def unsigned(self, signed: Mapping[str, Any]) -> list[str]:
+        """The names of the parameters that are not as they were ``signed``."""
+        wrong = []
+        for name in STORED_UNSIGNED:
+            found, wanted = self.parameters.get(name), signed.get(name) or None
+            if found != wanted and (wanted or found not in BROWSERS_OWN.get(name, ())):
+                wrong.append(name)
+        return wrong
 
 
 @dataclass(frozen=True)

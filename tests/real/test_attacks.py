@@ -39,6 +39,7 @@ from s3direct_uploads import lifecycle, sns
 from s3direct_uploads.exceptions import BucketUnavailable, UploadError
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import (
+    Declared,
     PresignedMultipart,
     PresignedRequest,
     StoredPart,
@@ -2093,7 +2094,7 @@ def test_nothing_but_complete_writes_to_its_key(alice: App, s3: Bucket) -> None:
     again = s3.client.create_multipart_upload(**at)["UploadId"]  # were another to be created
     tag = s3.client.upload_part(**at, UploadId=again, PartNumber=1, Body=b"THE END")["ETag"]
     other = StoredPart(part_number=1, size=7, etag=tag)
-    get_bucket("default").complete_multipart(upload.key, again, [other], size=7, checksum={})
+    get_bucket("default").complete_multipart(upload.key, again, [other], Declared(7))
     assert s3.read(upload) == LAST
     assert s3.open_multiparts(upload) == []
 
