@@ -24,6 +24,7 @@ from . import conf, destinations, keys, provisioning
 from .bucket import PresignedRequest, Refusal, StoredPart, get_bucket
 from .destinations import Destination
 from .exceptions import UploadError
+from .lifecycle import site
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 TIMEOUT = urllib3.Timeout(connect=3, read=10)  # seconds
@@ -1095,7 +1096,7 @@ class Diagnosis:
         it = rule or self.rules[0]
         prefix = f"{it.name}/" if it.prefix is None else it.prefix
         bucket, length = self.bucket, conf.max_name_length()
-        name = keys.new_name(bucket.name, bucket.location, prefix, "check.jpg", length)
+        name = keys.new_name(site(), bucket.name, bucket.location, prefix, "check.jpg", length)
         key = keys.join(self.bucket.location, name)
         if remember:
             self.keys.append(key)

@@ -3,11 +3,16 @@
 <location>/<prefix>/<random><mac>/<tail>
  storage    rules     22     11    the filename, in [A-Za-z0-9._-]
            └───────────── name ─────────────┘   what a FileField stores
+
+The MAC is of the whole key, its bucket, and the site. ``site`` is a text that no other site, tenant
+or database with this bucket and SECRET_KEY has (``lifecycle.site()``). So a key proves that its
+object belongs to the very database whose rows say whether it is wanted.
 """
 
 from __future__ import annotations
 
 import base64
+import json
 import re
 import secrets
 import unicodedata
@@ -32,7 +37,9 @@ KEY = re.compile(
 )
 
 
-def new_name(bucket: str, location: str, prefix: str, filename: str, max_length: int) -> str:
+def new_name(
+    site: str, bucket: str, location: str, prefix: str, filename: str, max_length: int
+) -> str:
     """A fresh name of at most ``max_length`` characters; ``join(location, name)`` is its key.
 
     Raises ImproperlyConfigured for a prefix that is malformed or leaves no room.
@@ -45,7 +52,7 @@ def new_name(bucket: str, location: str, prefix: str, filename: str, max_length:
         )
     random = secrets.token_urlsafe(16)
     tail = _tail(filename, max_length - len(prefix) - RESERVED_LENGTH + MIN_TAIL_LENGTH)
-    mac = _mac(settings.SECRET_KEY, bucket, join(location, f"{prefix}{random}/{tail}"))
+    mac = _mac(settings.SECRET_KEY, site, bucket, join(location, f"{prefix}{random}/{tail}"))
     return f"{prefix}{random}{mac}/{tail}"
 
 
@@ -60,23 +67,23 @@ def location_of(storage: Storage) -> str:
     return storage.location if isinstance(storage, S3Storage) else ""
 
 
-def is_ours(bucket: str, key: str) -> bool:
-    """Whether we made this key for this bucket: else its object is not ours to delete."""
+def is_ours(site: str, bucket: str, key: str) -> bool:
+    """Whether this site made this key for this bucket: else its object is not ours to delete."""
     match = KEY.fullmatch(key)
     if match is None:
         return False
     before, random, mac, tail = match.groups()
     return any(
-        constant_time_compare(mac, _mac(secret, bucket, f"{before}{random}/{tail}"))
+        constant_time_compare(mac, _mac(secret, site, bucket, f"{before}{random}/{tail}"))
         for secret in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     )
 
 
-def _mac(secret: str | bytes, bucket: str, unsigned_key: str) -> str:
-    # The bucket is in it, so that a copy in a backup bucket is not proven ours.
-    mac = salted_hmac(
-        "s3direct_uploads.key", f"{bucket}/{unsigned_key}", secret=secret, algorithm="sha256"
-    )
+def _mac(secret: str | bytes, site: str, bucket: str, unsigned_key: str) -> str:
+    # The bucket is in it, so that a copy in a backup bucket is not proven ours. As JSON, so that no
+    # two sites and keys run together to the same text.
+    signed = json.dumps([site, bucket, unsigned_key])
+    mac = salted_hmac("s3direct_uploads.key", signed, secret=secret, algorithm="sha256")
     return base64.urlsafe_b64encode(mac.digest())[:MAC_LENGTH].decode()
 
 

@@ -39,7 +39,7 @@ def completed_upload(
     from django.utils import timezone
     from storages.backends.s3 import S3Storage
 
-    from . import conf, destinations, keys
+    from . import conf, destinations, keys, lifecycle
     from .models import Upload
 
     rules = destinations.get(destination)
@@ -48,7 +48,9 @@ def completed_upload(
     bucket = storage.bucket_name if isinstance(storage, S3Storage) else "memory"
     location = keys.location_of(storage)
     prefix = f"{destination}/" if rules.prefix is None else rules.prefix
-    name = keys.new_name(bucket, location, prefix, filename, conf.max_name_length())
+    name = keys.new_name(
+        lifecycle.site(), bucket, location, prefix, filename, conf.max_name_length()
+    )
     if not on_s3:
         storage.save(name, ContentFile(content))
     now = timezone.now()

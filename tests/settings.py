@@ -76,7 +76,8 @@ STORAGES: dict[str, dict[str, Any]] = {
     },
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
-S3DIRECT_UPLOADS = {
+S3DIRECT_UPLOADS: dict[str, Any] = {
+    "SITE": "tests",
     "DESTINATIONS": {
         "photos": {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["image/*"]},
         "albums": "tests.host.Albums",

@@ -28,11 +28,11 @@ def new_key(
     location: str = "site",
     prefix: str = "a/",
 ) -> str:
-    return keys.join(location, keys.new_name(bucket, location, prefix, filename, 100))
+    return keys.join(location, keys.new_name("here", bucket, location, prefix, filename, 100))
 
 
 def tail(filename: str, max_length: int = 100) -> str:
-    return keys.new_name("media", "", "", filename, max_length).split("/")[-1]
+    return keys.new_name("here", "media", "", "", filename, max_length).split("/")[-1]
 
 
 HOSTILE = [
@@ -84,7 +84,7 @@ def test_a_name_fits_its_field_whatever_the_prefix_and_the_filename() -> None:
             for length in (1, 4, 5, 10, 15, 16, 60, 255, 1000):
                 for extension in ("", ".gz", ".jpeg", ".webmanifest", ".0123456789"):
                     filename = "x" * length + extension
-                    name = keys.new_name("media", "site", prefix, filename, max_length)
+                    name = keys.new_name("here", "media", "site", prefix, filename, max_length)
                     assert len(name) <= max_length, (max_length, prefix, filename)
                     assert re.fullmatch(r"(p*/)?[\w-]{33}/[\w-][\w.-]*", name, re.ASCII), name
                     if len(extension) <= 1 + keys.MAX_EXTENSION_LENGTH:
@@ -93,8 +93,8 @@ def test_a_name_fits_its_field_whatever_the_prefix_and_the_filename() -> None:
 
 
 def test_only_as_much_is_cut_as_must_be() -> None:
-    assert len(keys.new_name("media", "site", "a/", "x" * 255, 100)) == 100
-    assert len(keys.new_name("media", "site", "a/", "x" * 255 + ".jpg", 100)) == 100
+    assert len(keys.new_name("here", "media", "site", "a/", "x" * 255, 100)) == 100
+    assert len(keys.new_name("here", "media", "site", "a/", "x" * 255 + ".jpg", 100)) == 100
     assert tail("x" * 62 + ".jpg", 100) == "x" * 62 + ".jpg"
     assert tail("x" * 61 + ".y.jpg", 100) == "x" * 61 + ".jpg", "no dot before the extension's"
 
@@ -102,7 +102,7 @@ def test_only_as_much_is_cut_as_must_be() -> None:
 @pytest.mark.parametrize("filename", [filename for filename, _ in HOSTILE])
 def test_a_name_is_the_same_after_every_normalisation(filename: str) -> None:
     location = keys.location_of(default_storage)
-    name = keys.new_name("media", location, "photos/2026/", filename, 100)
+    name = keys.new_name("here", "media", location, "photos/2026/", filename, 100)
     assert name.startswith("photos/2026/")
     # As the storage itself finds the key of what a FileField holds.
     assert default_storage._normalize_name(name) == keys.join(location, name)  # type: ignore[attr-defined]
@@ -125,8 +125,8 @@ def test_the_segment_is_never_the_same() -> None:
 @pytest.mark.parametrize("filename", ["beach.jpg", "..", "사진.jpg", "x" * 255])
 def test_a_key_that_we_made_is_ours(location: str, prefix: str, filename: str) -> None:
     key = new_key(filename, location=location, prefix=prefix)
-    assert keys.is_ours("media", key)
-    assert not keys.is_ours("media-backup", key), "a copy elsewhere is not"
+    assert keys.is_ours("here", "media", key)
+    assert not keys.is_ours("here", "media-backup", key), "a copy elsewhere is not"
 
 
 def test_one_character_changed_anywhere_and_it_is_not_ours() -> None:
@@ -135,9 +135,9 @@ def test_one_character_changed_anywhere_and_it_is_not_ours() -> None:
         for other in (ALPHABET[(ALPHABET.find(character) + 1) % 64], "/", ".", "é"):
             if other != character:
                 changed = key[:position] + other + key[position + 1 :]
-                assert not keys.is_ours("media", changed), changed
-        assert not keys.is_ours("media", key[:position] + key[position + 1 :])
-        assert not keys.is_ours("media", key[:position] + "x" + key[position:])
+                assert not keys.is_ours("here", "media", changed), changed
+        assert not keys.is_ours("here", "media", key[:position] + key[position + 1 :])
+        assert not keys.is_ours("here", "media", key[:position] + "x" + key[position:])
 
 
 @pytest.mark.parametrize(
@@ -159,17 +159,17 @@ def test_one_character_changed_anywhere_and_it_is_not_ours() -> None:
     ],
 )
 def test_another_key_is_not_ours(change: Callable[[str], str]) -> None:
-    assert not keys.is_ours("media", change(new_key()))
+    assert not keys.is_ours("here", "media", change(new_key()))
 
 
 def test_a_key_outlives_its_secret_as_long_as_that_is_a_fallback(settings: Any) -> None:
     key = new_key()
     settings.SECRET_KEY = "another"
-    assert not keys.is_ours("media", key)
+    assert not keys.is_ours("here", "media", key)
     settings.SECRET_KEY_FALLBACKS = ["older", "tests"]
-    assert keys.is_ours("media", key)
+    assert keys.is_ours("here", "media", key)
     settings.SECRET_KEY_FALLBACKS = ["older"]
-    assert not keys.is_ours("media", key)
+    assert not keys.is_ours("here", "media", key)
 
 
 # Prefixes.
@@ -198,7 +198,7 @@ def test_a_prefix_that_cannot_be(prefix: str) -> None:
 
 
 def test_the_longest_prefix_leaves_room_for_a_files_name() -> None:
-    name = keys.new_name("media", "site", "p" * 50 + "/", "x" * 255 + ".0123456789", 100)
+    name = keys.new_name("here", "media", "site", "p" * 50 + "/", "x" * 255 + ".0123456789", 100)
     assert name.endswith("/xxxx.0123456789")
 
 

@@ -532,7 +532,9 @@ def test_a_thousand_objects_are_deleted_by_one_request(
             destination="photos",
             storage="default",
             bucket=example.bucket,
-            key=keys.join("site", keys.new_name(example.bucket, "site", "photos/", "a.jpg", 100)),
+            key=keys.join(
+                "site", keys.new_name("", example.bucket, "site", "photos/", "a.jpg", 100)
+            ),
             filename="a.jpg",
             content_type="image/jpeg",
             size=1,

@@ -4,7 +4,7 @@ S3 is never asked from within a transaction. The row says what is about to be, S
 conditional UPDATE settles it; who comes second finds the row settled, and answers from it.
 """
 
-from .connection import never_atomic
+from .connection import never_atomic, site
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -39,6 +39,7 @@ __all__ = [
     "recount",
     "renew",
     "sign_parts",
+    "site",
     "store",
     "sweep",
     "sweep_batches",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.db import connections, router, transaction
 from django.db.transaction import TransactionManagementError
 
+from s3direct_uploads import conf
 from s3direct_uploads.models import Upload
 
 _View = TypeVar("_View", bound=Callable[..., Any])
@@ -16,6 +18,16 @@ _View = TypeVar("_View", bound=Callable[..., Any])
 def database() -> str:
     # Of the replicas none may have seen the last UPDATE yet.
     return router.db_for_write(Upload)
+
+
+def site() -> str:
+    """Whose keys are ours: those of this site, of its database, and of the current tenant's schema.
+
+    Where one of them changes, the keys from before are not proven ours any more, and left alone.
+    """
+    connection = connections[database()]
+    schema = getattr(connection, "schema_name", "")  # django-tenants has it
+    return json.dumps([conf.site(), str(connection.settings_dict["NAME"]), schema])
 
 
 def never_atomic(view: _View) -> _View:

@@ -41,7 +41,7 @@ from s3direct_uploads.exceptions import (
 from s3direct_uploads.models import Upload
 
 from . import quotas
-from .connection import database, refuse_transaction, release_connection
+from .connection import database, refuse_transaction, release_connection, site
 from .multipart import (
     CREATE_LEASE,
     abort_multiparts,
@@ -335,7 +335,7 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
     bucket = get_bucket(rules.storage)
     prefix = rules.get_prefix(upload, request)
     name = keys.new_name(
-        bucket.name, bucket.location, prefix, upload.filename, conf.max_name_length()
+        site(), bucket.name, bucket.location, prefix, upload.filename, conf.max_name_length()
     )
     upload.storage = rules.storage
     upload.bucket = bucket.name

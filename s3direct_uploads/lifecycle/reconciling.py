@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from s3direct_uploads import conf, destinations, keys
 from s3direct_uploads.bucket import Bucket, Listed, get_bucket
 from s3direct_uploads.models import Upload, UploadQuerySet
 
-from .connection import database, refuse_transaction
+from .connection import database, refuse_transaction, site
 from .rows import Status
 
 # Younger ones may be of a row that is about to be written, or settled.
@@ -37,10 +38,19 @@ class Stray:
 def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]:
     """Walk where uploads lie, and find what is older than a day, provably ours, and unwanted.
 
-    Ours is a key whose MAC we made; no other is ever touched, nor the older versions of an object.
-    With ``delete`` it is deleted before it is yielded. Raises BucketUnavailable.
+    Ours is a key whose MAC this site made, for the current tenant; no other is ever touched, nor
+    the older versions of an object. With ``delete`` it is deleted before it is yielded.
+
+    Raises BucketUnavailable, and ImproperlyConfigured: nothing is deleted by a site without a name,
+    for another one with the same bucket and settings would take its keys for its own.
     """
     refuse_transaction("reconcile")
+    if delete and not conf.site():
+        raise ImproperlyConfigured(
+            "Only a site with a name deletes what no row knows: write S3DIRECT_UPLOADS['SITE'] = "
+            "'production', say, which no other site with the same bucket has. The keys of before "
+            "are then left alone."
+        )
     for bucket, prefix in _places(destination):
         for page in bucket.list_objects(prefix):
             strays = _strays(bucket, page)
@@ -64,14 +74,16 @@ def unattached(destination: str = "") -> UploadQuerySet:
 
 def _places(destination: str) -> list[tuple[Bucket, str]]:
     """Each bucket with the prefixes below which its destinations' keys lie, none below another."""
-    prefixes: dict[Bucket, set[str]] = {}
+    buckets: dict[str, Bucket] = {}
+    prefixes: dict[str, set[str]] = {}
     for name in [destination] if destination else conf.destinations():
         rules = destinations.get(name)
-        bucket = get_bucket(rules.storage)
-        prefixes.setdefault(bucket, set()).add(keys.join(bucket.location, rules.common_prefix))
+        bucket = buckets[rules.storage] = get_bucket(rules.storage)
+        prefix = keys.join(bucket.location, rules.common_prefix)
+        prefixes.setdefault(rules.storage, set()).add(prefix)
     return [
-        (bucket, prefix)
-        for bucket, theirs in prefixes.items()
+        (buckets[alias], prefix)
+        for alias, theirs in prefixes.items()
         for prefix in sorted(theirs)
         if not any(prefix.startswith(other) for other in theirs - {prefix})
     ]
@@ -79,7 +91,8 @@ def _places(destination: str) -> list[tuple[Bucket, str]]:
 
 def _strays(bucket: Bucket, page: Sequence[Listed]) -> list[Listed]:
     old = timezone.now() - OLD_ENOUGH
-    ours = [each for each in page if each.since < old and keys.is_ours(bucket.name, each.key)]
+    mine = site()  # asked beside the rows: both are the current tenant's
+    ours = [each for each in page if each.since < old and keys.is_ours(mine, bucket.name, each.key)]
     if not ours:
         return []
     rows = Upload.objects.using(database()).filter(

@@ -8,6 +8,7 @@ from argparse import ArgumentParser
 from collections import Counter
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 from tqdm import tqdm
@@ -90,6 +91,8 @@ class Command(BaseCommand):
                 found[f"{what} {stray.kind}s"] += 1
         except BucketUnavailable as error:
             raise CommandError(error.detail) from error
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
         found["uploads completed and never attached"] = lifecycle.unattached(destination).count()
         self.say("Reconciled", found)
 
