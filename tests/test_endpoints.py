@@ -160,7 +160,11 @@ def test_every_url_leads_where_boto3_would_go(
     assert urls(kind(**AWS | options)) == [url]
 
 
-def test_the_named_profile_of_the_storage_counts(environment: Callable[..., None]) -> None:
+def test_the_named_profile_of_the_storage_counts(
+    environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
     environment(
         f"[profile mine]\nendpoint_url = {MINIO}\nregion = eu-west-1\n"
         "aws_access_key_id = AKIA\naws_secret_access_key = s"
