@@ -1,14 +1,14 @@
-"""How much one owner has in one destination, in step with the rows, by short transactions.
+"""How much one owner has in one destination, kept in step with the rows by short transactions.
 
-Usage is locked before any row, by everybody, and in one order: else two would wait for each other.
-A begin cannot do it otherwise, and the deletion of an owner does not.
+Every operation locks usage before it locks a row, and in one order: otherwise two operations could
+wait for each other. A row's change and its effect on usage are one transaction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, Q, Sum
@@ -25,7 +25,21 @@ from .connection import database
 
 Status = Upload.Status
 MOST = 2**63 - 1  # bytes: what the column holds
-GONE = {"status": None, "counted": False}
+
+
+class Effect(NamedTuple):
+    """What a change of rows takes from their owners' usage."""
+
+    settles: bool  # those that are pending are pending no more
+    frees: bool  # their bytes are not there any more
+
+
+DELETION = Effect(settles=True, frees=True)
+
+
+def effect_of(changes: Mapping[str, Any]) -> Effect:
+    settles = changes.get("status", Status.PENDING) != Status.PENDING
+    return Effect(settles, frees=not changes.get("counted", True))
 
 
 def charge(upload: Upload, rules: Destination) -> None:
@@ -69,28 +83,26 @@ def _exceeded(usage: Usage, rules: Destination, size: int) -> QuotaExceeded:
     )
 
 
-def _taken(
-    uploads: Iterable[Upload], changes: Mapping[str, Any]
-) -> dict[tuple[Any, str], tuple[int, int]]:
-    """By owner and destination, in order: how many are pending no more, and how many bytes gone."""
+def _taken(uploads: Iterable[Upload], effect: Effect) -> dict[tuple[Any, str], tuple[int, int]]:
+    """By owner and destination, in order: how many uploads are settled, how many bytes freed."""
     taken: dict[tuple[Any, str], tuple[int, int]] = {}
     for upload in uploads:
-        settled = upload.status == Status.PENDING != changes.get("status", Status.PENDING)
-        gone = upload.size if not changes.get("counted", True) else 0
-        if upload.counted and upload.owner_id is not None and (settled or gone):
+        settled = effect.settles and upload.status == Status.PENDING
+        freed = upload.size if effect.frees else 0
+        if upload.counted and upload.owner_id is not None and (settled or freed):
             whose = upload.owner_id, upload.destination
             before = taken.get(whose, (0, 0))
-            taken[whose] = before[0] + settled, before[1] + gone
+            taken[whose] = before[0] + settled, before[1] + freed
     return dict(sorted(taken.items()))
 
 
 @contextmanager
-def in_step(uploads: Iterable[Upload], changes: Mapping[str, Any]) -> Iterator[None]:
-    """Where these changes of rows take from their owners' usage: a transaction, and it is locked.
+def in_step(uploads: Iterable[Upload], effect: Effect) -> Iterator[None]:
+    """A transaction that locks the usage of these rows' owners, if the change affects it.
 
-    SQLite has one writer at a time. Whoever enters must write before reading anything.
+    SQLite has one writer at a time: inside, write before you read.
     """
-    taken = _taken(uploads, changes)
+    taken = _taken(uploads, effect)
     if not taken:
         yield
         return
@@ -103,23 +115,23 @@ def in_step(uploads: Iterable[Upload], changes: Mapping[str, Any]) -> Iterator[N
         yield
 
 
-def follow(uploads: Iterable[Upload], changes: Mapping[str, Any]) -> None:
-    """What ``changes`` of these rows, as they were before, take from their owners' usage."""
-    for (owner_id, destination), (settled, gone) in _taken(uploads, changes).items():
+def follow(uploads: Iterable[Upload], effect: Effect) -> None:
+    """Take from the usage of the owners of these rows, which are as they were before the change."""
+    for (owner_id, destination), (settled, freed) in _taken(uploads, effect).items():
         _usages(destination).filter(owner=owner_id).update(
             pending=Greatest(F("pending") - settled, 0),
-            total_size=Greatest(F("total_size") - gone, 0),
+            total_size=Greatest(F("total_size") - freed, 0),
         )
 
 
 @receiver(pre_delete, sender=Upload)
 def make_room(instance: Upload, **_: Any) -> None:
-    """Whoever deletes a row: its owner has the room again, and the object is nobody's here."""
+    """When a row is deleted, by us or by the host, its owner's quota is free again."""
     if instance.counted:
-        with in_step([instance], GONE):
+        with in_step([instance], DELETION):
             write_first(database())
-            # As it is now, that nobody else can change what counts.
-            follow(Upload.objects.using(database()).filter(pk=instance.pk), GONE)
+            # Read again: under the lock nobody else changes what counts.
+            follow(Upload.objects.using(database()).filter(pk=instance.pk), DELETION)
 
 
 def limited() -> set[str]:

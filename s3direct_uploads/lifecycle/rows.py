@@ -33,15 +33,15 @@ def move(
 
     If it was not, ``upload`` is read again.
     """
-    status = upload.status
+    status, effect = upload.status, quotas.effect_of(changes)
     while True:
         as_read = Upload.objects.using(database()).filter(
             pk=upload.pk, status=status, counted=upload.counted, **(unchanged or {})
         )
-        with quotas.in_step([upload], changes):
+        with quotas.in_step([upload], effect):
             moved = as_read.update(**changes)
             if moved:
-                quotas.follow([upload], changes)
+                quotas.follow([upload], effect)
         if moved:
             _take_over(upload, changes, cause)
             return True
@@ -72,12 +72,13 @@ def move_claimed(
     named = {upload.pk: upload for upload in uploads}
     counted = {upload.pk for upload in uploads if upload.counted}
     as_read = Q(pk__in=counted, counted=True) | Q(pk__in=named.keys() - counted, counted=False)
-    with quotas.in_step(uploads, changes):
+    effect = quotas.effect_of(changes)
+    with quotas.in_step(uploads, effect):
         as_claimed = rows.filter(as_read, due_at__in=claims, **(unchanged or {}))
         if as_claimed.update(**changes) < len(named):
             ours = rows.filter(pk__in=named, due_at=changes["due_at"]).values_list("pk", flat=True)
             named = {pk: named[pk] for pk in ours}
-        quotas.follow(named.values(), changes)
+        quotas.follow(named.values(), effect)
     for upload in named.values():
         _take_over(upload, changes, cause)
     return list(named.values())
@@ -109,7 +110,7 @@ def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: An
 def forget(upload: Upload) -> None:
     """Delete a row if none of its signatures was given out, and no other begin works on it."""
     idle = {"status": Status.PENDING, "busy_until": None, "multipart_upload_id": ""}
-    with transaction.atomic(using=database()), quotas.in_step([upload], quotas.GONE):
+    with transaction.atomic(using=database()), quotas.in_step([upload], quotas.DELETION):
         write_first(database())
         rows = Upload.objects.using(database()).select_for_update()
         for idle_row in rows.filter(pk=upload.pk, **idle):
