@@ -413,6 +413,9 @@ class Bucket:
                 )
             except (ValueError, TypeError, KeyError) as error:  # botocore's parser has no own class
                 raise ResponseParserError(type(error).__name__) from error
+        if "ContentLength" not in found:  # a proxy compresses answers, say
+            logger.error("The answer to HeadObject does not say how large the object is")
+            raise BucketUnavailable("S3 does not answer as it should; try again later.")
         return StoredObject(
             size=found["ContentLength"],
             content_type=found.get("ContentType", ""),
@@ -535,6 +538,12 @@ class Bucket:
                 return self._delete_many(keys)
             except NotImplementedError:
                 self._deletes_many = False
+            except BucketMisconfigured:
+                raise
+            except BucketUnavailable:
+                if self.is_away():
+                    raise
+                # It fails at one of these keys, or is too slow for all of them.
         refused: dict[str, str] = {}
         for number, key in enumerate(keys):
             try:
