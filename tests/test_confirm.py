@@ -246,6 +246,20 @@ def test_while_s3_is_away_nothing_changes(
     assert alice.begin().status_code == 201, "to begin, S3 is not asked"
 
 
+def test_an_answer_that_does_not_say_how_large_the_object_is_changes_nothing(
+    alice: App, head_answers: dict[str, int]
+) -> None:
+    """A proxy that compresses answers takes the length away, of honest objects as well."""
+    begun = alice.begin().json()
+    assert alice.send(begun["request"]) == 200
+    head_answers[Upload.objects.get().key] = 200
+    answer = alice.confirm(begun["id"])
+    assert (answer.status_code, answer.json()["code"]) == (503, "bucket_unavailable")
+    assert Upload.objects.get().status == "pending"
+    head_answers.clear()
+    assert alice.confirm(begun["id"]).json()["status"] == "completed"
+
+
 def test_a_refusal_by_s3_is_no_missing_object(
     alice: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

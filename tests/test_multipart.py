@@ -29,6 +29,7 @@ from s3direct_uploads.s3 import PresignedMultipart, get_bucket
 
 from .conftest import FILM, JPEG, PART_SIZE, REAL, App, Bucket, Connect, made_up_answer, row
 from .host import Albums
+from .test_sweep import age
 
 pytestmark = pytest.mark.usefixtures("films")
 
@@ -935,6 +936,24 @@ def test_past_its_deadline_what_is_complete_is_put_together(alice: App, s3: Buck
     assert code(alice.renew(str(upload.pk))) == (410, "not_pending")
     assert alice.confirm(str(upload.pk)).json()["status"] == "completed"
     assert s3.read(upload) == FILM
+
+
+def test_past_its_deadline_it_ends_although_s3_never_says_that_it_is_put_together(
+    alice: App, s3: Bucket, line: Line
+) -> None:
+    """Of the last question nobody knows what came of it, so a lease is left each time."""
+    upload = sent(alice)
+    past_the_deadline(upload)
+    Upload.objects.update(due_at=timezone.now())
+    for _ in range(2):  # for a day it is tried again
+        line.lose("CompleteMultipartUpload")
+        assert lifecycle.sweep() == {"failed": 1}
+        upload.refresh_from_db()
+        assert (upload.status, upload.busy_until is None) == ("pending", False)
+        age(25 * HOUR)
+    assert lifecycle.sweep() == {"expired": 1, "cleaned": 1}
+    upload.refresh_from_db()
+    assert (upload.status, s3.open_multiparts(upload), s3.read(upload)) == ("expired", [], None)
 
 
 def test_past_its_deadline_nothing_is_signed_while_another_completes_it(alice: App) -> None:

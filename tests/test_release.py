@@ -12,11 +12,11 @@ from django.db import transaction
 from django.urls import reverse
 
 from example_project.photos.models import Photo as WallPhoto
-from s3direct_uploads import lifecycle
+from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.exceptions import AlreadyAttached, NotAttached, NotCompleted
 from s3direct_uploads.models import Upload, Usage
 
-from .conftest import JPEG, App, Bucket, row
+from .conftest import JPEG, App, Bucket, Connect, row
 from .models import Photo
 from .test_sweep import DAY, HOUR, age
 
@@ -164,3 +164,24 @@ def test_the_example_deletes_its_photos_so(alice: App, s3: Bucket, limited: None
     age(3 * HOUR)
     lifecycle.sweep()
     assert (s3.read(upload), total_size()) == (None, 0)
+
+
+def test_a_handler_whose_transaction_rolls_back_released_nothing(
+    alice: App, connect: Connect
+) -> None:
+    heard: list[str] = []
+
+    def try_it(upload: Upload, cause: str, **_: Any) -> None:
+        heard.append(cause)
+        upload.attach()
+        with transaction.atomic():
+            upload.release()
+            raise ZeroDivisionError
+
+    connect(signals.upload_completed, try_it)
+    answer = alice.upload()
+    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+    upload = row(answer)
+    assert (upload.status, upload.due_at) == ("completed", None)
+    age(DAY)
+    assert (lifecycle.sweep(), heard) == ({}, ["client"]), "it is announced once"

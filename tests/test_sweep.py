@@ -655,6 +655,54 @@ def test_a_server_without_deleteobjects_is_asked_one_by_one(
         bucket._deletes_many = True
 
 
+def test_a_key_that_s3_fails_to_delete_keeps_no_other(
+    alice: App, s3: Bucket, s3_calls: list[str]
+) -> None:
+    uploads = [row(alice.upload(body=JPEG + bytes([n]))) for n in range(3)]
+    for upload in uploads:
+        alice.delete(str(upload.pk))
+    age(5 * HOUR)
+    bad, *others = uploads
+    events: Any = get_bucket("default")._client.meta.events
+
+    def fail(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+        if bad.key not in request.url and bad.key.encode() not in (request.body or b""):
+            return None
+        return made_up_answer(request, 500, "<Error><Code>InternalError</Code></Error>")
+
+    events.register("before-send.s3", fail, unique_id="bad key")
+    try:
+        s3_calls.clear()
+        assert sweep() == {"cleaned": 2, "failed": 1}
+        assert s3_calls[2:5] == ["DeleteObjects", "HeadObject", "HeadBucket"], "is it the bucket?"
+        assert Counter(s3_calls)["DeleteObject"] == 3, "so each by itself"
+        assert [s3.read(upload) for upload in others] == [None, None]
+    finally:
+        events.unregister("before-send.s3", unique_id="bad key")
+    age(DAY)
+    assert sweep() == {"cleaned": 3}
+    assert s3.read(bad) is None
+
+
+def test_a_failure_that_nobody_expected_is_logged_and_holds_up_no_other(
+    alice: App, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = row(alice.begin()), alice.begin()
+    assert alice.send(good.json()["request"]) == 200
+    head = BucketOfOurs.head
+
+    def fail(self: BucketOfOurs, key: str) -> StoredObject:
+        if key == bad.key:
+            raise ValueError("unexpected")
+        return head(self, key)
+
+    monkeypatch.setattr(BucketOfOurs, "head", fail)
+    age(2 * HOUR)
+    assert sweep() == {"completed": 1, "failed": 1}
+    [record] = [each for each in caplog.records if each.exc_info]
+    assert str(bad.pk) in record.getMessage()
+
+
 # When S3 has a bad day.
 
 
@@ -705,15 +753,34 @@ def test_keys_for_which_s3_fails_are_put_off_alone_and_end_with_their_deadline(
     assert {upload.status for upload in rows(failing)} == {"expired"}
 
 
-def test_a_key_whose_head_is_a_bad_request_is_rejected(
-    alice: App, bob: App, s3: Bucket, head_answers: dict[str, int]
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [("InvalidRequest", "rejected"), ("KMS.DisabledException", "failed")],
+)
+def test_a_bad_request_rejects_what_its_uploader_encrypted_and_nothing_else(
+    alice: App, s3: Bucket, head_answers: dict[str, int], code: str, outcome: str
 ) -> None:
-    """A HEAD that is well-formed is a bad request only for an object that is encrypted."""
-    begun = bob.begin()
-    head_answers[row(begun).key] = 400
-    age(3 * HOUR)
-    assert sweep() == {"rejected": 1, "cleaned": 1}
-    assert row(begun).reason == "S3's answer about this object cannot be read."
+    """A HEAD's answer has no body: why it is a bad request says only a GET."""
+    begun = alice.begin()
+    assert alice.send(begun.json()["request"]) == 200
+    events: Any = get_bucket("default")._client.meta.events
+
+    def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        return made_up_answer(request, 400, f"<Error><Code>{code}</Code></Error>")
+
+    events.register("before-send.s3.GetObject", answer, unique_id="GetObject")
+    try:
+        head_answers[row(begun).key] = 400
+        age(3 * HOUR)
+        assert sweep()[outcome] == 1
+    finally:
+        events.unregister("before-send.s3.GetObject", unique_id="GetObject")
+    if outcome == "rejected":
+        assert row(begun).reason == "S3's answer about this object cannot be read."
+        assert s3.read(row(begun)) is None
+    else:
+        head_answers.clear()
+        assert alice.confirm(begun.json()["id"]).json()["status"] == "completed"
 
 
 @pytest.mark.parametrize("status", [400, 403, 500])
@@ -883,6 +950,28 @@ def test_reconcile_finds_and_deletes_what_is_ours_and_no_row_knows(
     listed = s3.client.list_objects_v2(Bucket=s3.name, Prefix=f"site/{corner}/")["Contents"]
     assert {each["Key"] for each in listed} == {kept.key, theirs, forged, copied}
     assert list(lifecycle.reconcile(destination=corner)) == []
+
+
+def test_reconcile_goes_on_past_a_multipart_upload_that_s3_fails_to_abort(
+    alice: App, s3: Bucket, corner: str
+) -> None:
+    kept = row(alice.upload(destination=corner))
+    bucket = get_bucket("default")
+    bad, good = sorted(bucket.create_multipart(kept.key, Declared(1)) for _ in range(2))
+    events: Any = bucket._client.meta.events
+
+    def fail(request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
+        if bad not in request.url:
+            return None
+        return made_up_answer(request, 500, "<Error><Code>InternalError</Code></Error>")
+
+    events.register("before-send.s3.AbortMultipartUpload", fail, unique_id="bad id")
+    try:
+        found = lifecycle.reconcile(destination=corner, delete=True)
+        assert {each.upload_id: each.deleted for each in found} == {bad: False, good: True}
+    finally:
+        events.unregister("before-send.s3.AbortMultipartUpload", unique_id="bad id")
+    assert s3.open_multiparts(kept) == [bad]
 
 
 @pytest.mark.usefixtures("films")

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from s3direct_uploads import conf, destinations, keys, times
+from s3direct_uploads.exceptions import BucketUnavailable
 from s3direct_uploads.models import Upload, UploadQuerySet
 from s3direct_uploads.s3 import Bucket, Listed, get_bucket
 
@@ -60,9 +61,18 @@ def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]
                 yield Stray(bucket.name, each.key, each.size, "", deleted)
         for page in bucket.list_multiparts(prefix):
             for each in _strays(bucket, page):
-                if delete:
-                    bucket.abort_multipart(each.key, each.upload_id)
-                yield Stray(bucket.name, each.key, 0, each.upload_id, delete)
+                deleted = delete and _abort(bucket, each)
+                yield Stray(bucket.name, each.key, 0, each.upload_id, deleted)
+
+
+def _abort(bucket: Bucket, each: Listed) -> bool:
+    try:
+        bucket.abort_multipart(each.key, each.upload_id)
+    except BucketUnavailable:
+        if bucket.is_away():
+            raise
+        return False
+    return True
 
 
 def unattached(destination: str = "") -> UploadQuerySet:

@@ -23,7 +23,7 @@ from s3direct_uploads.exceptions import (
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import StoredObject
 
-from .connection import refuse_transaction, release_connection
+from .connection import database, refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_or_complete
 from .rows import Status, bucket_of, bury, move
 
@@ -132,6 +132,8 @@ def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:
 
 def announce(upload: Upload, cause: str) -> None:
     signals.upload_completed.send_robust(Upload, upload=upload, cause=cause)
+    if upload.status != Status.COMPLETED:  # A handler's transaction may have rolled back since.
+        upload.refresh_from_db(using=database())
     if upload.status == Status.COMPLETED:  # A handler may have deleted it, which set a due_at.
         move(upload, announced_at=timezone.now(), due_at=None)
 

@@ -223,7 +223,7 @@ class _Sweep:
                 case BaseException():
                     failed.append(upload)
                 case _:
-                    whole.append(upload)
+                    (over if _was_tried_in_vain(upload, asked_at) else whole).append(upload)
         self._expire(over)
         self._wait(missing)
         self._put_off(failed)
@@ -362,7 +362,10 @@ class _Sweep:
                 answer: _Answer | BaseException = question(upload, bucket)
             except BucketUnavailable as error:
                 return self.buckets.judge(bucket, error)
+            except UploadError as error:
+                answer = error
             except Exception as error:
+                logger.exception("The sweep could not ask S3 about the upload %s", upload.pk)
                 answer = error
             self.buckets.answered(bucket)
             return answer
@@ -412,6 +415,15 @@ def _is_over(upload: Upload, asked_at: datetime) -> bool:
     Not while another process completes it: S3 may make the object between two of our questions.
     """
     return max(upload.gives_up_at, upload.busy_until or upload.gives_up_at) <= asked_at
+
+
+def _was_tried_in_vain(upload: Upload, asked_at: datetime) -> bool:
+    """Whether S3 did not say, a day after the upload was over, that it had put its parts together.
+
+    Its answer is lost where a lease is left. Until then it is asked again and again.
+    """
+    lease_ended = upload.busy_until
+    return lease_ended is not None and upload.gives_up_at + MAX_BACK_OFF < lease_ended <= asked_at
 
 
 def _look(upload: Upload, bucket: Bucket) -> StoredObject | list[StoredPart]:

@@ -1,19 +1,16 @@
-"""One bucket: what it signs for clients, and what the server asks of it itself."""
+"""One bucket: what the server asks of it itself. What clients are handed is in signing.py."""
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import parse_qs, quote
 
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
-from botocore.serialize import create_serializer
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.http import content_disposition_header
 from storages.backends.s3 import S3Storage
 
 from s3direct_uploads import keys
@@ -25,14 +22,9 @@ from s3direct_uploads.exceptions import (
 )
 from s3direct_uploads.storage import (
     OVERWRITE_GUARDS,
-    as_stored,
-    forces_attachment,
-    parameter_problems,
-    signs_urls,
 )
 
-from . import signer
-from .client import SHARED_HEADERS, connect, connection_facts
+from .client import connect, connection_facts
 from .configuration import BucketConfiguration
 from .failures import (
     HINTS,
@@ -42,13 +34,12 @@ from .failures import (
     failures,
     status_of,
 )
+from .signing import Signing, parameters_of
 from .values import (
     CHECKSUMS,
     STORED_UNSIGNED,
     Declared,
     Listed,
-    PresignedPart,
-    PresignedRequest,
     StoredObject,
     StoredPart,
 )
@@ -56,8 +47,10 @@ from .values import (
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+logger = logging.getLogger("s3direct_uploads")
 
-class Bucket(BucketConfiguration):
+
+class Bucket(Signing, BucketConfiguration):
     """One S3 bucket, as one of STORAGES describes it.
 
     Every method raises BucketUnavailable where S3 is down, slow, or refuses us.
@@ -100,127 +93,6 @@ class Bucket(BucketConfiguration):
     def _sender(self) -> S3Client:
         return self._connection.sender
 
-    # What clients are handed.
-
-    def presign_put(self, key: str, declared: Declared, *, expires: timedelta) -> PresignedRequest:
-        """A PUT that S3 refuses in any other form, and a second time.
-
-        ``expires`` is 7 days at most.
-        """
-        parameters = _parameters(declared)
-        signed = {"ContentLength": declared.size, **self._condition, **parameters}
-        url = self._presign("put_object", key, signed, expires)
-        headers = self.headers_of({**self._condition, **parameters})
-        return PresignedRequest("PUT", url, headers, int(expires.total_seconds()))
-
-    def presign_get(
-        self,
-        key: str,
-        *,
-        filename: str,
-        inline: bool,
-        version_id: str,
-        expires: timedelta,
-        stored: Mapping[str, Any] | None = None,
-    ) -> PresignedRequest:
-        """A download under its human name, of this version where the bucket has versions.
-
-        Where the storage's own ``url()`` names a domain, or is not signed, so does this, as long as
-        the file is then shown or saved as is asked for. ``stored`` are the object's parameters.
-        """
-        url = self._url_by_storage(key, filename, inline, expires, stored or {})
-        if url is None:
-            parameters = {
-                "ResponseContentDisposition": content_disposition_header(not inline, filename)
-            }
-            if version_id:
-                parameters["VersionId"] = version_id
-            url = self._presign("get_object", key, parameters, expires)
-        return PresignedRequest("GET", url, {}, int(expires.total_seconds()))
-
-    def _url_by_storage(
-        self,
-        key: str,
-        filename: str,
-        inline: bool,
-        expires: timedelta,
-        stored: Mapping[str, Any],
-    ) -> str | None:
-        """None where S3 itself must sign."""
-        storage, folder = self._storage, keys.join(self.location, "")
-        signs = signs_urls(storage)
-        if signs and not storage.custom_domain:
-            return None
-        if not key.startswith(folder) or self.name != storage.bucket_name:
-            return None  # the domain, as the storage has it now, has no such file
-        # What nobody signed can be left out by whoever has the URL, and S3 refuses it from others.
-        # Then the file is shown, unless it is stored as an attachment.
-        if not signs and inline == forces_attachment(stored):
-            return None
-        disposition = "inline" if inline else "attachment"
-        # Without a space: Python writes "+" for it in a URL, which not every CDN reads as one.
-        told = f"{disposition};filename*=utf-8''{quote(filename, safe='')}"
-        with failures("signing a URL"):
-            url: str = storage.url(
-                key.removeprefix(folder),
-                parameters={"response-content-disposition": told} if signs else None,
-                expire=int(expires.total_seconds()),
-            )
-        return url
-
-    def presign_parts(
-        self, key: str, upload_id: str, sizes: Mapping[int, int], *, expires: timedelta
-    ) -> list[PresignedPart]:
-        """A PUT for each part, of exactly its size; ``sizes`` has bytes by part number."""
-        with failures("presigning parts"):
-            credentials = self._credentials and self._credentials.get_frozen_credentials()
-        if not credentials or not credentials.access_key or not credentials.secret_key:
-            raise ImproperlyConfigured("There are no credentials to sign with.")
-        # Of botocore's own URL we take what it alone knows: the host, the path, and the region.
-        example = self._presign(
-            "upload_part", key, {"UploadId": upload_id, "PartNumber": 1}, expires
-        )
-        url, _, query = example.partition("?")
-        region, service = parse_qs(query)["X-Amz-Credential"][0].split("/")[-3:-1]
-        shared = {SHARED_HEADERS[name]: value for name, value in self._shared.items()}
-        signature = signer.signature_of(
-            signer.Credentials(
-                credentials.access_key, credentials.secret_key, credentials.token or ""
-            ),
-            region=region,
-            service=service,
-            expires=int(expires.total_seconds()),
-            now=datetime.now(UTC),
-        )
-        return [
-            PresignedPart(
-                number,
-                size,
-                signer.presign(
-                    signature,
-                    "PUT",
-                    url,
-                    query={"uploadId": upload_id, "partNumber": str(number)},
-                    headers={"content-length": str(size), **shared},
-                ),
-                shared,  # who sends a body says its length by itself
-            )
-            for number, size in sizes.items()
-        ]
-
-    def object_parameters(self, key: str, acl: str | None) -> dict[str, Any]:
-        """What the storage, and the destination's ACL, add to a PUT: JSON, {"CacheControl": …}."""
-        try:
-            said = self._storage.get_object_parameters(key)
-        except Exception as error:  # whatever a host's own raises
-            raise ImproperlyConfigured(
-                f"The bucket {self.name!r}: get_object_parameters raised {error!r}"
-            ) from error
-        for _, problem, _ in parameter_problems(said):
-            raise ImproperlyConfigured(f"The bucket {self.name!r}: {problem}")
-        parameters = as_stored(said)
-        return {**parameters, "ACL": acl} if acl else parameters
-
     # What the server asks of S3 itself.
 
     def head(self, key: str) -> StoredObject:
@@ -236,16 +108,18 @@ class Bucket(BucketConfiguration):
         try:
             return self._head(key)
         except AnswerUnreadable:
+            if not self._is_unreadable(key):
+                raise
             raise ObjectMismatch("S3's answer about this object cannot be read.") from None
 
     def _head(self, key: str) -> StoredObject:
         with failures("HeadObject"):
-            try:
-                found: Mapping[str, Any] = self._client.head_object(
-                    Bucket=self.name, Key=key, ChecksumMode="ENABLED"
-                )
-            except (ValueError, TypeError, KeyError) as error:  # botocore's parser has no own class
-                raise ResponseParserError(type(error).__name__) from error
+            found: Mapping[str, Any] = self._client.head_object(
+                Bucket=self.name, Key=key, ChecksumMode="ENABLED"
+            )
+        if "ContentLength" not in found:  # a proxy compresses answers, say
+            logger.error("The answer to HeadObject does not say how large the object is")
+            raise BucketUnavailable("S3 does not answer as it should; try again later.")
         return StoredObject(
             size=found["ContentLength"],
             content_type=found.get("ContentType", ""),
@@ -262,10 +136,28 @@ class Bucket(BucketConfiguration):
             },
         )
 
+    def _is_unreadable(self, key: str) -> bool:
+        """Whether the object is to blame: a HEAD's refusal has no body, and so does not say why.
+
+        InvalidRequest: its uploader encrypted it by a key of their own. Another 400, such as
+        KMS.DisabledException, is the bucket's matter, and hits honest objects.
+        """
+        try:
+            with failures("GetObject"):
+                self._client.get_object(Bucket=self.name, Key=key, Range="bytes=0-0")[
+                    "Body"
+                ].close()
+        except AnswerUnreadable:
+            return True
+        except BucketUnavailable as error:
+            cause = error.__cause__
+            return isinstance(cause, ClientError) and code_of(cause) == "InvalidRequest"
+        return False
+
     def put(self, key: str, body: BinaryIO, declared: Declared) -> None:
         """What a client's PUT does, by the server itself; ``body`` must be seekable."""
         request: dict[str, Any] = {"Bucket": self.name, "Key": key, **self._condition}
-        request |= {"ContentLength": declared.size, **_parameters(declared)}
+        request |= {"ContentLength": declared.size, **parameters_of(declared)}
         with failures("PutObject"):
             try:
                 self._sender.put_object(Body=body, **request)
@@ -367,6 +259,12 @@ class Bucket(BucketConfiguration):
                 return self._delete_many(keys)
             except NotImplementedError:
                 self._deletes_many = False
+            except BucketMisconfigured:
+                raise
+            except BucketUnavailable:
+                if self.is_away():
+                    raise
+                # It fails at one of these keys, or is too slow for all of them.
         refused: dict[str, str] = {}
         for number, key in enumerate(keys):
             try:
@@ -460,38 +358,6 @@ class Bucket(BucketConfiguration):
                     Listed(each["Key"], each["Initiated"], upload_id=each["UploadId"])
                     for each in page.get("Uploads", ())
                 ]
-
-    def _presign(
-        self, operation: str, key: str, parameters: Mapping[str, Any], expires: timedelta
-    ) -> str:
-        with failures(f"presigning {operation}"):
-            url: str = self._signer.generate_presigned_url(
-                operation,
-                Params={"Bucket": self.name, "Key": key, **parameters},
-                ExpiresIn=int(expires.total_seconds()),
-            )
-        return url
-
-    def headers_of(self, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """boto3's parameters of a PUT as it sends them itself."""
-        model = self._client.meta.service_model
-        serializer = create_serializer(model.resolved_protocol, include_validation=False)
-        request = {"Bucket": self.name, "Key": "-", **self._shared, **parameters}
-        sent = serializer.serialize_to_request(request, model.operation_model("PutObject"))
-        headers: dict[str, str] = {**sent["headers"]}
-        return headers
-
-
-def _parameters(declared: Declared) -> dict[str, Any]:
-    """What a PUT signs beside its length and its condition, in boto3's words."""
-    parameters = {**declared.parameters}
-    if declared.content_type:
-        parameters["ContentType"] = declared.content_type
-    if declared.checksum:
-        # Ceph compares the checksum only where the algorithm is named as well.
-        parameters["ChecksumAlgorithm"] = declared.checksum_algorithm
-        parameters[f"Checksum{declared.checksum_algorithm}"] = declared.checksum
-    return parameters
 
 
 def _has_versions(deleted: Mapping[str, Any]) -> bool:

@@ -123,13 +123,18 @@ def failures(operation: str) -> Iterator[None]:
         logger.error("No credentials for S3: set access_key and secret_key of the storage")
         raise BucketMisconfigured("The server has no credentials for S3.") from error
     except (BotoCoreError, ResponseParserError) as error:
-        if operation == "HeadObject" and _is_unreadable(error):
+        if operation in ("HeadObject", "GetObject") and _is_unreadable(error):
             raise AnswerUnreadable("S3 does not answer as it should; try again later.") from error
         # The class says enough, and a message may quote a URL.
         logger.error("S3 failed at %s: %s", operation, type(error).__name__)
         lost = operation in ANSWER_LOST_STATUS and isinstance(error, ANSWER_LOST)
         failure = AnswerLost if lost else BucketUnavailable
         raise failure("S3 cannot be reached; try again later.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        if operation not in ("HeadObject", "GetObject"):
+            raise
+        # botocore's parser has no class of its own for a header that it cannot read.
+        raise AnswerUnreadable("S3 does not answer as it should; try again later.") from error
 
 
 def _is_unreadable(error: BaseException) -> bool:

@@ -1,0 +1,193 @@
+"""What clients are handed: requests that S3 refuses in any other form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote
+
+from botocore.serialize import create_serializer
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.http import content_disposition_header
+from storages.backends.s3 import S3Storage
+
+from s3direct_uploads import keys
+from s3direct_uploads.storage import (
+    as_stored,
+    forces_attachment,
+    parameter_problems,
+    signs_urls,
+)
+
+from . import signer
+from .client import SHARED_HEADERS
+from .failures import failures
+from .values import Declared, PresignedPart, PresignedRequest
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+
+class Signing:
+    """The part of a bucket that signs. It asks S3 nothing."""
+
+    name: str
+    location: str
+    _storage: S3Storage
+    _condition: Mapping[str, str]
+    _shared: Mapping[str, str]
+    _client: S3Client
+    _signer: S3Client
+    _credentials: Any
+
+    def presign_put(self, key: str, declared: Declared, *, expires: timedelta) -> PresignedRequest:
+        """A PUT that S3 refuses in any other form, and a second time.
+
+        ``expires`` is 7 days at most.
+        """
+        parameters = parameters_of(declared)
+        signed = {"ContentLength": declared.size, **self._condition, **parameters}
+        url = self._presign("put_object", key, signed, expires)
+        headers = self.headers_of({**self._condition, **parameters})
+        return PresignedRequest("PUT", url, headers, int(expires.total_seconds()))
+
+    def presign_get(
+        self,
+        key: str,
+        *,
+        filename: str,
+        inline: bool,
+        version_id: str,
+        expires: timedelta,
+        stored: Mapping[str, Any] | None = None,
+    ) -> PresignedRequest:
+        """A download under its human name, of this version where the bucket has versions.
+
+        Where the storage's own ``url()`` names a domain, or is not signed, so does this, as long as
+        the file is then shown or saved as is asked for. ``stored`` are the object's parameters.
+        """
+        url = self._url_by_storage(key, filename, inline, expires, stored or {})
+        if url is None:
+            parameters = {
+                "ResponseContentDisposition": content_disposition_header(not inline, filename)
+            }
+            if version_id:
+                parameters["VersionId"] = version_id
+            url = self._presign("get_object", key, parameters, expires)
+        return PresignedRequest("GET", url, {}, int(expires.total_seconds()))
+
+    def _url_by_storage(
+        self,
+        key: str,
+        filename: str,
+        inline: bool,
+        expires: timedelta,
+        stored: Mapping[str, Any],
+    ) -> str | None:
+        """None where S3 itself must sign."""
+        storage, folder = self._storage, keys.join(self.location, "")
+        signs = signs_urls(storage)
+        if signs and not storage.custom_domain:
+            return None
+        if not key.startswith(folder) or self.name != storage.bucket_name:
+            return None  # the domain, as the storage has it now, has no such file
+        # What nobody signed can be left out by whoever has the URL, and S3 refuses it from others.
+        # Then the file is shown, unless it is stored as an attachment.
+        if not signs and inline == forces_attachment(stored):
+            return None
+        disposition = "inline" if inline else "attachment"
+        # Without a space: Python writes "+" for it in a URL, which not every CDN reads as one.
+        told = f"{disposition};filename*=utf-8''{quote(filename, safe='')}"
+        with failures("signing a URL"):
+            url: str = storage.url(
+                key.removeprefix(folder),
+                parameters={"response-content-disposition": told} if signs else None,
+                expire=int(expires.total_seconds()),
+            )
+        return url
+
+    def presign_parts(
+        self, key: str, upload_id: str, sizes: Mapping[int, int], *, expires: timedelta
+    ) -> list[PresignedPart]:
+        """A PUT for each part, of exactly its size; ``sizes`` has bytes by part number."""
+        with failures("presigning parts"):
+            credentials = self._credentials and self._credentials.get_frozen_credentials()
+        if not credentials or not credentials.access_key or not credentials.secret_key:
+            raise ImproperlyConfigured("There are no credentials to sign with.")
+        # Of botocore's own URL we take what it alone knows: the host, the path, and the region.
+        example = self._presign(
+            "upload_part", key, {"UploadId": upload_id, "PartNumber": 1}, expires
+        )
+        url, _, query = example.partition("?")
+        region, service = parse_qs(query)["X-Amz-Credential"][0].split("/")[-3:-1]
+        shared = {SHARED_HEADERS[name]: value for name, value in self._shared.items()}
+        signature = signer.signature_of(
+            signer.Credentials(
+                credentials.access_key, credentials.secret_key, credentials.token or ""
+            ),
+            region=region,
+            service=service,
+            expires=int(expires.total_seconds()),
+            now=datetime.now(UTC),
+        )
+        return [
+            PresignedPart(
+                number,
+                size,
+                signer.presign(
+                    signature,
+                    "PUT",
+                    url,
+                    query={"uploadId": upload_id, "partNumber": str(number)},
+                    headers={"content-length": str(size), **shared},
+                ),
+                shared,  # who sends a body says its length by itself
+            )
+            for number, size in sizes.items()
+        ]
+
+    def object_parameters(self, key: str, acl: str | None) -> dict[str, Any]:
+        """What the storage, and the destination's ACL, add to a PUT: JSON, {"CacheControl": …}."""
+        try:
+            said = self._storage.get_object_parameters(key)
+        except Exception as error:  # whatever a host's own raises
+            raise ImproperlyConfigured(
+                f"The bucket {self.name!r}: get_object_parameters raised {error!r}"
+            ) from error
+        for _, problem, _ in parameter_problems(said):
+            raise ImproperlyConfigured(f"The bucket {self.name!r}: {problem}")
+        parameters = as_stored(said)
+        return {**parameters, "ACL": acl} if acl else parameters
+
+    def _presign(
+        self, operation: str, key: str, parameters: Mapping[str, Any], expires: timedelta
+    ) -> str:
+        with failures(f"presigning {operation}"):
+            url: str = self._signer.generate_presigned_url(
+                operation,
+                Params={"Bucket": self.name, "Key": key, **parameters},
+                ExpiresIn=int(expires.total_seconds()),
+            )
+        return url
+
+    def headers_of(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """boto3's parameters of a PUT as it sends them itself."""
+        model = self._client.meta.service_model
+        serializer = create_serializer(model.resolved_protocol, include_validation=False)
+        request = {"Bucket": self.name, "Key": "-", **self._shared, **parameters}
+        sent = serializer.serialize_to_request(request, model.operation_model("PutObject"))
+        headers: dict[str, str] = {**sent["headers"]}
+        return headers
+
+
+def parameters_of(declared: Declared) -> dict[str, Any]:
+    """What a PUT signs beside its length and its condition, in boto3's words."""
+    parameters = {**declared.parameters}
+    if declared.content_type:
+        parameters["ContentType"] = declared.content_type
+    if declared.checksum:
+        # Ceph compares the checksum only where the algorithm is named as well.
+        parameters["ChecksumAlgorithm"] = declared.checksum_algorithm
+        parameters[f"Checksum{declared.checksum_algorithm}"] = declared.checksum
+    return parameters
