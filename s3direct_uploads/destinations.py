@@ -174,6 +174,8 @@ class Destination:
             essence, parameters = content_types.split(declared or content_types.guess(filename))
         except ValueError:
             raise ValidationError("Not a content type.", code="malformed") from None
+        if content_types.usual_name(essence) == content_types.UNKNOWN:
+            essence = content_types.UNKNOWN  # a browser takes "application/unknown" for a page
         meant = content_types.meaning(essence, filename)
         # What is meant counts first, then what was declared. So a destination that lists
         # application/octet-stream also takes a file whose guessed type it does not list.
