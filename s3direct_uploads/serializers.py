@@ -349,9 +349,16 @@ class AttachUploadsMixin(serializers.BaseSerializer[Any]):
 
     def save(self, **kwargs: Any) -> Any:
         said = self.validated_data
+        one = getattr(self, "child", self)  # with many=True
+        given = {
+            name: each
+            for name, each in kwargs.items()
+            if isinstance(_field_of(one, name), UploadField)
+        }
         with transaction.atomic(using=router.db_for_write(Upload)):
             # What save() gets by a keyword replaces an upload, which then stays unattached.
             self._validated_data = _attached(said, self, leave=kwargs)
+            kwargs |= _attached(given, one)
             try:
                 return super().save(**kwargs)
             finally:
@@ -394,7 +401,8 @@ def _attached(value: Any, field: Any, leave: Collection[str] = ()) -> Any:
     ValidationError, in the shape of the data.
     """
     if isinstance(value, Upload):
-        return _attach(value)
+        # A foreign key to Upload wants the row itself.
+        return value if isinstance(field, serializers.RelatedField) else _attach(value)
     if isinstance(value, dict):
         attached = {}
         for key, each in value.items():
@@ -405,7 +413,7 @@ def _attached(value: Any, field: Any, leave: Collection[str] = ()) -> Any:
             attached[key] = each if key in leave else _attached_at(name, each, inner)
         return attached
     if isinstance(value, list) or type(value) is tuple:
-        child = getattr(field, "child", None)
+        child = getattr(field, "child", None) or getattr(field, "child_relation", None)
         names = [_attached_at(at, each, child, leave) for at, each in enumerate(value)]
         return names if isinstance(value, list) else tuple(names)
     return value

@@ -291,6 +291,50 @@ def test_who_comes_second_is_told_where(alice: App, monkeypatch: pytest.MonkeyPa
     assert not Photo.objects.exists()
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_an_upload_that_save_gets_by_a_keyword_is_attached(alice: App, read_only: bool) -> None:
+    class Shown(ClearablePhotoSerializer):
+        image = UploadField(destination="photos", read_only=read_only, required=False)
+
+    upload, other = new(alice), new(alice)
+    it = made(Shown, alice, {"title": "x", "image": str(other.pk)})
+    it.is_valid(raise_exception=True)
+    photo = it.save(image=upload)
+    assert photo.image.name == upload.name
+    assert_kept(alice, upload)
+    assert not is_attached(other), "it was replaced"
+    again = made(Shown, alice, {}, photo)
+    again.is_valid(raise_exception=True)
+    with pytest.raises(serializers.ValidationError) as refused:
+        again.save(image=upload)
+    detail: Any = refused.value.detail
+    assert detail["image"][0].code == "already_attached"
+
+
+def test_what_only_points_to_an_upload_is_not_attached(alice: App) -> None:
+    """A foreign key to Upload wants the row, not the name."""
+    said: list[dict[str, Any]] = []
+
+    class Pointing(AttachUploadsMixin, serializers.Serializer[Any]):
+        image = UploadField(destination="photos")
+        seen = serializers.PrimaryKeyRelatedField(queryset=Upload.objects.all())
+        more = serializers.PrimaryKeyRelatedField(queryset=Upload.objects.all(), many=True)
+
+        def create(self, validated_data: dict[str, Any]) -> Any:
+            said.append(validated_data)
+            return validated_data
+
+    taken, seen, given = new(alice), new(alice), new(alice)
+    data = {"image": str(taken.pk), "seen": str(seen.pk), "more": [str(seen.pk)]}
+    it = made(Pointing, alice, data)
+    it.is_valid(raise_exception=True)
+    it.save(given=given)
+    assert said == [{"image": taken.name, "seen": seen, "more": [seen], "given": given}]
+    assert_kept(alice, taken)
+    assert not is_attached(seen)
+    assert not is_attached(given)
+
+
 # Else the host is told, before anything is saved.
 
 
