@@ -5,6 +5,7 @@ What is in use and not attached would be its owner's to delete, under the model 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -611,6 +612,22 @@ def test_a_list_takes_what_was_read_beside_what_is_new(alice: App) -> None:
     it = made(GallerySerializer, alice, {"images": [{"name": foreign.name}]}, gallery, partial=True)
     assert not it.is_valid()
     assert it.errors["images"][0][0].code == "not_current"
+
+
+@pytest.mark.parametrize("sent", ["what was read", "another's", "ids"])
+def test_a_long_list_is_looked_at_once(alice: App, sent: str) -> None:
+    """Not once for each item that is sent: 1,000 took seven seconds of CPU."""
+    names = [f"photos/{number}/a.jpg" for number in range(1000)]
+    gallery = Gallery.objects.create(images=names)
+    images: Any = {
+        "what was read": [{"name": name} for name in names],
+        "another's": [{"name": "bobs/own.png"}] * 1000,
+        "ids": [str(new(alice).pk)] * 300,
+    }[sent]
+    it = made(GallerySerializer, alice, {"images": images}, gallery, partial=True)
+    before = time.process_time()
+    assert it.is_valid() is (sent != "another's")
+    assert time.process_time() - before < 2  # seconds
 
 
 def test_a_dict_takes_what_was_read(alice: App) -> None:
