@@ -16,6 +16,10 @@ ESSENCE = re.compile(rf"{WORD}/{WORD}")
 PARAMETERS = re.compile(r'( *; *[\w.+-]+=([\w.,+-]+|"[\w.+, =-]*"))*', re.ASCII)
 # A browser may take these for a page, and run its scripts: "image/svg+xml", "text/xsl", "x/html".
 PAGE = re.compile(r"(^|[/+.-])(html|mhtml|svg|xhtml|xml|xsl|xslt|xul)($|[+.-])")
+# Their parts may be pages: Firefox shows each part of "multipart/x-mixed-replace" as what it is.
+CONTAINERS = ("multipart/", "message/")
+# For a browser these say nothing: it looks into the file and may find a page (MIME Sniffing, 7).
+SNIFFED = ("application/unknown", "unknown/unknown")
 
 # Each type, and the extensions of its files.
 _EXTENSIONS = """
@@ -388,7 +392,7 @@ def matches(essence: str, allowed: str) -> bool:
 
 def is_page(essence: str) -> bool:
     """Whether a browser may take this type for a page and run its scripts."""
-    return PAGE.search(essence) is not None
+    return PAGE.search(essence) is not None or essence.startswith(CONTAINERS) or essence in SNIFFED
 
 
 def is_safe_inline(content_type: str) -> bool:

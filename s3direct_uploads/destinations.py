@@ -153,13 +153,13 @@ class Destination:
         return max(self.part_size, -(-needed // MIB) * MIB)
 
     def _clean_filename(self, upload: Upload) -> None:
-        if len(upload.filename) > MAX_FILENAME_LENGTH:
+        filename = upload.filename = strip_invisible(upload.filename)
+        if len(filename) > MAX_FILENAME_LENGTH:
             raise ValidationError(
                 f"At most {MAX_FILENAME_LENGTH} characters.",
                 code="max_length",
                 params={"max_length": MAX_FILENAME_LENGTH},
             )
-        filename = upload.filename = strip_invisible(upload.filename)
         if not re.sub(f"[{JOINERS}]", "", filename).strip():
             raise ValidationError("A file needs a name.", code="blank")
         if filename in (".", "..") or re.search(r"[/\\]", filename):
@@ -174,6 +174,8 @@ class Destination:
             essence, parameters = content_types.split(declared or content_types.guess(filename))
         except ValueError:
             raise ValidationError("Not a content type.", code="malformed") from None
+        if content_types.usual_name(essence) == content_types.UNKNOWN:
+            essence = content_types.UNKNOWN  # a browser takes "application/unknown" for a page
         meant = content_types.meaning(essence, filename)
         # What is meant counts first, then what was declared. So a destination that lists
         # application/octet-stream also takes a file whose guessed type it does not list.
@@ -351,8 +353,12 @@ def _build(name: str, spec: Any) -> Destination:
 
 
 def strip_invisible(filename: str) -> str:
-    """A filename without direction marks, and without characters of no width at its ends."""
-    return DIRECTION_MARKS.sub("", filename).strip(JOINERS)
+    """A filename as it is seen.
+
+    Without direction marks, without characters of no width at its ends, and with each letter in one
+    character (NFC): macOS writes "ü" in two, and a Korean syllable in three.
+    """
+    return unicodedata.normalize("NFC", DIRECTION_MARKS.sub("", filename).strip(JOINERS))
 
 
 def format_size(size: int) -> str:

@@ -206,6 +206,9 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         super().__init__(**kwargs)
         self.destination = destination
         self._uploads: dict[str, Upload | None] = {}
+        self._current: Any = None  # what the row holds, and its files by their names and keys
+        self._current_names: dict[str, _File] = {}
+        self._current_keys: dict[str, _File] = {}
 
     def run_validation(self, data: Any = empty) -> Any:
         _require_attaching(self.root)
@@ -220,11 +223,12 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             self.fail("invalid")
         # Not from a replica: it may have been confirmed a moment ago.
         uploads = Upload.objects.using(router.db_for_write(Upload))
-        if current := {file.key: file for file in self._current_files()}:
+        self._look_at_current()
+        if self._current_keys:
             # Anybody's: this row holds it already, so nothing changes.
-            here = uploads.filter(pk=upload_id, key__in=current, attached_at__isnull=False).first()
-            if here:
-                return self._unchanged(current[here.key])
+            here = uploads.filter(pk=upload_id, attached_at__isnull=False).first()
+            if here and here.key in self._current_keys:
+                return self._unchanged(self._current_keys[here.key])
         if "request" not in self.context:
             raise ImproperlyConfigured(
                 "An UploadField asks whose upload it is: write context={'request': request}."
@@ -260,24 +264,34 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
     # What is there already.
 
     def _as_it_was_read(self, data: Mapping[Any, Any]) -> str:
-        named = [each for each in self._current_files() if each.name == data.get("name")]
-        if not named:
+        self._look_at_current()
+        name = data.get("name")
+        if not isinstance(name, str) or name not in self._current_names:
             is_new = getattr(self.root, "instance", None) is None
             self.fail("invalid" if is_new else "not_current")
-        return self._unchanged(named[0])
+        return self._unchanged(self._current_names[name])
 
     def _unchanged(self, file: _File) -> str:
         if isinstance(self.parent, serializers.BaseSerializer):
             raise SkipField  # assigned anew, an ImageField would read the file for its dimensions
         return file.name
 
-    def _current_files(self) -> list[_File]:
-        """What the row that is updated holds in this field, and no other row."""
+    def _look_at_current(self) -> None:
+        value = self._current_value()
+        if value is self._current:
+            return  # looked at already, for another item of the same list
+        files = [self._file(each) for each in _flat(value)]
+        self._current = value
+        self._current_names = {each.name: each for each in files}
+        self._current_keys = {each.key: each for each in files}
+
+    def _current_value(self) -> Any:
+        """What the row that is updated holds in this field, and no other row; None if nothing."""
         path: list[Any] = []
         field: Any = self
         while (parent := field.parent) is not None:
             if isinstance(parent, serializers.ListSerializer):
-                return []  # nobody says which row is meant
+                return None  # nobody says which row is meant
             if isinstance(parent, serializers.BaseSerializer):
                 path.append(field)
                 if parent.instance is not None:
@@ -285,14 +299,14 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             field = parent
         # With many=True REST Framework gives the child all the rows.
         if parent is None or isinstance(parent.instance, list | tuple | QuerySet | Manager):
-            return []
+            return None
         value = parent.instance
         try:
             for step in reversed(path):
                 value = step.get_attribute(value)
         except (SkipField, AttributeError, KeyError):
-            return []
-        return [self._file(each) for each in _flat(value)]
+            return None
+        return value
 
     # What is shown.
 
@@ -349,9 +363,16 @@ class AttachUploadsMixin(serializers.BaseSerializer[Any]):
 
     def save(self, **kwargs: Any) -> Any:
         said = self.validated_data
+        one = getattr(self, "child", self)  # with many=True
+        given = {
+            name: each
+            for name, each in kwargs.items()
+            if isinstance(_field_of(one, name), UploadField)
+        }
         with transaction.atomic(using=router.db_for_write(Upload)):
             # What save() gets by a keyword replaces an upload, which then stays unattached.
             self._validated_data = _attached(said, self, leave=kwargs)
+            kwargs |= _attached(given, one)
             try:
                 return super().save(**kwargs)
             finally:
@@ -394,7 +415,8 @@ def _attached(value: Any, field: Any, leave: Collection[str] = ()) -> Any:
     ValidationError, in the shape of the data.
     """
     if isinstance(value, Upload):
-        return _attach(value)
+        # A foreign key to Upload wants the row itself.
+        return value if isinstance(field, serializers.RelatedField) else _attach(value)
     if isinstance(value, dict):
         attached = {}
         for key, each in value.items():
@@ -405,7 +427,7 @@ def _attached(value: Any, field: Any, leave: Collection[str] = ()) -> Any:
             attached[key] = each if key in leave else _attached_at(name, each, inner)
         return attached
     if isinstance(value, list) or type(value) is tuple:
-        child = getattr(field, "child", None)
+        child = getattr(field, "child", None) or getattr(field, "child_relation", None)
         names = [_attached_at(at, each, child, leave) for at, each in enumerate(value)]
         return names if isinstance(value, list) else tuple(names)
     return value

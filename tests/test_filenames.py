@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,9 @@ NAMES = [
     ("photo\u202egpj.exe.jpg", "photogpj.exe.jpg"),
     ("\ufeffbeach.jpg\u200b", "beach.jpg"),
     ("\u200d\u2060beach.jpg\u200c", "beach.jpg"),
+    # As macOS has them: each letter beside its accent, each syllable in two or three letters.
+    (unicodedata.normalize("NFD", "Füße.jpg"), "Füße.jpg"),
+    (unicodedata.normalize("NFD", "한국어 사진.jpg"), "한국어 사진.jpg"),
 ]
 KEPT = ["می\u200cخواهم.jpg", "👩\u200d👩\u200d👧.jpg", "na\u200bme.jpg", " beach.jpg "]
 
@@ -46,6 +50,17 @@ def test_marks_of_direction_are_taken_off(alice: App, s3: Bucket, filename: str,
     assert found.content == JPEG
     disposition = found.headers["Content-Disposition"]
     assert not any(mark in disposition for mark in ("%E2%80%8F", "%E2%80%AE", "%E2%81%A7"))
+
+
+def test_a_name_is_as_long_as_it_is_seen(alice: App) -> None:
+    seen = "한" * 251 + ".jpg"
+    asked = "\u2067" + unicodedata.normalize("NFD", seen) + "\u2069"
+    assert (len(seen), len(asked)) == (255, 759)
+    begun = alice.begin(filename=asked)
+    assert begun.status_code == 201
+    assert row(begun).filename == seen
+    longer = alice.begin(filename="한" + seen)
+    assert longer.json()["errors"][0]["code"] == "max_length"
 
 
 def test_a_name_that_reads_backwards_is_told_as_it_is(alice: App) -> None:
@@ -93,3 +108,8 @@ def test_support_finds_such_a_name_as_it_was_pasted(
     client.force_login(staff)
     page = client.get("/admin/s3direct_uploads/upload/", {"q": "\u200fתמונה"})
     assert "תמונה.jpg" in page.content.decode()
+    alice.begin(filename="Füße.jpg")
+    page = client.get(
+        "/admin/s3direct_uploads/upload/", {"q": unicodedata.normalize("NFD", "Füße")}
+    )
+    assert "Füße.jpg" in page.content.decode()

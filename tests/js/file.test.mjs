@@ -44,7 +44,7 @@ test("the error tells its cause, and which upload it was", async () => {
 
   await assert.rejects(world.upload(beach), ({cause, upload, message}) => {
     assert.deepEqual([cause.name, upload.id], ["NotReadableError", "u1"]);
-    assert.equal(message, "The file was changed, moved or deleted after it was chosen. Choose it again.");
+    assert.equal(message, "The file was changed, moved or deleted after it was chosen. Choose it again. A folder cannot be uploaded.");
     return true;
   });
 });
@@ -110,6 +110,18 @@ test("a network that broke is repeated: the file is there", async () => {
   assert.equal((await world.upload(file(5))).status, "completed");
 });
 
+for (const checksum of [undefined, "CRC32"]) {
+  test(`a folder that was dropped is not sent as an empty file, checksum ${checksum}`, async () => {
+    const world = new World();
+    const folder = file(0, {name: "Holidays", type: ""}); // on Windows it has no size, on Linux 4096 bytes
+    folder.delete(); // as Chromium says it: NotFoundError
+
+    await assert.rejects(world.upload(folder, {checksum}), {...UNREADABLE, step: "begin", message: /A folder cannot be uploaded/});
+
+    assert.deepEqual(world.transcript, [], "no upload is begun");
+  });
+}
+
 test("an empty file is sent", async () => {
   const world = new World();
 
@@ -154,6 +166,25 @@ test("there is no checksum of a file that became shorter", async () => {
   film.shorten(5 * MIB);
 
   await assert.rejects(checksum("CRC32", film), {name: "NotReadableError"});
+});
+
+test("aborted before the worker starts, it does not wait for the worker", async (t) => {
+  class Silent {
+    postMessage() {}
+    terminate() {}
+  }
+  t.after(() => delete globalThis.Worker);
+  globalThis.Worker = Silent;
+  const world = new World();
+  const controller = new AbortController();
+  const film = file(5);
+  const slice = film.slice;
+  film.slice = (...range) => (controller.abort(), slice(...range)); // while it is read for the first time
+
+  const uploading = world.upload(film, {checksum: "CRC32", signal: controller.signal});
+
+  await assert.rejects(uploading, {name: "AbortError"});
+  assert.deepEqual(world.transcript, []);
 });
 
 test("a checksum that the caller knows is declared as it is", async () => {

@@ -66,6 +66,7 @@ function answered(worker, question, signal) {
       signal?.removeEventListener("abort", end);
       resolve(event.type === "message" ? event.data : null);
     };
+    if (signal?.aborted) return resolve(null); // and its event will not come again
     signal?.addEventListener("abort", end);
     worker.onmessage = end;
     worker.onerror = end; // not found, not JavaScript, refused by the page's Content-Security-Policy …

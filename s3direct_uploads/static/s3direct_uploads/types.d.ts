@@ -153,8 +153,8 @@ export declare class UploadError extends Error {
   /**
    * Django's `code`, S3's `<Code>`, or one of these:
    * - "network_error": there was no answer, several times.
-   * - "file_unreadable": the file was changed, moved or deleted after it was chosen; it has to be chosen again. `cause`
-   *   has the error of who read it. With the step "confirm" it changed while it was sent, and the upload is cancelled.
+   * - "file_unreadable": the file was changed, moved or deleted after it was chosen; it has to be chosen again. A folder
+   *   that was dropped is this as well. `cause` has the error of who read it. With the step "confirm" it changed while it was sent, and the upload is cancelled.
    * - "module_not_loaded": checksum.js (or in Node.js node.js) could not be loaded from the folder of upload.js.
    * - "unexpected_answer": what answered is not Django, or not S3.
    */

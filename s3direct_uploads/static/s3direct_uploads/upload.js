@@ -599,10 +599,15 @@ function unreachable(loaded) {
   return new UploadError(message, {step: "send", code: "network_error"});
 }
 
-/** Reads the last byte, which a file that was made shorter lacks. @param {Blob | Slice} body @param {Step} step */
+/**
+ * Reads the last byte, which a file that was made shorter lacks. What has no bytes is opened as a whole: a browser reads
+ * nothing for a slice of none, and a folder that was dropped may have a size of 0.
+ *
+ * @param {Blob | Slice} body @param {Step} step
+ */
 async function assertReadable(body, step) {
-  const bytes = await body
-    .slice(Math.max(0, body.size - 1))
+  const last = body.size ? body.slice(body.size - 1) : body;
+  const bytes = await last
     .arrayBuffer()
     .catch((/** @type {unknown} */ cause) => {
       throw unreadable(step, cause);
@@ -627,7 +632,7 @@ async function assertUnchanged(file) {
 
 /** @param {Step} step @param {unknown} [cause] */
 function unreadable(step, cause) {
-  const message = "The file was changed, moved or deleted after it was chosen. Choose it again.";
+  const message = "The file was changed, moved or deleted after it was chosen. Choose it again. A folder cannot be uploaded.";
   return new UploadError(message, {step, code: "file_unreadable", cause});
 }
 
