@@ -1,33 +1,41 @@
-# Each target does all of its own set-up: Python 3.11 or newer and make are enough.
+# Each target installs what it needs. You need Python 3.11 or newer, and make.
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
-.PHONY: demo test coverage test-real bench schema lint
+.PHONY: help demo test coverage test-real bench schema format lint
 
-demo: .venv/.installed  ## The photo wall, with an S3 and a database of its own, on PORT
+help:  ## Print this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do \
+		printf '%-12s%s\n' "$$target" "$$text"; done
+
+demo: .venv/.installed  ## The photo wall, with its own S3 and database, on PORT
 	@exec scripts/demo $(PORT)
 
-test: .venv/.installed  ## The suite, on SQLite and moto; with upload.js, in Node.js
+test: .venv/.installed  ## The suite on SQLite and moto, and upload.js in Node.js
 	$(BIN)/python -m pytest -n auto
 
-coverage: .venv/.installed  ## As test, in half as long again; and which lines nothing tried
+coverage: .venv/.installed  ## As test, and print the lines that no test runs; takes half as long again
 	@$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n auto
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
-test-real: .venv/.installed  ## All of it again, on Ceph, PostgreSQL, Redis and Chromium; installs them on Debian, as root
+test-real: .venv/.installed  ## The whole suite on Ceph, PostgreSQL, Redis and Chromium; installs them on Debian, as root
 	scripts/with-servers $(BIN)/python -m pytest
 
-bench: .venv/.installed  ## How fast it is, beside botocore, curl and others; writes benchmarks/RESULTS.md
+bench: .venv/.installed  ## Measure the speed beside botocore, curl and others; writes benchmarks/RESULTS.md
 	scripts/with-servers $(BIN)/python -m benchmarks
 
-schema: .venv/.installed  ## docs/openapi.yaml, as the code has it
+schema: .venv/.installed  ## Write docs/openapi.yaml from the code
 	DJANGO_SETTINGS_MODULE=tests.openapi_settings $(BIN)/python manage.py spectacular \
 		--file docs/openapi.yaml --validate --fail-on-warn
 
-lint: .venv/.installed
+format: .venv/.installed  ## Format the Python code, and sort its imports
+	$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+lint: .venv/.installed  ## ruff, mypy, migrations, and the types of the JavaScript
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

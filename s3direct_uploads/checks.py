@@ -93,16 +93,16 @@ def _settings() -> Iterator[CheckMessage]:
         duration = conf.raw().get(key)
         if duration is not None and conf.parse_duration(duration) is None:
             yield Error(
-                f"S3DIRECT_UPLOADS[{key!r}] must be a timedelta or whole seconds, above zero; "
-                f"it is {duration!r}.",
-                hint="Write for example timedelta(hours=1), or 3600.",
+                f"S3DIRECT_UPLOADS[{key!r}] must be a timedelta, or a whole number of seconds, "
+                f"above zero; it is {duration!r}.",
+                hint="Write for example timedelta(hours=1) or 3600.",
                 id="s3direct_uploads.E016",
             )
     url_expires = conf.parse_duration(conf.raw().get("URL_EXPIRES"))
     if url_expires and url_expires > conf.MAX_URL_EXPIRES:
         yield Error(
-            f"S3 refuses presigned URLs that live longer than {conf.MAX_URL_EXPIRES.days} days.",
-            hint="Write a shorter URL_EXPIRES: clients renew their URLs as they need them.",
+            f"URL_EXPIRES is too long: S3 allows at most {conf.MAX_URL_EXPIRES.days} days.",
+            hint="Write a shorter URL_EXPIRES. Clients renew their URLs when they need to.",
             id="s3direct_uploads.E017",
         )
     length = conf.raw().get("MAX_NAME_LENGTH", conf.DEFAULT_MAX_NAME_LENGTH)
@@ -110,7 +110,7 @@ def _settings() -> Iterator[CheckMessage]:
         yield Error(
             f"S3DIRECT_UPLOADS['MAX_NAME_LENGTH'] must be a number from {conf.MIN_NAME_LENGTH} to "
             f"{conf.MAX_NAME_LENGTH}; it is {length!r}.",
-            hint="Write the max_length of the FileFields that your uploads go to.",
+            hint="Write the max_length of the FileFields that store your uploads.",
             id="s3direct_uploads.E018",
         )
     secret = conf.raw().get("EVENT_SECRET")
@@ -118,21 +118,22 @@ def _settings() -> Iterator[CheckMessage]:
         yield Error(  # which does not quote it
             "S3DIRECT_UPLOADS['EVENT_SECRET'] must be text of at least "
             f"{conf.MIN_SECRET_LENGTH} characters of A-Za-z0-9._~-.",
-            hint="Write what secrets.token_urlsafe(32) says; leave it out where nothing sends you "
-            "S3 events.",
+            hint="Write the output of secrets.token_urlsafe(32). Leave EVENT_SECRET out if nothing "
+            "sends you S3 events.",
             id="s3direct_uploads.E027",
         )
     site = conf.raw().get("SITE")
     if site not in (None, "") and not conf.is_site(site):
         yield Error(
-            f"S3DIRECT_UPLOADS['SITE'] must be up to 64 of A-Za-z0-9._-; it is {site!r}.",
-            hint="Write for example 'production', which no other site with the same bucket says.",
+            f"S3DIRECT_UPLOADS['SITE'] must be up to 64 characters of A-Za-z0-9._-; it is "
+            f"{site!r}.",
+            hint="Write for example 'production'. No two sites with one bucket may have the same.",
             id="s3direct_uploads.E038",
         )
     topics = conf.raw().get("SNS_TOPICS")
     if topics is not None and not conf.are_topics(topics):
         yield Error(
-            f"S3DIRECT_UPLOADS['SNS_TOPICS'] must be a list of SNS topics' ARNs; it is {topics!r}.",
+            f"S3DIRECT_UPLOADS['SNS_TOPICS'] must be a list of SNS topic ARNs; it is {topics!r}.",
             hint="Write for example ['arn:aws:sns:eu-central-1:123456789012:uploads'].",
             id="s3direct_uploads.E028",
         )
@@ -149,8 +150,8 @@ def _database() -> Iterator[CheckMessage]:
         yield Error(
             f"Uploads are written to the database {alias!r}, their owners' usage to {usage!r}, and "
             f"their owners ({settings.AUTH_USER_MODEL}) to {users!r}.",
-            hint="Have your DATABASE_ROUTERS write all of them to one database. Each may be read "
-            "from a replica of it.",
+            hint="Change your DATABASE_ROUTERS so that all of them are written to one database. "
+            "Reads may go to a replica of it.",
             id="s3direct_uploads.E048",
         )
         return
@@ -159,7 +160,7 @@ def _database() -> Iterator[CheckMessage]:
         # MySQL and MariaDB drop the conditions of unique constraints without a word, and index no
         # key of 1,024 characters; on neither, nor on Oracle, has any of the promises been tried.
         yield Error(
-            f"Uploads cannot be kept in {database.display_name}.",
+            f"Uploads cannot be stored in {database.display_name}.",
             hint="Use PostgreSQL (or SQLite) for the project: uploads and their owners are in one "
             "database.",
             id="s3direct_uploads.E025",
@@ -170,16 +171,16 @@ def _database() -> Iterator[CheckMessage]:
     shared = database.vendor == "sqlite" and not database.is_in_memory_db()
     if counting and shared and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield Warning(
-            "SQLite fails a transaction that reads first and then counts an upload while another "
-            f"writes; limits are set in: {', '.join(counting)}.",
+            "SQLite may fail your transactions with 'database is locked' if they change an upload; "
+            f"these destinations have limits: {', '.join(counting)}.",
             hint=f"Write 'OPTIONS': {{'transaction_mode': 'IMMEDIATE'}} in DATABASES[{alias!r}].",
             id="s3direct_uploads.W052",
         )
     if not settings.USE_TZ and times.clock_changes():
         yield Warning(
-            f"USE_TZ is False, and the clock of TIME_ZONE {settings.TIME_ZONE!r} changes: around "
-            "that hour the deadlines of uploads may be an hour late.",
-            hint="Write USE_TZ = True, or a TIME_ZONE whose clock never changes, such as 'UTC'.",
+            f"USE_TZ is False, and the clock of TIME_ZONE {settings.TIME_ZONE!r} changes. Around "
+            "that hour, deadlines of uploads may be an hour late.",
+            hint="Write USE_TZ = True, or a TIME_ZONE without clock changes, such as 'UTC'.",
             id="s3direct_uploads.W051",
         )
 
@@ -187,7 +188,7 @@ def _database() -> Iterator[CheckMessage]:
 def _storage(alias: str, its: Sequence[Destination]) -> Iterator[CheckMessage]:
     if alias not in settings.STORAGES:
         yield Error(
-            f"A destination's STORAGE is {alias!r}, which STORAGES does not have.",
+            f"A destination has the STORAGE {alias!r}, but STORAGES has no such alias.",
             hint=f"Write one of {', '.join(sorted(settings.STORAGES))}.",
             id="s3direct_uploads.E019",
         )
@@ -199,8 +200,8 @@ def _storage(alias: str, its: Sequence[Destination]) -> Iterator[CheckMessage]:
         storage = None if is_static else storages[alias]
     except Exception as error:  # whatever the import or the constructor of a storage raises
         yield Error(
-            f"The storage {alias!r} of a destination cannot be made: {error}",
-            hint="Mend its BACKEND and OPTIONS in STORAGES.",
+            f"The storage {alias!r} of a destination cannot be created: {error}",
+            hint="Correct its BACKEND and OPTIONS in STORAGES.",
             id="s3direct_uploads.E020",
         )
         return
@@ -213,7 +214,7 @@ def _storage(alias: str, its: Sequence[Destination]) -> Iterator[CheckMessage]:
         return
     if not isinstance(storage, S3Storage):
         yield Warning(
-            f"The storage {alias!r} of a destination is not on S3: begin will answer 503.",
+            f"The storage {alias!r} of a destination is not on S3: begin answers 503.",
             hint="Use storages.backends.s3.S3Storage; 'manage.py run_s3' serves it locally.",
             id="s3direct_uploads.W022",
         )
@@ -241,8 +242,8 @@ def _storage(alias: str, its: Sequence[Destination]) -> Iterator[CheckMessage]:
         return
     if storage.default_acl or storage.object_parameters.get("ACL"):
         yield Warning(
-            f"The ACL of the storage {alias!r} does not apply to uploads.",
-            hint="Write 'ACL' in each destination that is to be public.",
+            f"The ACL of the storage {alias!r} does not apply to uploads. A destination's does.",
+            hint="Write 'ACL' in each destination whose files shall be public.",
             id="s3direct_uploads.W024",
         )
     if not signs_urls(storage) and not forces_attachment(storage.object_parameters):
@@ -254,15 +255,15 @@ def _unsigned(alias: str, taking_pages: Sequence[str]) -> CheckMessage:
     if taking_pages:
         return Warning(
             f"The URLs of the storage {alias!r} have no signature, and uploads to "
-            f"{', '.join(taking_pages)} may be pages: their scripts would run at that address.",
+            f"{', '.join(taking_pages)} may be HTML pages, whose scripts would run there.",
             hint="Write 'object_parameters': {'ContentDisposition': 'attachment'} in its OPTIONS, "
             "or CONTENT_TYPES without '*/*', HTML, SVG and other XML.",
             id="s3direct_uploads.W066",
         )
     return Warning(
-        f"The URLs of the storage {alias!r} are not signed, so nothing there makes a browser "
-        "save a file: S3 itself sends attachments, past a custom_domain.",
+        f"The URLs of the storage {alias!r} have no signature, so they cannot make a browser save "
+        "a file. Downloads therefore come from S3, not from a custom_domain.",
         hint="Set cloudfront_key_id and cloudfront_key; or write 'ContentDisposition': "
-        "'attachment' in its object_parameters; or silence this.",
+        "'attachment' in its object_parameters; or silence this warning.",
         id="s3direct_uploads.W045",
     )

@@ -422,8 +422,8 @@ def problems(name: str, spec: object) -> Iterator[Problem]:
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_-]{1,63}", name):
         yield Problem(
             "E004",
-            f"{where}: {name!r} is no destination's name.",
-            "Write up to 63 of a-z, 0-9, '-' and '_': clients say it, and keys begin with it.",
+            f"{where}: {name!r} is not a valid name of a destination.",
+            "Write 1 to 63 characters of a-z, 0-9, '-' and '_'. Clients send this name.",
         )
         return
     if isinstance(spec, Mapping):
@@ -432,7 +432,7 @@ def problems(name: str, spec: object) -> Iterator[Problem]:
             yield Problem(
                 "E007",
                 f"{where} has unknown keys: {', '.join(unknown)}.",
-                f"Write one of {', '.join(sorted(KEYS))}. A hook takes a class instead of a dict.",
+                f"Write one of {', '.join(sorted(KEYS))}. For a hook, write a class, not a dict.",
             )
             return
     else:
@@ -444,7 +444,7 @@ def problems(name: str, spec: object) -> Iterator[Problem]:
         except Exception as error:
             yield Problem(
                 "E005",
-                f"{where}: {spec!r} cannot be imported and made: {error}.",
+                f"{where}: {spec!r} cannot be imported, or its class cannot be called: {error}.",
                 "Write the dotted path of a Destination subclass, such as 'photos.uploads.Photos'.",
             )
             return
@@ -462,7 +462,7 @@ def problems(name: str, spec: object) -> Iterator[Problem]:
                 yield Problem(
                     "E060",
                     f"{where}: {hook} must be a method, and not async; it is {method!r}.",
-                    f"Write 'def {hook}(self, …)': a coroutine that nobody awaits allows anything.",
+                    f"Write 'def {hook}(self, …)'. Nobody would await a coroutine.",
                 )
                 return
     yield from _value_problems(where, _build(name, spec))
@@ -473,7 +473,7 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
     if not _is_bytes(max_size):
         yield Problem(
             "E008",
-            f"{where}: MAX_SIZE must be bytes, up to S3's 48.8 TiB; it is {max_size!r}.",
+            f"{where}: MAX_SIZE must be bytes, 48.8 TiB at most; it is {max_size!r}.",
             "Write for example 'MAX_SIZE': 20 * 1024**2 for 20 MiB.",
         )
         return
@@ -486,12 +486,12 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
         yield Problem(
             "E009",
             f"{where}: CONTENT_TYPES must be a list of types in lower case; it is {types!r}.",
-            "Write for example ['image/jpeg', 'image/png'] or ['image/*']; ['*/*'] for any at all.",
+            "Write for example ['image/jpeg', 'image/png'] or ['image/*']; ['*/*'] allows all.",
         )
     if not _is_bytes(it.min_size) or it.min_size > it.max_size:
         yield Problem(
             "E010",
-            f"{where}: MIN_SIZE must be a number of bytes up to MAX_SIZE; it is {it.min_size!r}.",
+            f"{where}: MIN_SIZE must be bytes, MAX_SIZE at most; it is {it.min_size!r}.",
             "Write 1 to refuse empty files, or leave it out.",
         )
     if it.prefix is not None and not (
@@ -499,16 +499,16 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
     ):
         yield Problem(
             "E011",
-            f"{where}: PREFIX must be folders of A-Za-z0-9._-; it is {it.prefix!r}.",
-            "Write for example 'photos/', with a slash at its end and none at its beginning.",
+            f"{where}: PREFIX must be folder names of A-Za-z0-9._-; it is {it.prefix!r}.",
+            "Write for example 'photos/': a slash at the end, no slash at the beginning.",
         )
     room = conf.max_name_length() - keys.RESERVED_LENGTH
     prefix = it.common_prefix
     if isinstance(prefix, str) and len(prefix) > room:
         yield Problem(
             "E012",
-            f"{where}: the prefix leaves no room for a file's name in "
-            f"{conf.max_name_length()} characters.",
+            f"{where}: the prefix is too long. Names have at most {conf.max_name_length()} "
+            "characters (MAX_NAME_LENGTH), and the filename needs a part of them.",
             f"Write a PREFIX of at most {room} characters, or raise MAX_NAME_LENGTH and the "
             "max_length of your FileFields.",
         )
@@ -517,7 +517,7 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
     ):
         yield Problem(
             "E013",
-            f"{where}: PERMISSION must be a permission's name; it is {it.permission!r}.",
+            f"{where}: PERMISSION must be the name of a permission; it is {it.permission!r}.",
             "Write for example 'photos.add_photo'.",
         )
     if not isinstance(it.require_checksum, bool):
@@ -533,8 +533,8 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
             "Write for example 'PART_SIZE': 16 * 1024**2, or leave it out.",
         )
     for id, key, limit, example in (
-        ("E036", "MAX_PENDING", it.max_pending, "20 uploads of one owner under way at once"),
-        ("E037", "MAX_TOTAL_SIZE", it.max_total_size, "10 * 1024**3 for 10 GiB of each owner's"),
+        ("E036", "MAX_PENDING", it.max_pending, "20 for 20 pending uploads per owner"),
+        ("E037", "MAX_TOTAL_SIZE", it.max_total_size, "10 * 1024**3 for 10 GiB per owner"),
     ):
         whole = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < 2**63
         if limit is not None and not whole:
@@ -547,5 +547,5 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
         yield Problem(
             "E015",
             f"{where}: ACL must be one of S3's canned ACLs; it is {it.acl!r}.",
-            f"Write one of {', '.join(ACLS)}, or leave it out for private objects.",
+            f"Write one of {', '.join(ACLS)}. Leave ACL out for private objects.",
         )

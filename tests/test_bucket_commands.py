@@ -83,7 +83,7 @@ def test_it_is_shown_before_it_is_written(bucket: Any) -> None:
 def test_a_dry_run_makes_no_bucket(s3: Bucket, storage_options: Callable[..., None]) -> None:
     storage_options(bucket_name=f"{s3.name}-dry")
     out, _ = run("setup_bucket", "--origin", ORIGIN, "--create", "--dry-run")
-    assert "would be made" in out
+    assert "would be created" in out
     assert get_bucket("default").is_missing()
 
 
@@ -264,7 +264,7 @@ def test_a_cors_rule_that_lacks_something(
 
 @pytest.mark.parametrize("origin", ["*", "https://*.com"])
 def test_one_origin_is_checked_and_not_all(origin: str) -> None:
-    with pytest.raises(CommandError, match="as a browser would"):
+    with pytest.raises(CommandError, match="as a browser sends it"):
         run("check_bucket", "--origin", origin)
 
 

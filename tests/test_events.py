@@ -1151,7 +1151,7 @@ def test_poison_is_left_for_the_dead_letter_queue_and_named(
     assert upload.status == "completed"
     logged = [each.getMessage() for each in caplog.records if each.name == "s3direct_uploads"]
     for id in poison:
-        assert any(f"message {id} is left" in line for line in logged)
+        assert any(f"message {id} stays in the queue" in line for line in logged)
     assert "nonsense" not in "".join(logged)
 
 

@@ -145,7 +145,7 @@ def test_one_command_makes_a_bucket_that_nothing_is_wrong_with(nothing: Project)
 
     said = nothing.set_up("--create")
 
-    assert f"{nothing.bucket}: made." in said
+    assert f"{nothing.bucket}: created." in said
     assert f'+      "{ORIGIN}"' in said
     assert nothing.check() == {}
     assert nothing.contents() == []

@@ -23,9 +23,9 @@ from .setup_bucket import add_bucket_arguments, find_aliases
 
 class Command(PrintingCommand):
     help = (
-        "Ask the buckets of the destinations all that direct uploads rely on, and say what is "
-        "wrong and what to do. It puts small objects there, and takes them out again. The exit "
-        "code is 1 if anything fails; warnings do not count."
+        "Test everything in the destinations' buckets that direct uploads rely on, and print what "
+        "is wrong and what to do. The command puts small objects there and deletes them again. The "
+        "exit code is 1 if a test fails; warnings do not count."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -34,16 +34,16 @@ class Command(PrintingCommand):
             "--origin",
             action="append",
             default=[],
-            help="Where your pages are: https://app.example.com. Without it, where the bucket's "
-            "own CORS rules say.",
+            help="The origin of your pages, such as https://app.example.com. You may repeat it. "
+            "Default: the origins in the bucket's CORS rules.",
         )
-        parser.add_argument("--json", action="store_true", help="Print a list, for scripts.")
+        parser.add_argument("--json", action="store_true", help="Print JSON, for scripts.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         for origin in options["origin"]:
             wrong = provisioning.wrong_origin(origin, any_origin=True)
             if wrong is None and provisioning.lets_strangers_in(origin):
-                wrong = f"{origin}: write one of those that it stands for, as a browser would."
+                wrong = f"{origin}: write one origin without a *, as a browser sends it."
             if wrong:
                 raise CommandError(wrong)
         every: list[dict[str, str]] = []
@@ -65,7 +65,7 @@ class Command(PrintingCommand):
         failed = sum(each["level"] == diagnosis.FAIL for each in every)
         warned = sum(each["level"] == diagnosis.WARN for each in every)
         if not options["json"]:
-            self.stdout.write(f"{failed} failed, {warned} to look at.")
+            self.stdout.write(f"{failed} failed, {warned} warnings.")
         if failed:
             sys.exit(1)
 

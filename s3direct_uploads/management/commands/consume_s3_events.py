@@ -22,16 +22,16 @@ PAUSE = 5  # seconds, where S3 or SQS was away: each try counts towards the dead
 
 class Command(PrintingCommand):
     help = (
-        "Confirm uploads as S3's events come in from an SQS queue. A message is deleted once its "
-        "rows are settled; of what cannot be read, the queue's redrive policy makes dead letters. "
-        "Run as many as you like; SIGTERM ends it after the batch in hand."
+        "Receive S3's events from an SQS queue, and confirm their uploads. The command deletes a "
+        "message after it has handled its uploads. It leaves a message that it cannot read to the "
+        "queue's redrive policy. Several may run at once. SIGTERM ends it after its batch."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--queue-url", required=True)
-        parser.add_argument("--once", action="store_true", help="Receive once, and end.")
-        parser.add_argument("--region", help="Default: that of the queue's URL, then boto3's.")
-        parser.add_argument("--endpoint-url", help="Where SQS is, if it is not AWS's.")
+        parser.add_argument("--queue-url", required=True, help="The URL of the SQS queue.")
+        parser.add_argument("--once", action="store_true", help="Receive one batch, and end.")
+        parser.add_argument("--region", help="Default: the one in the queue's URL, else boto3's.")
+        parser.add_argument("--endpoint-url", help="The URL of an SQS server other than AWS.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.stopped = threading.Event()
@@ -77,7 +77,7 @@ class Command(PrintingCommand):
         tallies = {message: self.settle(message) for message in messages}
         done = [message for message, tally in tallies.items() if tally and not tally.again]
         for id in queue.delete(done):
-            logger.error("SQS did not delete the message %s: it comes again", id)
+            logger.error("SQS did not delete the message %s. SQS will send it again.", id)
         if messages:
             settled = sum(tally.settled for tally in tallies.values() if tally)
             self.stdout.write(f"{len(messages)} messages, {len(done)} done, {settled} uploads")
@@ -89,5 +89,5 @@ class Command(PrintingCommand):
         try:
             return events.settle(events.parse(message.body))
         except MalformedEvent as error:
-            logger.error("The SQS message %s is left: %s", message.id, error.detail)
+            logger.error("The SQS message %s stays in the queue: %s", message.id, error.detail)
             return None

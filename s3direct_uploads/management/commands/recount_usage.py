@@ -13,12 +13,12 @@ from s3direct_uploads.management.printing import PrintingCommand
 
 class Command(PrintingCommand):
     help = (
-        "Count anew what each owner has in the destinations that set a limit, and correct what is "
-        "counted wrongly. Uploads may go on meanwhile."
+        "Count again how many uploads and bytes each owner has in the destinations that have a "
+        "limit, and correct wrong numbers. Uploads may continue during the count."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--destination", default="", metavar="D", help="that one's alone")
+        parser.add_argument("--destination", default="", metavar="D", help="Only this destination.")
 
     def handle(self, *, destination: str, **options: Any) -> None:
         limited = lifecycle.limited()

@@ -26,9 +26,10 @@ LOCAL_ORIGINS = ["http://localhost:*", "http://127.0.0.1:*"]
 
 class Command(PrintingCommand):
     help = (
-        "Serve a throw-away S3 (moto) on this machine, at the endpoint_url of the storages in "
-        "STORAGES that have one on loopback, with their buckets and CORS rules. It keeps all in "
-        "memory, and checks no signature, length or type: a real S3 does."
+        "Serve S3 for development on this machine, with moto: for the storages in STORAGES whose "
+        "endpoint_url is on loopback. The command creates their buckets and CORS rules. Warning: "
+        "all objects are in memory, and are lost when it ends. moto does not enforce signatures, "
+        "lengths or types; a real S3 does."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,7 +37,8 @@ class Command(PrintingCommand):
             "--origin",
             action="append",
             default=[],
-            help="An origin to allow beside those on loopback, such as http://192.168.1.20:8000.",
+            help="One more origin to allow, such as http://192.168.1.20:8000. You may repeat it. "
+            "Origins on loopback are always allowed.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,8 +47,8 @@ class Command(PrintingCommand):
         ports = {urlsplit(bucket.endpoint_url or "").port or 80 for bucket in buckets}
         if len(ports) != 1:
             raise CommandError(
-                "Set 'endpoint_url': 'http://127.0.0.1:9000' in the OPTIONS of the S3 storages in "
-                "STORAGES that are to be served here, the same for all of them."
+                "Write 'endpoint_url': 'http://127.0.0.1:9000' in the OPTIONS of each S3 storage "
+                "in STORAGES that this command shall serve. All of them need the same endpoint_url."
             )
         server = _start(ports.pop())
         origins = [*LOCAL_ORIGINS, *options["origin"]]
@@ -56,7 +58,9 @@ class Command(PrintingCommand):
                 rule = provisioning.cors_rule(provisioning.needs_of(alias), origins)
                 bucket.set_cors_rules(provisioning.merge_cors(bucket.cors_rules(), rule))
         except Refusal as error:
-            raise CommandError(f"{error}: any access_key and secret_key will do here.") from error
+            raise CommandError(
+                f"{error}: write any access_key and any secret_key in the storage's OPTIONS."
+            ) from error
         names = ", ".join(sorted({bucket.name for bucket in buckets}))
         self.stdout.write(f"S3 at {buckets[0].endpoint_url}, with {names}. Ctrl-C stops it.")
         _wait_for_signal()
@@ -79,13 +83,13 @@ def _start(port: int) -> Any:
         os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
         from moto.server import ThreadedMotoServer
     except ImportError as error:
-        raise CommandError("Install it first: pip install 's3direct-uploads[dev]'") from error
+        raise CommandError("Install moto first: pip install 's3direct-uploads[dev]'") from error
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise CommandError(f"Port {port} is taken: {error}") from error
+            raise CommandError(f"Port {port} is taken by another program: {error}") from error
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its access log has whole URLs
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()

@@ -19,9 +19,10 @@ from s3direct_uploads.s3 import Bucket, Refusal, get_bucket, is_access_point_ali
 
 class Command(PrintingCommand):
     help = (
-        "Set the buckets of the destinations up for direct uploads: a CORS rule, by which browsers "
-        "let your pages write to them, and a lifecycle rule, which throws unfinished uploads away. "
-        "It shows what it changes, and keeps every rule that others wrote. Run it again at will."
+        "Set up the destinations' buckets for direct uploads. The command writes a CORS rule, so "
+        "that browsers let your pages send files there, and a lifecycle rule that deletes the "
+        "parts of unfinished uploads. It shows each change, and keeps all rules that others wrote. "
+        "You can run it again at any time."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,28 +31,30 @@ class Command(PrintingCommand):
             "--origin",
             action="append",
             required=True,
-            help="Where your pages are: https://app.example.com. Say it once for each.",
+            help="The origin of your pages, such as https://app.example.com. You may repeat it.",
         )
-        parser.add_argument("--create", action="store_true", help="Make a bucket that is missing.")
-        parser.add_argument("--dry-run", action="store_true", help="Show it, and change nothing.")
+        parser.add_argument("--create", action="store_true", help="Create a missing bucket.")
+        parser.add_argument("--dry-run", action="store_true", help="Show, but change nothing.")
         parser.add_argument(
             "--allow-any-origin",
             action="store_true",
-            help="Let --origin '*' be meant, and others whose * stands for strangers' sites, too.",
+            help="Allow --origin '*', and origins whose * includes other people's sites.",
         )
         parser.add_argument(
             "--format",
             choices=["json", "cloudformation"],
-            help="Ask nobody and print it, with the policy that the server's user or role needs.",
+            help="Do not call S3. Print the rules, and the policy that the server's role needs.",
         )
         parser.add_argument(
             "--signature-age",
             type=int,
             metavar="SECONDS",
-            help="With --format: a bucket policy that refuses older signatures.",
+            help="With --format: add a bucket policy that refuses older signatures.",
         )
         parser.add_argument(
-            "--block-public-access", action="store_true", help="With --format: that, too."
+            "--block-public-access",
+            action="store_true",
+            help="With --format: add Block Public Access.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -68,13 +71,13 @@ class Command(PrintingCommand):
         if options["format"]:
             return self.print_only(provisioning.by_bucket(every), origins, options)
         if options["signature_age"] is not None or options["block_public_access"]:
-            raise CommandError("--signature-age and --block-public-access are for --format.")
+            raise CommandError("--signature-age and --block-public-access need --format.")
         for needs in every:
             if needs.is_access_point:
                 raise CommandError(
-                    f"{needs.bucket} is an access point, by which no CORS and lifecycle rules can "
-                    "be set. Name the bucket behind it in a storage, with the same location, and "
-                    "run setup_bucket --storage for that; or set there what --format json prints."
+                    f"{needs.bucket} is an access point. CORS and lifecycle rules belong to the "
+                    "bucket behind it. Add a storage with that bucket and the same location, and "
+                    "run setup_bucket --storage for it; or set what --format json prints there."
                 )
         for alias, needs in zip(aliases, every, strict=True):
             bucket = get_bucket(alias)
@@ -82,8 +85,8 @@ class Command(PrintingCommand):
                 self.set_up(bucket, needs, origins, options)
             except Refusal as refusal:
                 raise CommandError(
-                    f"{bucket.name}: S3 answered {refusal}. 'manage.py check_bucket --storage "
-                    f"{alias}' says why."
+                    f"{bucket.name}: S3 answered {refusal}. Run 'manage.py check_bucket --storage "
+                    f"{alias}' to find the reason."
                 ) from refusal
         return None
 
@@ -96,22 +99,23 @@ class Command(PrintingCommand):
         if wrong:
             raise CommandError(wrong)
         if options["block_public_access"] and any(needs.acls for needs in every):
-            raise CommandError("A destination has an ACL, which Block Public Access would undo.")
+            raise CommandError("A destination has an ACL. Block Public Access would disable it.")
         for needs in every:
             if is_access_point_alias(needs.bucket):
                 raise CommandError(
-                    f"{needs.bucket} is the alias of an access point, which policies cannot name. "
-                    "Write the access point's ARN as bucket_name of the storage."
+                    f"{needs.bucket} is the alias of an access point. A policy cannot contain an "
+                    "alias: write the access point's ARN as bucket_name of the storage."
                 )
             if needs.is_access_point and age and options["format"] == "cloudformation":
                 raise CommandError(
-                    f"{needs.bucket} is an access point: its policy is a part of the template that "
-                    "makes it. --format json prints it."
+                    f"{needs.bucket} is an access point. Its policy belongs into the template that "
+                    "creates it: --format json prints the policy."
                 )
             if needs.is_access_point:
                 self.stderr.write(
-                    f"{needs.bucket} is an access point: the CORS and lifecycle rules are for the "
-                    "bucket behind it, and that has to allow what the access point allows.",
+                    f"{needs.bucket} is an access point. The CORS and lifecycle rules are for the "
+                    "bucket behind it. That bucket must allow everything that the access point "
+                    "allows.",
                     self.style.WARNING,
                 )
         extras: Any = {"age": age, "block": options["block_public_access"]}
@@ -128,9 +132,9 @@ class Command(PrintingCommand):
         is_dry = options["dry_run"]
         missing = bucket.is_missing()
         if missing and not options["create"]:
-            raise CommandError(f"There is no bucket {bucket.name}. Add --create to make it.")
+            raise CommandError(f"There is no bucket {bucket.name}. Add --create to create it.")
         if missing:
-            self.stdout.write(f"{bucket.name}: {'would be made' if is_dry else 'made'}.")
+            self.stdout.write(f"{bucket.name}: {'would be created' if is_dry else 'created'}.")
             if not is_dry:
                 bucket.create()
         is_made = not (missing and is_dry)
@@ -140,14 +144,14 @@ class Command(PrintingCommand):
             bucket.cors_rules if is_made else list,
             lambda there: provisioning.merge_cors(there, rule),
             None if is_dry else bucket.set_cors_rules,
-            "CORS rules: allow the origin by its own means, for the whole server",
+            "CORS rules. Allow the origin in the server's own settings",
         )
         self.change(
             f"{bucket.name}: lifecycle",
             bucket.lifecycle_rules if is_made else list,
             lambda there: provisioning.merge_lifecycle(there, needs),
             None if is_dry else bucket.set_lifecycle_rules,
-            "lifecycle rules: see how it ends unfinished uploads",
+            "lifecycle rules. Find out how it deletes unfinished uploads",
         )
 
     def change(
@@ -180,7 +184,7 @@ class Command(PrintingCommand):
             return
         # Refused, or taken without a word and thrown away.
         self.stderr.write(
-            f"{what}: this server keeps no {lacking} (docs/providers.md).", self.style.WARNING
+            f"{what}: this server keeps no {lacking} (see docs/providers.md).", self.style.WARNING
         )
 
 

@@ -20,29 +20,45 @@ from s3direct_uploads.management.printing import PrintingCommand
 
 class Command(PrintingCommand):
     help = (
-        "Settle the uploads that are due: recover lost confirms, expire what is past its deadline, "
-        "announce what was not, delete the objects of what was given up. Run it every few minutes."
+        "Look at all uploads that are due. The sweep completes uploads whose confirm was lost, "
+        "sends lost signals, expires uploads past their deadline, deletes the objects of rejected, "
+        "cancelled, expired and deleted uploads, and later their rows. Run it every few minutes."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="say what is due, and stop")
-        parser.add_argument("--limit", type=int, metavar="N", help="look at N uploads at most")
-        parser.add_argument("--loop", type=float, metavar="SECONDS", help="again, every so often")
-        parser.add_argument("--destination", default="", metavar="D", help="that one's alone")
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Count what is due, and change nothing. With --reconcile: delete nothing.",
+        )
+        parser.add_argument("--limit", type=int, metavar="N", help="Look at N uploads at most.")
+        parser.add_argument(
+            "--loop",
+            type=float,
+            metavar="SECONDS",
+            help="Do not end: pause for SECONDS after each sweep, and sweep again.",
+        )
+        parser.add_argument("--destination", default="", metavar="D", help="Only this destination.")
         parser.add_argument(
             "--reconcile",
             action="store_true",
-            help="walk through the buckets instead, and report what is ours and no row knows",
+            help="Do not sweep. Report the objects and open multipart uploads in the buckets that "
+            "are older than a day, that this site made, and that no row needs.",
         )
-        parser.add_argument("--delete", action="store_true", help="with --reconcile: delete that")
+        parser.add_argument(
+            "--delete",
+            action="store_true",
+            help="With --reconcile: delete them. Warning: you lose a file in use if this database "
+            "has no row for it, for example after an old backup was restored.",
+        )
 
     def handle(
         self, *, destination: str, limit: int | None, loop: float | None, **options: Any
     ) -> None:
         if options["delete"] and not options["reconcile"]:
-            raise CommandError("--delete goes with --reconcile.")
+            raise CommandError("--delete needs --reconcile.")
         if (limit is not None and limit < 1) or (loop is not None and loop <= 0):
-            raise CommandError("--limit and --loop take a number above zero.")
+            raise CommandError("--limit and --loop need a number above zero.")
         if options["reconcile"]:
             self.reconcile(destination, delete=options["delete"] and not options["dry_run"])
         elif options["dry_run"]:

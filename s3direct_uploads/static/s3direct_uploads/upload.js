@@ -593,9 +593,9 @@ function refusal(status, body) {
 /** @param {number} loaded */
 function unreachable(loaded) {
   const message = loaded
-    ? "The connection to the storage broke off."
-    : "The storage could not be reached. It may be the network, or the bucket's CORS configuration " +
-      "does not allow this page: a page is not told which, the browser's console is.";
+    ? "The connection to the storage was lost."
+    : "The storage could not be reached. Either the network failed, or the bucket's CORS rules do not " +
+      "allow this page. The browser's console says which.";
   return new UploadError(message, {step: "send", code: "network_error"});
 }
 

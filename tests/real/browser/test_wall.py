@@ -130,7 +130,7 @@ def test_a_network_that_stays_away(alice: Visitor, site: Site) -> None:
         site.s3.cut("PUT", after=MB)
     alice.add(beach)
     item = alice.underway("beach.jpg")
-    expect(item).to_contain_text("The connection to the storage broke off.")
+    expect(item).to_contain_text("The connection to the storage was lost.")
     assert site.s3.statuses("PUT") == [0] * ATTEMPTS
     before = alice.row()
     assert (before.status, site.read(before)) == ("pending", None)
