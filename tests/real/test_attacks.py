@@ -782,6 +782,7 @@ def test_renewals_do_not_outlive_the_deadline(alice: App, s3: Bucket, settings: 
     time.sleep(2.5)
     assert [alice.send(request) for request in requests_] == [403] * 6
     assert alice.renew(begun["id"]).status_code == 410
+    assert alice.confirm(begun["id"]).status_code == 410
     upload = Upload.objects.get()
     assert (upload.status, s3.read(upload)) == ("expired", None)
 
