@@ -82,5 +82,5 @@ def same_moment() -> Iterator[None]:
     with ExitStack() as patches:
         naive = moment.replace(tzinfo=None)
         patches.enter_context(patch("botocore.auth.get_current_datetime", lambda: naive))
-        patches.enter_context(patch("s3direct_uploads.s3.bucket.datetime", Clock))
+        patches.enter_context(patch("s3direct_uploads.s3.signing.datetime", Clock))
         yield

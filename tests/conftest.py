@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.loaders
 import pytest
 import requests
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -29,6 +31,8 @@ from s3direct_uploads import signals
 from s3direct_uploads.models import Upload
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
+# Each session of boto3 reads S3's description, a megabyte of JSON, anew. Hundreds of tests make one.
+botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
 # The quick lane has no real servers; `make test-real` names them all.
 REAL = "S3_ENDPOINT_URL" in os.environ

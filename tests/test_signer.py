@@ -21,8 +21,7 @@ from hypothesis import assume, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from s3direct_uploads.s3 import Bucket, signer
-from s3direct_uploads.s3 import bucket as bucket_module
+from s3direct_uploads.s3 import Bucket, signer, signing
 from s3direct_uploads.storage import S3Storage
 
 DAY = timedelta(days=1)
@@ -100,7 +99,7 @@ def clock_at(now: datetime) -> Iterator[None]:
         patch.setattr(auth, "get_current_datetime", Clock.utcnow, raising=False)
         # The oldest botocore that we take asks the module.
         patch.setattr(auth, "datetime", SimpleNamespace(datetime=Clock))
-        patch.setattr(bucket_module, "datetime", Clock)
+        patch.setattr(signing, "datetime", Clock)
         yield
 
 
