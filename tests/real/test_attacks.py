@@ -35,13 +35,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from s3direct_uploads import lifecycle, sns
+from s3direct_uploads import lifecycle
 from s3direct_uploads.bucket import (
     PresignedMultipart,
     PresignedRequest,
     StoredPart,
     get_bucket,
 )
+from s3direct_uploads.events import sns
 from s3direct_uploads.exceptions import BucketUnavailable, UploadError
 from s3direct_uploads.models import Upload
 from tests.conftest import (
