@@ -11,9 +11,15 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from s3direct_uploads import diagnosis
 from s3direct_uploads.destinations import Destination
-from s3direct_uploads.diagnosis import Answer, Diagnosis, Finding, diagnose
+from s3direct_uploads.diagnosis import Finding, diagnose
+from s3direct_uploads.diagnosis.access import policy_instead
+from s3direct_uploads.diagnosis.answers import Answer
+from s3direct_uploads.diagnosis.browser import cors_of
+from s3direct_uploads.diagnosis.findings import Stop
+from s3direct_uploads.diagnosis.probe import Probe
+from s3direct_uploads.diagnosis.reach import clock
+from s3direct_uploads.diagnosis.uploads import public_endpoint
 from s3direct_uploads.s3 import Refusal, get_bucket
 
 from .conftest import REAL, Bucket
@@ -50,7 +56,7 @@ def bucket(s3: Bucket, storage_options: Callable[..., None]) -> Iterator[Any]:
 @pytest.fixture(autouse=not REAL)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """To moto no URL ever expires, so there is nothing to wait for."""
-    monkeypatch.setattr("s3direct_uploads.diagnosis.time.sleep", lambda _: None)
+    monkeypatch.setattr("s3direct_uploads.diagnosis.enforcement.time.sleep", lambda _: None)
 
 
 def codes(*origins: str) -> set[str]:
@@ -412,24 +418,23 @@ def test_the_folder_that_a_policy_is_to_open_is_where_the_keys_are(
     public = {"MAX_SIZE": 1, "CONTENT_TYPES": ["image/*"], "ACL": "public-read"}
     spec = {**public, **rules} if isinstance(rules, dict) else rules
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"public": spec}}
-    asked = Diagnosis("default", [])
-    [rule] = asked.rules
-    assert cure.format(bucket=bucket.name) in asked.policy_instead(rule)
-    assert "site/public" not in asked.policy_instead(rule)
+    probe = Probe("default")
+    [rule] = probe.rules
+    assert cure.format(bucket=bucket.name) in policy_instead(probe.needs, rule)
+    assert "site/public" not in policy_instead(probe.needs, rule)
 
 
 @pytest.mark.parametrize(
     ("seconds", "level"),
     [(0, "pass"), (90, "warn"), (-90, "warn"), (1000, "fail"), (-1900, "fail")],
 )
-def test_a_clock(bucket: Any, seconds: int, level: str) -> None:
-    asked = Diagnosis("default", [])
+def test_a_clock(seconds: int, level: str) -> None:
     then = datetime.now(UTC) - timedelta(seconds=seconds)
-    asked.first = Answer(200, {"date": then.strftime("%a, %d %b %Y %H:%M:%S GMT")}, "")
+    first = Answer(200, {"date": then.strftime("%a, %d %b %Y %H:%M:%S GMT")}, "")
     findings: list[Finding] = []
     try:
-        findings.extend(asked.clock())
-    except diagnosis.Stop:
+        findings.extend(clock(first))
+    except Stop:
         pass
     else:
         assert [each.level for each in findings] == [level]
@@ -438,19 +443,14 @@ def test_a_clock(bucket: Any, seconds: int, level: str) -> None:
     assert level == "fail"
 
 
-def test_one_that_has_no_time(bucket: Any) -> None:
-    asked = Diagnosis("default", [])
-    asked.first = Answer(200, {}, "")
-    assert [each.code for each in asked.clock()] == ["clock.unknown"]
+def test_one_that_has_no_time() -> None:
+    assert [each.code for each in clock(Answer(200, {}, ""))] == ["clock.unknown"]
 
 
-def test_http_behind_https_is_refused_by_browsers(
-    bucket: Any, storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_http_behind_https_is_refused_by_browsers(bucket: Any) -> None:
     run("setup_bucket", "--origin", ORIGIN)
-    asked = Diagnosis("default", ["https://app.example.com"])
-    asked.server, asked.clients = "", "http://s3.example.com/media"
-    [finding] = asked.cors_of("https://app.example.com", [])
+    clients = "http://s3.example.com/media"
+    [finding] = cors_of(Probe("default"), "https://app.example.com", [], clients, False)
     assert (finding.code, finding.level) == ("cors.mixed_content", "fail")
 
 
@@ -466,6 +466,5 @@ def test_http_behind_https_is_refused_by_browsers(
 def test_a_host_that_only_the_server_knows(
     bucket: Any, clients: str, origins: list[str], code: str
 ) -> None:
-    asked = Diagnosis("default", origins)
-    asked.server = asked.clients = clients
-    assert [each.code for each in asked.public_endpoint()] == [code]
+    found = public_endpoint(Probe("default"), clients, clients, origins)
+    assert [each.code for each in found] == [code]

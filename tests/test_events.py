@@ -36,8 +36,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from s3direct_uploads import events, lifecycle, signals, sns
-from s3direct_uploads.events import Event, Tally, parse
+from s3direct_uploads import events, lifecycle, signals
+from s3direct_uploads.events import Event, Tally, parse, sns
 from s3direct_uploads.exceptions import MalformedEvent, QueueUnavailable, SNSUnavailable
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import Queue

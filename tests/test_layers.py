@@ -1,9 +1,12 @@
-"""Arrows point down only. A module may import what stands in a lower row than itself."""
+"""Arrows point down only. A module may import what stands in a lower row than itself.
+
+This holds between the modules of the app, and again between the modules of each package in it.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,12 +24,64 @@ events forms testing
 diagnosis
 lifecycle provisioning
 models s3 signals checks
-sns destinations storage
+destinations storage
 conf content_types exceptions keys times
 partitions
 __init__
 """
-RANK = {module: -row for row, line in enumerate(ROWS.split("\n")) for module in line.split()}
+# The same for the modules of each package. What others import stands in its __init__.
+INSIDE = {
+    "destinations": """
+__init__
+registry
+problems
+rules
+filenames hooks sizes storable
+""",
+    "diagnosis": """
+__init__
+report
+access browser downloads leftovers parts uploads
+enforcement
+permissions reach
+probe
+answers findings traces
+""",
+    "events": """
+__init__
+webhook
+settling
+dialects
+sns
+""",
+    "lifecycle": """
+__init__
+operations reconciling sweeping
+settling
+multipart
+rows
+quotas
+connection
+""",
+    "management": """
+commands.check_bucket
+commands.consume_s3_events commands.recount_usage commands.run_s3 commands.setup_bucket
+commands.sweep_uploads
+printing
+commands.__init__
+__init__
+""",
+}
+UNORDERED = {"migrations"}  # Django orders them
+
+
+def ranks(rows: str) -> dict[str, int]:
+    """How high each module stands."""
+    return {module: -row for row, line in enumerate(rows.split("\n")) for module in line.split()}
+
+
+RANK = ranks(ROWS)
+RANK_INSIDE = {package: ranks(rows) for package, rows in INSIDE.items()}
 
 # Who may say these names at all.
 ONLY_IN = {
@@ -39,7 +94,7 @@ BANNED_NAMES = {"utils", "helpers", "services", "enums", "constants"}
 
 
 class Imports(ast.NodeVisitor):
-    """Every module that a source imports, by its full name; not what only type checkers read."""
+    """The full name of whatever a source imports; not what only type checkers read."""
 
     def __init__(self, package: list[str]) -> None:
         self.package = package  # where the source lies: ["s3direct_uploads", "management"]
@@ -56,8 +111,8 @@ class Imports(ast.NodeVisitor):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         above = self.package[: len(self.package) - node.level + 1] if node.level else []
         module = ".".join([*above, *([node.module] if node.module else [])])
-        # "from . import conf" names a module as its member.
-        self.found |= {module, *(f"{module}.{each.name}" for each in node.names)}
+        # With its member: "from . import conf" imports a module by it.
+        self.found |= {f"{module}.{each.name}" for each in node.names}
 
 
 def complaints(path: str, source: str) -> Iterator[str]:
@@ -70,12 +125,48 @@ def complaints(path: str, source: str) -> Iterator[str]:
     imports = Imports([PACKAGE, *folders])
     imports.visit(ast.parse(source))
     names = {tuple(name.split(".")) for name in imports.found}
-    for target in sorted({name[1] for name in names if name[0] == PACKAGE and len(name) > 1}):
+    ours = {name[1:] for name in names if name[0] == PACKAGE and len(name) > 1}
+    for target in sorted({name[0] for name in ours}):
         if target != module and target in RANK and RANK[target] >= RANK[module]:
             yield f"{path} imports {target}, which does not stand below it"
+    if folders and module not in UNORDERED:
+        yield from complaints_inside(path, {name[1:] for name in ours if name[0] == module})
     for library in sorted({name[0] for name in names} & set(ONLY_IN)):
         if module not in ONLY_IN[library]:
             yield f"{path} imports {library}: only {', '.join(sorted(ONLY_IN[library]))} may"
+
+
+def complaints_inside(path: str, names: set[tuple[str, ...]]) -> Iterator[str]:
+    """What is wrong with what this module of a package imports of the same package.
+
+    ``names`` begin below the package: ("rows", "move").
+    """
+    package, *inner = path.removesuffix(".py").split("/")
+    rank, module = RANK_INSIDE.get(package, {}), ".".join(inner)
+    if module not in rank:
+        yield f"{path}: give it a row in INSIDE"
+        return
+    for target in sorted({module_of(name, rank) for name in names} - {module}):
+        if rank[target] >= rank[module]:
+            yield f"{path} imports {package}.{target}, which does not stand below it"
+
+
+def module_of(name: tuple[str, ...], rank: Mapping[str, int]) -> str:
+    """The module that has this name, or is it; what no module has, the package itself has."""
+    for length in range(len(name), 0, -1):
+        for module in (name[:length], (*name[:length], "__init__")):
+            if ".".join(module) in rank:
+                return ".".join(module)
+    return "__init__"
+
+
+def test_every_row_is_of_a_module_that_exists() -> None:
+    paths = [file.relative_to(ROOT).with_suffix("") for file in ROOT.rglob("*.py")]
+    planned = {"fields", "forms"}
+    assert {path.parts[0] for path in paths} >= set(RANK) - planned
+    for package, rank in RANK_INSIDE.items():
+        inner = {".".join(path.parts[1:]) for path in paths if path.parts[0] == package}
+        assert set(rank) == inner - {""}
 
 
 def test_arrows_point_down_only() -> None:
@@ -108,8 +199,18 @@ def test_no_module_is_a_drawer_for_this_and_that() -> None:
             "import typing\nif typing.TYPE_CHECKING:\n    from .views import UploadViewSet",
         ),
         ("apps.py", "def ready():\n    from . import checks"),
-        ("management/commands/sweep.py", "from ...lifecycle import confirm\nfrom .run_s3 import x"),
-        ("management/commands/sweep.py", "from s3direct_uploads.lifecycle import confirm"),
+        (
+            "management/commands/check_bucket.py",
+            "from ...lifecycle import confirm\nfrom .setup_bucket import x",
+        ),
+        ("management/commands/sweep_uploads.py", "from s3direct_uploads.lifecycle import confirm"),
+        ("management/commands/run_s3.py", "from s3direct_uploads.management.printing import x"),
+        ("lifecycle/sweeping.py", "from . import quotas, rows\nfrom .settling import settle"),
+        ("lifecycle/rows.py", "from s3direct_uploads.lifecycle import quotas"),
+        ("lifecycle/rows.py", "from s3direct_uploads import conf\nfrom ..s3 import Bucket"),
+        ("lifecycle/__init__.py", "from .operations import begin\nfrom . import sweeping"),
+        ("diagnosis/uploads.py", "from .reach import clock\nfrom .findings import Finding"),
+        ("migrations/0003_more.py", "from .x import y"),
         ("admin.py", "from rest_framework_extras import nothing"),
     ],
 )
@@ -141,7 +242,7 @@ def test_what_is_allowed(path: str, source: str) -> None:
         ("serializers.py", "from .views import UploadViewSet", "imports views"),
         ("admin.py", "from .serializers import UploadSerializer", "imports serializers"),
         ("__init__.py", "from .conf import raw", "imports conf"),
-        ("management/commands/sweep.py", "from ...views import x", "imports views"),
+        ("management/commands/sweep_uploads.py", "from ...views import x", "imports views"),
         (
             "conf.py",
             "if TYPE_CHECKING:\n    x = 1\nelse:\n    from .views import x",
@@ -150,8 +251,32 @@ def test_what_is_allowed(path: str, source: str) -> None:
         ("lifecycle.py", "import boto3", "imports boto3"),
         ("storage.py", "def f():\n    from botocore.config import Config", "imports botocore"),
         ("admin.py", "from rest_framework import status", "imports rest_framework"),
-        ("management/commands/sweep.py", "import boto3.session", "imports boto3"),
+        ("management/commands/sweep_uploads.py", "import boto3.session", "imports boto3"),
         ("queue.py", "", "give it a row"),
+        # Inside packages.
+        ("lifecycle/rows.py", "from .settling import settle", "imports lifecycle.settling"),
+        ("lifecycle/rows.py", "from . import settling", "imports lifecycle.settling"),
+        ("lifecycle/rows.py", "import s3direct_uploads.lifecycle.settling", "lifecycle.settling"),
+        ("lifecycle/rows.py", "def f():\n    from ..lifecycle.settling import x", "e.settling"),
+        ("lifecycle/rows.py", "from . import begin", "imports lifecycle.__init__"),
+        ("lifecycle/rows.py", "from s3direct_uploads import lifecycle", "lifecycle.__init__"),
+        ("lifecycle/rows.py", "import s3direct_uploads.lifecycle", "lifecycle.__init__"),
+        ("lifecycle/sweeping.py", "from .operations import begin", "imports lifecycle.operations"),
+        ("diagnosis/probe.py", "from .reach import clock", "imports diagnosis.reach"),
+        ("diagnosis/parts.py", "from .uploads import presigned", "imports diagnosis.uploads"),
+        ("destinations/rules.py", "from .problems import problems", "destinations.problems"),
+        ("destinations/problems.py", "from .registry import get", "destinations.registry"),
+        ("events/dialects.py", "from .settling import Tally", "imports events.settling"),
+        ("events/sns.py", "from .webhook import webhook", "imports events.webhook"),
+        ("management/printing.py", "from .commands.run_s3 import x", "imports management.commands"),
+        (
+            "management/commands/setup_bucket.py",
+            "from .check_bucket import x",
+            "imports management.commands.check_bucket",
+        ),
+        ("lifecycle/queue.py", "", "give it a row in INSIDE"),
+        ("management/commands/queue.py", "", "give it a row in INSIDE"),
+        ("views/upload.py", "", "give it a row in INSIDE"),
     ],
 )
 def test_what_is_found(path: str, source: str, wrong: str) -> None:

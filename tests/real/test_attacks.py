@@ -35,7 +35,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from s3direct_uploads import lifecycle, sns
+from s3direct_uploads import lifecycle
+from s3direct_uploads.events import sns
 from s3direct_uploads.exceptions import BucketUnavailable, UploadError
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import (

@@ -1,7 +1,8 @@
-"""What Amazon SNS sends to a webhook: whether it is SNS's own, of a topic of ours, by its scheme.
+"""Messages of Amazon SNS: whether SNS signed them, and whether the topic is one of the host's.
 
 docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html. A valid signature proves
-only that SNS sent it: anybody may subscribe your URL to a topic of theirs, hence SNS_TOPICS.
+only that SNS sent the message. Anybody can subscribe your URL to a topic of their own, so
+SNS_TOPICS names those that are accepted.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import HTTPRedirectHandler, build_opener
 
-from . import conf, partitions
-from .exceptions import SNSSignatureWrong, SNSTopicNotAllowed, SNSUnavailable
+from s3direct_uploads import conf, partitions
+from s3direct_uploads.exceptions import SNSSignatureWrong, SNSTopicNotAllowed, SNSUnavailable
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -42,13 +43,13 @@ SIGNED = {  # these fields, in this order
 
 
 def is_from_sns(said: Mapping[str, Any]) -> bool:
-    """Whether it claims to be. Raw delivery has no envelope, and no signature either."""
+    """Whether the message claims to be SNS's. Raw delivery has neither envelope nor signature."""
     kind, topic = said.get("Type"), said.get("TopicArn")
     return isinstance(kind, str) and kind in SIGNED and isinstance(topic, str)
 
 
 def accept(said: Mapping[str, Any]) -> bool:
-    """Verify it, and confirm a subscription; True if there is a notification to be read.
+    """Verify the message, and confirm a subscription. True if it is a notification to be read.
 
     Raises SNSTopicNotAllowed, SNSSignatureWrong, SNSUnavailable.
     """
@@ -58,7 +59,7 @@ def accept(said: Mapping[str, Any]) -> bool:
     if said["Type"] == "SubscriptionConfirmation":
         _confirm_subscription(said)
     elif said["Type"] == "UnsubscribeConfirmation":
-        logger.warning("SNS sends us nothing of %s any more", said["TopicArn"])
+        logger.warning("SNS no longer sends us messages of %s", said["TopicArn"])
     return bool(said["Type"] == "Notification")
 
 
@@ -90,17 +91,20 @@ def _verify(said: Mapping[str, Any]) -> None:
 
 
 def _belongs_to_sns(url: str, path: re.Pattern[str], topic: str) -> bool:
-    """Whether SNS has this URL, in the region of the topic.
+    """Whether this URL is one of SNS, in the region of the topic.
 
-    It is compared as a whole, so that no user, port, path or query can make it another's, or make
-    SNS's own API say what an attacker wants.
+    The whole URL is compared. So no user, port, path or query in it can lead to another server, or
+    to another call of SNS's API.
     """
     host = partitions.sns_url(topic)
     return url.startswith(host) and path.fullmatch(url, len(host)) is not None
 
 
 def signed_text(said: Mapping[str, Any]) -> bytes:
-    """What SNS signs: each field's name and value, a line each. Raises ValueError."""
+    """The text that SNS signs: the name and the value of each field, one per line.
+
+    Raises ValueError for a field that is missing or no text.
+    """
     lines = []
     for name in SIGNED[said["Type"]]:
         value = said.get(name)
@@ -125,7 +129,7 @@ def _confirm_subscription(said: Mapping[str, Any]) -> None:
     logger.info("Subscribed to %s", said["TopicArn"])
 
 
-@lru_cache(maxsize=16)  # by its name a certificate is always the same
+@lru_cache(maxsize=16)  # a certificate's name changes with its content
 def _certificate_at(url: str) -> Certificate:
     from cryptography.x509 import load_pem_x509_certificate
 
@@ -141,14 +145,17 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 def fetch(url: str) -> bytes:
-    """GET, once, nowhere else, and no more than that. Raises SNSUnavailable."""
+    """GET the URL once, without following a redirect, and return at most MAX_ANSWER_BYTES bytes.
+
+    Raises SNSUnavailable.
+    """
     try:
         with build_opener(_NoRedirects).open(url, timeout=TIMEOUT) as answer:
             body: bytes = answer.read(MAX_ANSWER_BYTES + 1)
     except (URLError, OSError, http.client.HTTPException) as error:
-        if isinstance(error, HTTPError):  # it is the answer itself, with its connection
+        if isinstance(error, HTTPError):  # the error is the answer itself, and holds its connection
             error.close()
-        # Its message may quote the URL, which has a token in it.
+        # Its message may quote the URL, which contains a token.
         logger.error("SNS did not answer: %s", type(error).__name__)
         raise SNSUnavailable("SNS cannot be reached; send it again.") from None
     if len(body) > MAX_ANSWER_BYTES:

@@ -1,0 +1,37 @@
+"""Destinations: the named rules that an upload must obey, as the settings have them."""
+
+from .filenames import MAX_FILENAME_LENGTH, strip_invisible
+from .hooks import ask, verify
+from .problems import Problem, problems
+from .registry import find, get
+from .rules import MAX_CONTEXT_BYTES, Destination
+from .sizes import (
+    MAX_OBJECT_SIZE,
+    MAX_PART_SIZE,
+    MAX_PARTS,
+    MAX_PUT_SIZE,
+    MIN_PART_SIZE,
+    format_size,
+)
+from .storable import as_kept, is_storable
+
+__all__ = [
+    "MAX_CONTEXT_BYTES",
+    "MAX_FILENAME_LENGTH",
+    "MAX_OBJECT_SIZE",
+    "MAX_PARTS",
+    "MAX_PART_SIZE",
+    "MAX_PUT_SIZE",
+    "MIN_PART_SIZE",
+    "Destination",
+    "Problem",
+    "as_kept",
+    "ask",
+    "find",
+    "format_size",
+    "get",
+    "is_storable",
+    "problems",
+    "strip_invisible",
+    "verify",
+]

@@ -1,0 +1,34 @@
+"""The destination that a name stands for in the settings."""
+
+from __future__ import annotations
+
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+
+from s3direct_uploads import conf
+
+from .problems import problems
+from .rules import Destination, build
+
+
+def get(name: str) -> Destination:
+    """The destination of this name.
+
+    Raises ValidationError if there is none, ImproperlyConfigured if its settings are wrong.
+    """
+    try:
+        spec = conf.destinations()[name]
+    except KeyError:
+        raise ValidationError(
+            {"destination": ValidationError("No such destination.", code="unknown")}
+        ) from None
+    for problem in problems(name, spec):
+        raise ImproperlyConfigured(problem.message)
+    return build(name, spec)
+
+
+def find(name: str) -> Destination | None:
+    """The destination of this name, or None: a row may be older than the settings.
+
+    Raises ImproperlyConfigured if its settings are wrong.
+    """
+    return get(name) if name in conf.destinations() else None

@@ -1,0 +1,270 @@
+"""A destination: the named rules that an upload must obey."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
+from django.http import HttpRequest
+from django.utils.module_loading import import_string
+
+from s3direct_uploads import content_types
+
+from .filenames import JOINERS, MAX_FILENAME_LENGTH, strip_invisible
+from .hooks import ask
+from .sizes import MAX_PARTS, MAX_PUT_SIZE, MIB, format_size
+from .storable import NOT_STORABLE, as_kept
+
+if TYPE_CHECKING:
+    from s3direct_uploads.models import Upload
+    from s3direct_uploads.s3 import StoredObject
+
+FULL_OBJECT_CHECKSUMS = ("CRC32", "CRC64NVME")  # S3 has no SHA256 of a whole multipart upload
+MAX_CONTEXT_BYTES = 1024  # of the context as JSON
+CHECKSUM_BYTES = {"SHA256": 32, "CRC32": 4, "CRC64NVME": 8}  # the length of each
+
+
+class Destination:
+    """What may be uploaded, by whom, and to where. Subclass it for a hook; else a dict is enough.
+
+    The attributes of a class are the keys of a dict, in lower case. A hook's ``request`` is None
+    if a script calls.
+    """
+
+    max_size: int  # bytes
+    content_types: Sequence[str]  # "image/png", "image/*" (but no SVG), or "*/*"
+    storage: str = "default"  # an alias in STORAGES
+    prefix: str | None = None  # "<name>/" unless given
+    min_size: int = 0  # bytes
+    permission: str | None = None  # "app.codename"
+    require_checksum: bool = False
+    acl: str | None = None  # as S3 names them: "public-read"
+    part_size: int = 16 * 1024**2  # bytes, of a multipart upload's parts; see part_size_of
+    max_pending: int | None = None  # pending uploads of one owner at once
+    max_total_size: int | None = None  # bytes that one owner may keep here
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    # The hooks.
+
+    def has_permission(self, upload: Upload, request: HttpRequest | None) -> bool:
+        """Whether this upload may begin: it is validated, and not saved yet. Falsy denies."""
+        return True
+
+    def get_prefix(self, upload: Upload, request: HttpRequest | None) -> str:
+        """The folder of the key. An unguessable segment and the end of the filename follow it."""
+        return self.default_prefix
+
+    def clean_context(self, context: dict[str, Any], request: HttpRequest | None) -> dict[str, Any]:
+        """The client's context as the row keeps it. By default a client may send none.
+
+        It must return the same for the same context, because a repeated begin compares them.
+        Raises ValidationError to refuse the context.
+        """
+        if context:
+            raise ValidationError("This destination takes no context.", code="not_allowed")
+        return {}
+
+    def verify(self, upload: Upload, stored: StoredObject) -> None:
+        """Look at the object while the upload is confirmed. Raise ObjectMismatch to reject it.
+
+        Any other exception leaves the upload pending, also after its deadline. The sweep then
+        calls this again and again.
+        """
+
+    # What begin asks.
+
+    def clean(self, upload: Upload, request: HttpRequest | None) -> None:
+        """Validate what ``upload`` declares, and bring it into its final form.
+
+        Raises ValidationError with a list for each field, PermissionDenied, HookFailed, and
+        ImproperlyConfigured if a hook's answer cannot be kept.
+        """
+        errors: dict[str, ValidationError] = {}
+        for field, rule in (
+            ("filename", self._clean_filename),
+            ("content_type", self._clean_content_type),
+            ("size", self._clean_size),
+            ("checksum", self._clean_checksum),
+        ):
+            try:
+                rule(upload)
+            except ValidationError as error:
+                errors[field] = error
+        if errors:
+            raise ValidationError(errors)
+        # A script has no request, so it has no user whose permission could be asked.
+        if self.permission and request is not None and not request.user.has_perm(self.permission):
+            raise PermissionDenied
+        upload.context = self._clean_context(upload.context, request)
+        if not ask(f"has_permission of {self.name!r}", self.has_permission, upload, request):
+            raise PermissionDenied
+
+    @property
+    def limits(self) -> bool:
+        """Whether this destination limits how much one owner may have in it."""
+        return self.max_pending is not None or self.max_total_size is not None
+
+    @property
+    def takes_pages(self) -> bool:
+        """Whether a type that can run scripts in a browser may be uploaded."""
+        return any(each == "*/*" or content_types.is_page(each) for each in self.content_types)
+
+    @property
+    def default_prefix(self) -> str:
+        """The folder of its keys, unless a hook names another; "" if there is no folder."""
+        return f"{self.name}/" if self.prefix is None else self.prefix
+
+    @property
+    def common_prefix(self) -> str:
+        """The folder that all of its keys are in; "" if a hook may put them anywhere."""
+        hooked = type(self).get_prefix is not Destination.get_prefix
+        return "" if hooked else self.default_prefix
+
+    def part_size_of(self, size: int) -> int | None:
+        """The size in bytes of the parts of an object of ``size`` bytes; None if one PUT is enough.
+
+        This is ``part_size``, or the next whole MiB at which 10,000 parts can hold the object.
+        """
+        if size <= self.part_size:
+            return None
+        needed = -(-size // MAX_PARTS)
+        return max(self.part_size, -(-needed // MIB) * MIB)
+
+    def _clean_filename(self, upload: Upload) -> None:
+        filename = upload.filename = strip_invisible(upload.filename)
+        if len(filename) > MAX_FILENAME_LENGTH:
+            raise ValidationError(
+                f"At most {MAX_FILENAME_LENGTH} characters.",
+                code="max_length",
+                params={"max_length": MAX_FILENAME_LENGTH},
+            )
+        if not re.sub(f"[{JOINERS}]", "", filename).strip():
+            raise ValidationError("A file needs a name.", code="blank")
+        if filename in (".", "..") or re.search(r"[/\\]", filename):
+            raise ValidationError("Send the file's name without its path.", code="path")
+        # Cc: control characters. Cs: lone surrogates, which no database stores.
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in filename):
+            raise ValidationError("This name has control characters.", code="characters")
+
+    def _clean_content_type(self, upload: Upload) -> None:
+        filename, declared = upload.filename, upload.content_type
+        try:
+            essence, parameters = content_types.split(declared or content_types.guess(filename))
+        except ValueError:
+            raise ValidationError("Not a content type.", code="malformed") from None
+        if content_types.usual_name(essence) == content_types.UNKNOWN:
+            essence = content_types.UNKNOWN  # a browser takes "application/unknown" for a page
+        meant = content_types.meaning(essence, filename)
+        # What is meant is compared first, then what was declared. So a destination that lists
+        # application/octet-stream also accepts a file whose guessed type it does not list.
+        for each in (meant, essence):
+            if any(content_types.matches(each, allowed) for allowed in self.content_types):
+                same = each in (essence, content_types.usual_name(essence))
+                upload.content_type = each + (parameters if same else "")
+                return
+        wildcard = any(allowed.endswith("/*") for allowed in self.content_types)
+        unless = " A type that can run scripts must be named itself."
+        raise ValidationError(
+            f"Not {meant}; allowed: {', '.join(self.content_types)}."
+            f"{unless if wildcard and content_types.is_page(meant) else ''}",
+            code="not_allowed",
+            params={"content_types": list(self.content_types)},
+        )
+
+    def _clean_size(self, upload: Upload) -> None:
+        if upload.size > self.max_size:
+            raise ValidationError(
+                f"At most {format_size(self.max_size)}.",
+                code="too_large",
+                params={"max_size": self.max_size},
+            )
+        if upload.size < self.min_size:
+            raise ValidationError(
+                f"At least {format_size(self.min_size)}.",
+                code="too_small",
+                params={"min_size": self.min_size},
+            )
+        if upload.size > MAX_PUT_SIZE and not upload.is_multipart:
+            raise ValidationError(
+                f"More than {format_size(MAX_PUT_SIZE)} takes a multipart upload.",
+                code="multipart_required",
+                params={"max_size": MAX_PUT_SIZE},
+            )
+
+    def _clean_checksum(self, upload: Upload) -> None:
+        if not upload.checksum_algorithm:
+            if self.require_checksum:
+                raise ValidationError("A checksum is required.", code="required")
+            return
+        if upload.checksum_algorithm not in CHECKSUM_BYTES:
+            raise ValidationError(
+                f"One of {', '.join(CHECKSUM_BYTES)}.",
+                code="unknown_algorithm",
+                params={"algorithms": list(CHECKSUM_BYTES)},
+            )
+        if upload.is_multipart and upload.checksum_algorithm not in FULL_OBJECT_CHECKSUMS:
+            raise ValidationError(
+                f"Of a multipart upload S3 knows only {' or '.join(FULL_OBJECT_CHECKSUMS)}.",
+                code="not_for_multipart",
+                params={"algorithms": list(FULL_OBJECT_CHECKSUMS)},
+            )
+        length = CHECKSUM_BYTES[upload.checksum_algorithm]
+        try:
+            raw = base64.b64decode(upload.checksum, validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        # Compared after encoding it again: base64 may have spare bits at its end, and S3 always
+        # answers with zeros there.
+        if len(raw) != length or base64.b64encode(raw).decode() != upload.checksum:
+            raise ValidationError(
+                f"{upload.checksum_algorithm} is {length} bytes in base64.", code="malformed"
+            )
+
+    def _clean_context(
+        self, context: dict[str, Any], request: HttpRequest | None
+    ) -> dict[str, Any]:
+        try:
+            try:
+                said = as_kept(context)
+            except NOT_STORABLE:
+                raise ValidationError("The context must be plain JSON.", code="invalid") from None
+            if len(json.dumps(said).encode()) > MAX_CONTEXT_BYTES:
+                raise ValidationError(
+                    f"At most {MAX_CONTEXT_BYTES} bytes as JSON.",
+                    code="too_large",
+                    params={"max_bytes": MAX_CONTEXT_BYTES},
+                )
+            hook = f"clean_context of {self.name!r}"
+            kept = ask(hook, self.clean_context, said, request)
+            try:
+                if isinstance(kept, dict):
+                    return as_kept(kept)  # type: ignore[no-any-return]
+            except NOT_STORABLE:
+                pass
+            raise ImproperlyConfigured(f"{hook} must answer a dict of plain JSON: not {kept!r}")
+        except ValidationError as error:
+            if hasattr(error, "error_dict"):
+                raise
+            raise ValidationError({"context": error}) from None
+
+
+def build(name: str, spec: Any) -> Destination:
+    """Make the destination from its value in DESTINATIONS, in which ``problems`` found nothing.
+
+    Raises whatever the import or the class raises.
+    """
+    if isinstance(spec, Mapping):
+        destination = Destination(name)
+        for key, value in spec.items():
+            setattr(destination, key.lower(), value)
+        return destination
+    destination_class: type[Destination] = import_string(spec) if isinstance(spec, str) else spec
+    return destination_class(name)
