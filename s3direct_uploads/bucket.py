@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 import boto3
 from botocore.client import Config
@@ -51,12 +51,15 @@ from .partitions import region_of_queue
 from .storage import (
     OVERWRITE_GUARDS,
     addressed,
+    answered_with,
     as_stored,
+    connection_facts,
     find_endpoint,
     forces_attachment,
     is_asked_anew,
     parameter_problems,
     signs_urls,
+    takes,
 )
 
 if TYPE_CHECKING:
@@ -124,12 +127,7 @@ SHARED_HEADERS = {
     "RequestPayer": "x-amz-request-payer",
     "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
 }
-# What a storage may answer differently by tenant, and that makes other clients: a session has some
-# 10 MiB, so no more of them are kept than this.
-CONNECTION_FACTS = (
-    *("access_key", "secret_key", "security_token", "session_profile", "region_name"),
-    *("endpoint_url", "public_endpoint_url", "use_ssl", "verify"),
-)
+# A tenant may have an S3 of its own. A session has some 10 MiB, so no more are kept than this.
 MAX_CONNECTIONS = 32
 MAX_BUCKETS = 10_000  # small ones: a tenant has one of its own
 ALIASES = ("-s3alias", "--ol-s3")  # how an access point's alias ends, and no bucket's name
@@ -316,7 +314,7 @@ class Bucket:
         """None where S3 itself must sign."""
         storage, folder = self._storage, keys.join(self.location, "")
         signs = signs_urls(storage)
-        if signs and not storage.custom_domain:
+        if signs and not (storage.custom_domain and takes(storage, "parameters", "expire")):
             return None
         if not key.startswith(folder) or self.name != storage.bucket_name:
             return None  # the domain, as the storage has it now, has no such file
@@ -324,15 +322,14 @@ class Bucket:
         # Then the file is shown, unless it is stored as an attachment.
         if not signs and inline == forces_attachment(stored):
             return None
-        disposition = "inline" if inline else "attachment"
-        # Without a space: Python writes "+" for it in a URL, which not every CDN reads as one.
-        told = f"{disposition};filename*=utf-8''{quote(filename, safe='')}"
+        options: dict[str, Any] = {}
+        if signs:
+            options = {
+                "parameters": answered_with(storage, inline=inline, filename=filename),
+                "expire": int(expires.total_seconds()),
+            }
         with _failures("signing a URL"):
-            url: str = storage.url(
-                key.removeprefix(folder),
-                parameters={"response-content-disposition": told} if signs else None,
-                expire=int(expires.total_seconds()),
-            )
+            url: str = storage.url(key.removeprefix(folder), **options)
         return url
 
     def presign_parts(
@@ -834,7 +831,7 @@ class _Connection:
             "verify": storage.verify,
         }
         self._shared = shared
-        self._config = _config_of(storage)
+        self._config: Config = storage.client_config
         self._making = threading.Lock()  # clients: a session is not safe for threads
         self.buckets: dict[tuple[Any, ...], Bucket] = {}
         public: str | None = getattr(storage, "public_endpoint_url", None)
@@ -908,17 +905,11 @@ class _Facts(NamedTuple):
     shared: tuple[tuple[str, str], ...]  # of SHARED_HEADERS
 
 
-def _config_of(storage: S3Storage) -> Config:
-    # Ours changes client_config by itself.
-    config: Config = getattr(storage, "said_config", storage.client_config)
-    return config
-
-
 def _connection_facts(storage: S3Storage) -> _Facts:
     said = storage.object_parameters
     said = said if isinstance(said, Mapping) else {}  # begin says that it is wrong
     return _Facts(
-        (*(getattr(storage, name, None) for name in CONNECTION_FACTS), _config_of(storage)),
+        connection_facts(storage),
         tuple((name, said[name]) for name in SHARED_HEADERS if isinstance(said.get(name), str)),
     )
 
