@@ -113,7 +113,7 @@ def test_each_tenants_upload_lands_in_its_own_bucket(
         assert body_of(s3, upload) == JPEG
         # As the model's field finds it: a URL, and the file itself.
         assert f"/{bucket}/" in storages["default"].url(upload.name)
-        assert storages["default"].exists(upload.name)
+        assert storages["default"].size(upload.name) == len(JPEG)
         with storages["default"].open(upload.name) as file:
             assert file.read() == JPEG
 
