@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -15,7 +14,6 @@ from django.core.files.storage import Storage, storages
 from django.db import router, transaction
 from django.db.models import Manager, QuerySet
 from django.db.models.fields.files import FieldFile
-from django.utils.http import content_disposition_header
 from rest_framework import serializers
 from rest_framework.fields import SkipField, empty
 from storages.backends.s3 import S3Storage
@@ -24,6 +22,7 @@ from . import content_types, destinations, keys, times
 from .exceptions import AlreadyAttached, NotCompleted
 from .models import Upload
 from .s3 import PresignedMultipart, PresignedRequest
+from .storage import answered_with, is_asked_anew, signs_urls, takes
 
 MOST_PARTS_SIGNED = 1_000  # in one answer, which then has half a megabyte
 
@@ -187,8 +186,8 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
     serializers it cannot know which row is meant, unless the list sets ``child.instance``.
 
     Out: ``{name, url, size, content_type, filename}``. The URL shows what is safe to be shown, and
-    downloads the rest; not where it has no signature that could say so (``custom_domain``,
-    ``querystring_auth``, a storage that is not on S3).
+    downloads the rest; not where it has no signature that could say so (a ``custom_domain`` without
+    CloudFront's, ``querystring_auth``, a storage that is not on S3).
 
     Raises ImproperlyConfigured where the mixin or the request is missing.
     """
@@ -236,7 +235,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         upload = uploads.owned_by(self.context["request"].user).filter(pk=upload_id).first()
         if upload is None:
             self.fail("does_not_exist")
-        if upload.destination != self.destination:
+        if upload.destination != self.destination or not _is_here(upload):
             self.fail("wrong_destination")
         if upload.status != Upload.Status.COMPLETED:
             self.fail("not_completed")
@@ -447,6 +446,17 @@ def _field_of(field: Any, key: Any) -> Any:
     return getattr(field, "child", None)  # a DictField's
 
 
+def _is_here(upload: Upload) -> bool:
+    """False for a tenant's in another tenant's turn. Else ``attach`` says what is wrong."""
+    storage = storages[upload.storage]
+    if not any(is_asked_anew(storage, name) for name in ("location", "bucket_name")):
+        return True
+    try:
+        return bool(upload.name)
+    except ImproperlyConfigured:
+        return False
+
+
 def _attach(upload: Upload) -> str:
     try:
         return upload.attach()
@@ -495,20 +505,14 @@ def _flat(value: Any) -> Iterator[FieldFile | str]:
 
 def _url(file: _File, filename: str, content_type: str, *, confirmed: bool) -> str:
     """Where a browser finds the file. A page is downloaded: it would run on S3's host."""
-    if not _signs_parameters(file.storage):
-        return file.storage.url(file.name)
+    storage = file.storage
+    if not (
+        isinstance(storage, S3Storage) and signs_urls(storage) and takes(storage, "parameters")
+    ):
+        return storage.url(file.name)
     inline = content_types.is_safe_inline(content_type)
-    parameters = {"ResponseContentDisposition": content_disposition_header(not inline, filename)}
-    if inline and not confirmed:
-        # It was guessed from the name, and S3 may have the file as something else: as a page.
-        parameters["ResponseContentType"] = content_type
-    url: str = file.storage.url(file.name, parameters=parameters)  # type: ignore[call-arg]
+    # Where it was guessed from the name, S3 may have the file as something else: as a page.
+    guessed = content_type if inline and not confirmed else ""
+    parameters = answered_with(storage, inline=inline, filename=filename, content_type=guessed)
+    url: str = storage.url(file.name, parameters=parameters)
     return url
-
-
-def _signs_parameters(storage: Storage) -> bool:
-    """Whether its URLs can say how S3 is to answer. Unsigned, S3 would refuse them."""
-    if not isinstance(storage, S3Storage) or storage.custom_domain or not storage.querystring_auth:
-        return False
-    takes = inspect.signature(storage.url).parameters.values()  # a host's own may take a name alone
-    return any(each.name == "parameters" or each.kind == each.VAR_KEYWORD for each in takes)

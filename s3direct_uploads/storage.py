@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
-from django.utils.http import http_date
+from django.utils.http import content_disposition_header, http_date
 from storages.backends import s3
 from storages.utils import setting
 
@@ -34,6 +37,12 @@ IGNORED = {"ACL", "ContentType", "ChecksumAlgorithm", "IfNoneMatch"}
 HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 METADATA_NAME = re.compile(r"[A-Za-z0-9_-]+")
 MAX_METADATA_BYTES = 2048  # the names and the values of one object, as S3 counts them
+# What a storage may answer differently by tenant, and that makes other clients.
+CONNECTION_FACTS = (
+    *("access_key", "secret_key", "security_token", "session_profile", "region_name"),
+    *("endpoint_url", "public_endpoint_url", "use_ssl", "verify"),
+)
+MAX_CONNECTIONS = 4  # of one thread: a session has some 10 MiB
 
 
 class S3Storage(s3.S3Storage):  # type: ignore[misc]
@@ -45,19 +54,19 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
     And ``overwrite_guard``: "if-none-match", or "multipart" for a server that has no conditional
     writes. Then every upload goes in parts, whose URLs die when they become an object.
 
-    ``location`` and ``bucket_name`` may be properties that answer for the current tenant. They are
-    asked for each request.
+    What it says of itself may be properties that answer for the current tenant: ``location``,
+    ``bucket_name``, and where and as whom it asks S3. They are asked for each request.
     """
 
     public_endpoint_url: str | None
     overwrite_guard: str
     client_config: Any
-    _bucket: Any
+    _connections: Any
+    _unsigned_connections: Any
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.said_config = self.client_config  # before the addressing style is added
-        self._is_addressed = False
+        self._is_public = False
 
     def get_default_settings(self) -> dict[str, Any]:
         defaults = super().get_default_settings()
@@ -69,46 +78,57 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
             "signature_version": defaults["signature_version"] or "s3v4",
         }
 
+    # django-storages keeps the first connection and bucket that it makes.
+
     @property
     def connection(self) -> Any:
-        self._address()
-        return super().connection
+        return self._connected(self._connections, self.client_config)
 
     @property
     def unsigned_connection(self) -> Any:
-        self._address()
-        return super().unsigned_connection
+        unsigned = s3.Config(signature_version=s3.botocore.UNSIGNED)
+        return self._connected(self._unsigned_connections, self.client_config.merge(unsigned))
 
-    def _address(self) -> None:
-        # Not in __init__: this takes a tenth of a second, and most processes make no URL.
-        if not self._is_addressed:
-            endpoint = find_endpoint(self, self._create_session())
-            style = endpoint.addressing_style(endpoint.url)
-            self.client_config = addressed(self.said_config, style)
-            self._is_addressed = True
+    def _connected(self, local: Any, config: Any) -> Any:
+        """The thread's connection to where S3 is now, for the current tenant."""
+        kept = local.__dict__.setdefault("kept", {})
+        facts = connection_facts(self)
+        if facts not in kept:
+            session = self._create_session()
+            endpoint = find_endpoint(self, session)
+            public = self.public_endpoint_url if self._is_public else None
+            if len(kept) >= MAX_CONNECTIONS:
+                kept.clear()
+            kept[facts] = session.resource(
+                "s3",
+                region_name=self.region_name,
+                use_ssl=self.use_ssl,
+                endpoint_url=public or self.endpoint_url,
+                config=addressed(config, endpoint.addressing_style(public or endpoint.url)),
+                verify=self.verify,
+            )
+        return kept[facts]
 
     @property
     def bucket(self) -> Any:
-        # django-storages keeps the first one. Another thread may serve another tenant meanwhile,
-        # so what is returned is never read again.
-        bucket = self._bucket
-        if bucket is None or bucket.name != self.bucket_name:
-            bucket = self._bucket = self.connection.Bucket(self.bucket_name)
-        return bucket
+        return self.connection.Bucket(self.bucket_name)
 
     @cached_property
     def _public(self) -> S3Storage:
-        _, args, options = self.deconstruct()
-        return type(self)(
-            *args,
-            **options | {"endpoint_url": self.public_endpoint_url, "public_endpoint_url": None},
-        )
+        public = copy.copy(self)
+        public._is_public = True
+        return public
 
     def url(self, name: str, *args: Any, **options: Any) -> str:
         # The host is a part of the signature, so it cannot be exchanged afterwards.
-        if self.public_endpoint_url and not self.custom_domain:
+        if self.public_endpoint_url and not self.custom_domain and not self._is_public:
             return self._public.url(name, *args, **options)
         return str(super().url(name, *args, **options))
+
+
+def connection_facts(storage: s3.S3Storage) -> tuple[Any, ...]:
+    """What makes other clients, as the storage has it now: another tenant may be at another S3."""
+    return (*(getattr(storage, name, None) for name in CONNECTION_FACTS), storage.client_config)
 
 
 def is_asked_anew(storage: s3.S3Storage, name: str) -> bool:
@@ -127,6 +147,36 @@ def signs_urls(storage: s3.S3Storage) -> bool:
     return bool(
         storage.querystring_auth and (storage.cloudfront_signer or not storage.custom_domain)
     )
+
+
+def takes(storage: s3.S3Storage, *names: str) -> bool:
+    """Whether its ``url()`` has these parameters: a host's own may take a name alone."""
+    there = inspect.signature(storage.url).parameters
+    has_others = any(each.kind == each.VAR_KEYWORD for each in there.values())
+    return has_others or set(names) <= set(there)
+
+
+def answered_with(
+    storage: s3.S3Storage, *, inline: bool, filename: str, content_type: str = ""
+) -> dict[str, str]:
+    """``parameters`` of a signed ``storage.url()``, by which S3 shows the file or has it saved.
+
+    A ``custom_domain`` has to pass them on to S3.
+    """
+    if storage.custom_domain:
+        # They become its query. Without a space: Python writes "+" for it in a URL, which not every
+        # CDN reads as one.
+        disposition = "inline" if inline else "attachment"
+        said = {
+            "response-content-disposition": f"{disposition};filename*=utf-8''{quote(filename, '')}",
+            "response-content-type": content_type,
+        }
+    else:
+        said = {
+            "ResponseContentDisposition": content_disposition_header(not inline, filename) or "",
+            "ResponseContentType": content_type,
+        }
+    return {name: value for name, value in said.items() if value}
 
 
 # Where S3 is.
@@ -148,7 +198,7 @@ def find_endpoint(storage: s3.S3Storage, session: Any) -> Endpoint:
 
     ``session`` is the storage's. Asks nobody. Raises what boto3 raises: BotoCoreError, ValueError.
     """
-    config = getattr(storage, "said_config", storage.client_config)
+    config = storage.client_config
     given = storage.endpoint_url or None
 
     def make(**more: Any) -> Any:

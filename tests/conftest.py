@@ -31,7 +31,7 @@ from s3direct_uploads import signals
 from s3direct_uploads.models import Upload
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
-# Each session of boto3 reads S3's description, a megabyte of JSON, anew. Hundreds of tests make one.
+# Each session of boto3 reads a megabyte of JSON that describes S3. Hundreds of tests make one.
 botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
 # The quick lane has no real servers; `make test-real` names them all.

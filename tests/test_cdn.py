@@ -22,6 +22,7 @@ from django.utils import timezone
 from storages.backends import s3 as django_storages
 
 from s3direct_uploads.models import Upload
+from s3direct_uploads.serializers import UploadField
 from s3direct_uploads.storage import S3Storage
 
 from .conftest import JPEG, App, Bucket, row
@@ -273,3 +274,45 @@ def test_check_bucket_tries_the_domain(
     assert levels() == {"domain": ["pass"]}
     storage_options(custom_domain="127.0.0.1:9")
     assert levels() == {"domain.refused": ["fail"]}
+
+
+# A host's own url().
+
+
+class NameAlone(S3Storage):
+    def url(self, name: str) -> str:
+        return f"https://{CDN}/signed/{name}"
+
+
+@pytest.mark.parametrize("options", [{"custom_domain": CDN}, SIGNED])
+def test_a_url_that_takes_a_name_alone_is_asked_for_what_it_can_say(
+    alice: App,
+    s3: Bucket,
+    settings: Any,
+    storage_options: Callable[..., None],
+    options: dict[str, str],
+) -> None:
+    storage_options(**options)
+    default = {**settings.STORAGES["default"], "BACKEND": f"{__name__}.NameAlone"}
+    settings.STORAGES = {**settings.STORAGES, "default": default}
+    photo = row(alice.upload())
+    shown = url_of(alice, photo, disposition="inline")
+    if options is SIGNED:
+        assert by_s3(shown, s3, photo).startswith("inline"), "it has to say how"
+    else:
+        assert shown == f"https://{CDN}/signed/{photo.name}"
+    assert by_s3(url_of(alice, photo), s3, photo).startswith("attachment")
+
+
+def test_a_models_page_is_no_page_on_the_domain_that_cloudfront_signs_for(
+    alice: App, storage_options: Callable[..., None]
+) -> None:
+    storage_options(**SIGNED)
+    for said, disposition in ((HTML, "attachment"), ({}, "inline")):
+        upload = row(alice.upload(**said))
+        field = UploadField(destination=upload.destination)
+        url = (field.to_representation(upload) or {})["url"]
+        assert urlsplit(url).netloc == CDN
+        told = dict(parse_qsl(urlsplit(url).query))["response-content-disposition"]
+        assert told == f"{disposition};filename*=utf-8''{upload.filename}"
+        assert_cloudfront_signed(url)

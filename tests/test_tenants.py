@@ -11,10 +11,12 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, connections
 from django.utils import timezone
 
-from s3direct_uploads import lifecycle, provisioning
+from s3direct_uploads import keys, lifecycle, provisioning
+from s3direct_uploads.exceptions import BucketUnavailable
+from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import Declared, get_bucket
 from s3direct_uploads.storage import S3Storage
@@ -111,7 +113,7 @@ def test_each_tenants_upload_lands_in_its_own_bucket(
         assert body_of(s3, upload) == JPEG
         # As the model's field finds it: a URL, and the file itself.
         assert f"/{bucket}/" in storages["default"].url(upload.name)
-        assert storages["default"].exists(upload.name)
+        assert storages["default"].size(upload.name) == len(JPEG)
         with storages["default"].open(upload.name) as file:
             assert file.read() == JPEG
 
@@ -277,3 +279,103 @@ def test_a_site_without_a_name_deletes_no_strays(
     with pytest.raises(CommandError, match="SITE"):
         command("--reconcile", "--delete")
     assert body_of(s3, upload) == JPEG
+
+
+@pytest.mark.usefixtures("old_enough")
+def test_a_database_of_the_same_name_on_another_server_is_another(
+    alice: App, s3: Bucket, turn: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router that writes each region's rows to a server of its own, which names it alike."""
+    turn(location="shared")
+    upload = row(alice.upload())
+    here = lifecycle.site()
+    monkeypatch.setattr("s3direct_uploads.lifecycle.connection.database", lambda: "elsewhere")
+    connections["elsewhere"] = connection.copy("elsewhere")
+    try:
+        there = lifecycle.site()
+    finally:
+        del connections["elsewhere"]
+    assert keys.is_ours(here, s3.name, upload.key)
+    assert not keys.is_ours(there, s3.name, upload.key)
+
+
+def test_a_file_of_another_tenants_is_no_file_for_this_ones_models(
+    alice: App, s3: Bucket, turn: Callable[..., None]
+) -> None:
+    """Where all tenants' rows are in one table, and a user has logins at two of them."""
+    turn(location="ada")
+    upload = row(alice.upload())
+    turn(location="bob")
+    answer = alice.client.post("/api/photos/", {"title": "t", "image": str(upload.pk)})
+    assert answer.status_code == 400
+    assert answer.json()["image"] == ["This was uploaded for something else."]
+    upload.refresh_from_db()
+    assert upload.attached_at is None
+    turn(location="ada")
+    answer = alice.client.post("/api/photos/", {"title": "t", "image": str(upload.pk)})
+    assert answer.status_code == 201
+
+
+PROPERTIES = ("access_key", "secret_key", "endpoint_url", "public_endpoint_url")
+
+
+class AccountStorage(S3Storage):
+    """Each tenant has an account, or a server, of its own."""
+
+    @property
+    def access_key(self) -> str:
+        return str(current["access_key"])
+
+    @property
+    def secret_key(self) -> str:
+        return "secret"
+
+    @property
+    def endpoint_url(self) -> str:
+        return str(current["endpoint_url"])
+
+    @property
+    def public_endpoint_url(self) -> str | None:  # type: ignore[override]
+        said: str | None = current.get("public_endpoint_url")
+        return said
+
+
+@pytest.mark.parametrize("public", [None, "https://files.example.com"])
+def test_a_files_url_is_signed_by_the_account_of_the_tenant_whose_turn_it_is(
+    settings: Any, s3: Bucket, turn: Callable[..., None], public: str | None
+) -> None:
+    options = settings.STORAGES["default"]["OPTIONS"]
+    backend = {
+        "BACKEND": f"{__name__}.AccountStorage",
+        "OPTIONS": {
+            **{name: value for name, value in options.items() if name not in PROPERTIES},
+            "bucket_name": "media",
+        },
+    }
+    settings.STORAGES = {**settings.STORAGES, "default": backend}
+    for tenant in ("ada", "bob", "ada"):
+        endpoint_url = f"https://{tenant}.example.com"
+        turn(access_key=tenant, endpoint_url=endpoint_url, public_endpoint_url=public)
+        url = storages["default"].url("beach.jpg")
+        assert url.startswith(f"{public or endpoint_url}/media/beach.jpg?")
+        assert f"X-Amz-Credential={tenant}%2F" in url
+        handed = get_bucket("default").presign_put("k", Declared(1), expires=DAY).url
+        assert handed.startswith(f"{public or endpoint_url}/media/k?")
+        assert f"X-Amz-Credential={tenant}%2F" in handed
+
+
+def test_two_servers_with_buckets_of_one_name_fail_apart(
+    s3: Bucket, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five failures of the one do not end the sweep of the other."""
+    default = settings.STORAGES["default"]
+    away = {**default, "OPTIONS": {**default["OPTIONS"], "region_name": "eu-west-1"}}
+    settings.STORAGES = {**settings.STORAGES, "away": away}
+    one, other = get_bucket("default"), get_bucket("away")
+    assert one.name == other.name
+    buckets = sweeping._Buckets()
+    monkeypatch.setattr(other, "is_away", lambda: True)
+    for _ in range(sweeping.GIVE_UP_AFTER):
+        buckets.judge(other, BucketUnavailable("S3 is away."))
+    assert buckets.is_away(other)
+    assert not buckets.is_away(one)

@@ -25,9 +25,27 @@ def site() -> str:
 
     Where one of them changes, the keys from before are not proven ours any more, and left alone.
     """
+    alias = database()
+    name = str(connections[alias].settings_dict["NAME"])  # which two servers' may both have
+    return json.dumps([conf.site(), alias, name, schema_name() or ""])
+
+
+def schema_name() -> str | None:
+    """The current tenant's, as django-tenants has it; None where nobody says."""
+    return getattr(connections[database()], "schema_name", None)
+
+
+def schemas() -> list[str]:
+    """Those of the database that have a table of uploads; none where there are no schemas."""
     connection = connections[database()]
-    schema = getattr(connection, "schema_name", "")  # django-tenants has it
-    return json.dumps([conf.site(), str(connection.settings_dict["NAME"]), schema])
+    if connection.vendor != "postgresql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT schemaname FROM pg_tables WHERE tablename = %s ORDER BY 1",
+            [Upload._meta.db_table],
+        )
+        return [schema for (schema,) in cursor.fetchall()]
 
 
 def never_atomic(view: _View) -> _View:

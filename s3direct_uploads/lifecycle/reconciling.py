@@ -14,7 +14,7 @@ from s3direct_uploads.exceptions import BucketUnavailable
 from s3direct_uploads.models import Upload, UploadQuerySet
 from s3direct_uploads.s3 import Bucket, Listed, get_bucket
 
-from .connection import database, refuse_transaction, site
+from .connection import database, refuse_transaction, schema_name, schemas, site
 from .rows import Status
 
 # Younger ones may be of a row that is about to be written, or settled.
@@ -43,7 +43,8 @@ def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]
     the older versions of an object. With ``delete`` it is deleted before it is yielded.
 
     Raises BucketUnavailable, and ImproperlyConfigured: nothing is deleted by a site without a name,
-    for another one with the same bucket and settings would take its keys for its own.
+    for another one with the same bucket and settings would take its keys for its own; nor from one
+    of several schemas where the connection has no ``schema_name``.
     """
     refuse_transaction("reconcile")
     if delete and not conf.site():
@@ -51,6 +52,11 @@ def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]
             "Only a site with a name deletes what no row knows: write S3DIRECT_UPLOADS['SITE'] = "
             "'production', say, which no other site with the same bucket has. The keys of before "
             "are then left alone."
+        )
+    if delete and schema_name() is None and len(there := schemas()) > 1:
+        raise ImproperlyConfigured(
+            f"Uploads are in several schemas ({', '.join(there)}), and nothing says whose keys are "
+            "whose: set connection.schema_name for each tenant, as django-tenants does."
         )
     for bucket, prefix in _places(destination):
         for page in bucket.list_objects(prefix):

@@ -143,7 +143,7 @@ class _Buckets:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], Bucket | None] = {}
-        self._failures: Counter[str] = Counter()
+        self._failures: Counter[Bucket] = Counter()  # two servers may have one name
 
     def of(self, upload: Upload) -> Bucket | None:
         where = upload.storage, upload.bucket
@@ -159,21 +159,21 @@ class _Buckets:
             else:
                 self._found[where] = bucket
         found = self._found[where]
-        return None if found is None or self._failures[found.name] >= GIVE_UP_AFTER else found
+        return None if found is None or self._failures[found] >= GIVE_UP_AFTER else found
 
     def judge(self, bucket: Bucket, error: BucketUnavailable) -> BucketUnavailable:
         """Whose failure it is. A key's own failure never counts against its bucket."""
         if bucket.is_away():
-            self._failures[bucket.name] += 1
+            self._failures[bucket] += 1
             return error
         self.answered(bucket)
         return _OfOneKey(error.detail)
 
     def answered(self, bucket: Bucket) -> None:
-        self._failures[bucket.name] = 0
+        self._failures[bucket] = 0
 
     def is_away(self, bucket: Bucket) -> bool:
-        return self._failures[bucket.name] >= GIVE_UP_AFTER
+        return self._failures[bucket] >= GIVE_UP_AFTER
 
 
 class _Sweep:

@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from storages.backends.s3 import S3Storage
 
 from s3direct_uploads.storage import addressed, find_endpoint
+from s3direct_uploads.storage import connection_facts as facts_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -39,12 +40,7 @@ SHARED_HEADERS = {
     "RequestPayer": "x-amz-request-payer",
     "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
 }
-# What a storage may answer differently by tenant, and that makes other clients: a session has some
-# 10 MiB, so no more of them are kept than this.
-CONNECTION_FACTS = (
-    *("access_key", "secret_key", "security_token", "session_profile", "region_name"),
-    *("endpoint_url", "public_endpoint_url", "use_ssl", "verify"),
-)
+# A tenant may have an S3 of its own. A session has some 10 MiB, so no more are kept than this.
 MAX_CONNECTIONS = 32
 
 
@@ -58,7 +54,7 @@ class Connection:
             "verify": storage.verify,
         }
         self._shared = shared
-        self._config = _config_of(storage)
+        self._config: Config = storage.client_config
         self._making = threading.Lock()  # clients: a session is not safe for threads
         self.buckets: dict[tuple[Any, ...], Any] = {}  # those that use it, kept by get_bucket
         public: str | None = getattr(storage, "public_endpoint_url", None)
@@ -132,17 +128,11 @@ class Facts(NamedTuple):
     shared: tuple[tuple[str, str], ...]  # of SHARED_HEADERS
 
 
-def _config_of(storage: S3Storage) -> Config:
-    # Ours changes client_config by itself.
-    config: Config = getattr(storage, "said_config", storage.client_config)
-    return config
-
-
 def connection_facts(storage: S3Storage) -> Facts:
     said = storage.object_parameters
     said = said if isinstance(said, Mapping) else {}  # begin says that it is wrong
     return Facts(
-        (*(getattr(storage, name, None) for name in CONNECTION_FACTS), _config_of(storage)),
+        facts_of(storage),
         tuple((name, said[name]) for name in SHARED_HEADERS if isinstance(said.get(name), str)),
     )
 

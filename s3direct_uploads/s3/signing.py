@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 from botocore.serialize import create_serializer
 from django.core.exceptions import ImproperlyConfigured
@@ -14,10 +14,12 @@ from storages.backends.s3 import S3Storage
 
 from s3direct_uploads import keys
 from s3direct_uploads.storage import (
+    answered_with,
     as_stored,
     forces_attachment,
     parameter_problems,
     signs_urls,
+    takes,
 )
 
 from . import signer
@@ -88,7 +90,7 @@ class Signing:
         """None where S3 itself must sign."""
         storage, folder = self._storage, keys.join(self.location, "")
         signs = signs_urls(storage)
-        if signs and not storage.custom_domain:
+        if signs and not (storage.custom_domain and takes(storage, "parameters", "expire")):
             return None
         if not key.startswith(folder) or self.name != storage.bucket_name:
             return None  # the domain, as the storage has it now, has no such file
@@ -96,15 +98,14 @@ class Signing:
         # Then the file is shown, unless it is stored as an attachment.
         if not signs and inline == forces_attachment(stored):
             return None
-        disposition = "inline" if inline else "attachment"
-        # Without a space: Python writes "+" for it in a URL, which not every CDN reads as one.
-        told = f"{disposition};filename*=utf-8''{quote(filename, safe='')}"
+        options: dict[str, Any] = {}
+        if signs:
+            options = {
+                "parameters": answered_with(storage, inline=inline, filename=filename),
+                "expire": int(expires.total_seconds()),
+            }
         with failures("signing a URL"):
-            url: str = storage.url(
-                key.removeprefix(folder),
-                parameters={"response-content-disposition": told} if signs else None,
-                expire=int(expires.total_seconds()),
-            )
+            url: str = storage.url(key.removeprefix(folder), **options)
         return url
 
     def presign_parts(

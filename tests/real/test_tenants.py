@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
 from s3direct_uploads import lifecycle
@@ -94,3 +95,24 @@ def test_with_another_owner_s3_refuses_everybody(
     assert alice.confirm(begun["id"]).status_code == 503
     assert Upload.objects.get(pk=begun["id"]).status == "pending"
     assert s3.read(there) == JPEG
+
+
+def test_schemas_that_no_connection_names_keep_their_files(
+    alice: App,
+    s3: Bucket,
+    schema: Callable[[str], None],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host's own middleware sets the search_path: then no key proves whose it is."""
+    monkeypatch.setattr("s3direct_uploads.lifecycle.reconciling.OLD_ENOUGH", -DAY)
+    settings.S3DIRECT_UPLOADS = {**settings.S3DIRECT_UPLOADS, "SITE": "tests"}
+    schema("ada")
+    del connection.schema_name  # type: ignore[attr-defined]
+    upload = row(alice.upload())
+    schema("bob")
+    del connection.schema_name  # type: ignore[attr-defined]
+    with pytest.raises(ImproperlyConfigured, match="ada, bob, public"):
+        list(lifecycle.reconcile(delete=True))
+    assert s3.read(upload) == JPEG
+    schema("ada")  # which the fixture takes back
