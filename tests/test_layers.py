@@ -32,7 +32,7 @@ RANK = {module: -row for row, line in enumerate(ROWS.split("\n")) for module in 
 ONLY_IN = {
     "boto3": {"bucket"},
     "botocore": {"bucket"},
-    "rest_framework": {"serializers", "views", "urls"},
+    "rest_framework": {"serializers", "views", "urls", "openapi"},
     "drf_spectacular": {"openapi"},
 }
 BANNED_NAMES = {"utils", "helpers", "services", "enums", "constants"}
