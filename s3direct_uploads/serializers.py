@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict
 from datetime import datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
@@ -65,21 +64,55 @@ class MomentField(serializers.DateTimeField):
         return times.utc(value).isoformat().replace("+00:00", "Z")
 
 
+# Of the serializers that follow, each docstring and each help_text stands in the OpenAPI schema.
+
+
 class ChecksumSerializer(serializers.Serializer[Any]):
-    algorithm = serializers.CharField()
-    value = serializers.CharField()
+    """A checksum of the whole file. S3 refuses a file that has another one.
+
+    A SHA256 is 32 bytes long, a CRC32 4 bytes, a CRC64NVME 8 bytes. A file that is sent in parts
+    takes CRC32 or CRC64NVME: S3 does not know the SHA256 of such a file.
+    """
+
+    algorithm = serializers.CharField(help_text="How the value was calculated.")
+    value = serializers.CharField(help_text="The bytes of the checksum, in base64.")
 
 
 class BeginSerializer(serializers.Serializer[Any]):
-    """The form of a declaration. What it may say is the destination's matter."""
+    """A file to upload. The server ignores fields that it does not know.
 
-    destination = serializers.CharField()
-    filename = TextField(trim_whitespace=False)
-    size = WholeNumberField()
-    content_type = serializers.CharField(required=False, allow_blank=True, allow_null=True)
+    A file of more than 5 GiB needs `"multipart": true`: S3 takes it only in parts. The destination
+    has more rules: how large a file may be, which types it takes, and who may upload.
+    """
+
+    # It checks only the form. What a declaration may say is the destination's matter.
+
+    destination = serializers.CharField(help_text="The name of the rules for this upload.")
+    filename = TextField(
+        trim_whitespace=False,
+        help_text="A name, not a path. The server removes invisible characters and keeps the rest.",
+    )
+    size = WholeNumberField(help_text="In bytes. S3 refuses a file of any other size.")
+    content_type = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        allow_null=True,
+        help_text="If it is absent, null or empty, the server guesses it from the filename.",
+    )
     checksum = ChecksumSerializer(required=False, allow_null=True)
-    context = serializers.DictField(required=False, allow_null=True)  # type: ignore[assignment]
-    multipart = TrueOrFalseField(required=False, allow_null=True)
+    context = serializers.DictField(  # type: ignore[assignment]
+        required=False,
+        allow_null=True,
+        help_text="A note to the server, if the destination takes one. As JSON it has at most "
+        f"{destinations.MAX_CONTEXT_BYTES} bytes.",
+    )
+    multipart = TrueOrFalseField(
+        required=False,
+        allow_null=True,
+        help_text="Whether the client can send the file in parts. If it can, a file that is larger "
+        "than one part is sent in parts. If S3 has no conditional writes, every file is sent in "
+        "parts.",
+    )
 
     def declaration(self) -> dict[str, Any]:
         """The arguments of ``lifecycle.begin``. Raises rest_framework's ValidationError."""
@@ -109,7 +142,10 @@ class BoundedListField(serializers.ListField):
 
 class PartNumbersSerializer(serializers.Serializer[Any]):
     part_numbers = BoundedListField(
-        child=WholeNumberField(), allow_empty=False, max_length=MOST_PARTS_SIGNED
+        child=WholeNumberField(),
+        allow_empty=False,
+        max_length=MOST_PARTS_SIGNED,
+        help_text="From 1 to the upload's `part_count`.",
     )
 
 
@@ -126,20 +162,94 @@ class ListQuerySerializer(serializers.Serializer[Any]):
 
 
 class DownloadQuerySerializer(serializers.Serializer[Any]):
-    disposition = serializers.ChoiceField(choices=["attachment", "inline"], default="attachment")
+    disposition = serializers.ChoiceField(
+        choices=["attachment", "inline"],
+        default="attachment",
+        help_text="`attachment` saves the file, `inline` shows it. Only common images (no SVG), "
+        "video, audio and PDF can be shown.",
+    )
+
+
+URL_HELP = "It is a secret: anyone who has it can send the file."
+HEADERS_HELP = "Send all of these headers, and add no others."
+
+
+class PresignedSerializer(serializers.Serializer[Any]):
+    kind: type[PresignedRequest | PresignedMultipart]
+
+    def get_attribute(self, upload: Upload) -> Any:
+        presigned = self.context.get("presigned")
+        return presigned if isinstance(presigned, self.kind) else None
+
+
+class PresignedRequestSerializer(PresignedSerializer):
+    """The request to send to S3, exactly as it is written here."""
+
+    kind = PresignedRequest
+
+    method = serializers.ChoiceField(choices=["PUT"])
+    url = serializers.URLField(help_text=URL_HELP)
+    headers = serializers.DictField(child=serializers.CharField(), help_text=HEADERS_HELP)
+    expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
+
+
+class PresignedPartSerializer(serializers.Serializer[Any]):
+    """One part of the file. Send exactly this part to S3, by PUT."""
+
+    part_number = serializers.IntegerField(min_value=1, max_value=destinations.MAX_PARTS)
+    size = serializers.IntegerField(
+        min_value=0,
+        max_value=destinations.MAX_PART_SIZE,
+        help_text="In bytes. S3 refuses a part of any other size.",
+    )
+    url = serializers.URLField(help_text=URL_HELP)
+    headers = serializers.DictField(child=serializers.CharField(), help_text=HEADERS_HELP)
+
+
+class PresignedMultipartSerializer(PresignedSerializer):
+    """How to send the file to S3 in parts."""
+
+    kind = PresignedMultipart
+
+    part_size = serializers.IntegerField(
+        min_value=destinations.MIN_PART_SIZE,
+        max_value=destinations.MAX_PART_SIZE,
+        help_text="In bytes. The last part may be smaller.",
+    )
+    part_count = serializers.IntegerField(
+        min_value=1,
+        max_value=destinations.MAX_PARTS,
+        help_text="Send all of the parts, in any order.",
+    )
+    parts = PresignedPartSerializer(
+        many=True, help_text="The first parts. Ask for the others when you need them."
+    )
+    expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
 
 
 class UploadSerializer(serializers.ModelSerializer[Upload]):
-    """An upload; with ``request`` or ``multipart``, as ``context["presigned"]`` has it."""
+    """An upload. `request` or `multipart` says how to send the file, if it is to be sent now."""
+
+    # They are in context["presigned"].
 
     # Said in full, for a host's settings would change it: COERCE_…_TO_STRING.
-    size = serializers.IntegerField(read_only=True)
+    size = serializers.IntegerField(
+        read_only=True, min_value=0, max_value=destinations.MAX_OBJECT_SIZE, help_text="In bytes."
+    )
     created_at = MomentField(read_only=True)
-    expires_at = MomentField(read_only=True)
+    expires_at = MomentField(read_only=True, help_text="The deadline. It is never extended.")
     completed_at = MomentField(read_only=True, allow_null=True)
-    request = serializers.SerializerMethodField()
-    multipart = serializers.SerializerMethodField()
-    reason = serializers.SerializerMethodField()
+    request = PresignedRequestSerializer(
+        read_only=True,
+        allow_null=True,
+        help_text="Null if there is nothing to send, or if the file is sent in parts.",
+    )
+    multipart = PresignedMultipartSerializer(
+        read_only=True,
+        allow_null=True,
+        help_text="Null if there is nothing to send, or if the file is sent by one PUT.",
+    )
+    reason = serializers.SerializerMethodField(help_text="Why the upload was rejected.")
 
     class Meta:
         model = Upload
@@ -159,18 +269,13 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             "multipart",
         ]
         read_only_fields = fields
-
-    def get_request(self, upload: Upload) -> dict[str, Any] | None:
-        return self._presigned(PresignedRequest)
-
-    def get_multipart(self, upload: Upload) -> dict[str, Any] | None:
-        return self._presigned(PresignedMultipart)
-
-    def _presigned(
-        self, kind: type[PresignedRequest | PresignedMultipart]
-    ) -> dict[str, Any] | None:
-        presigned = self.context.get("presigned")
-        return asdict(presigned) if isinstance(presigned, kind) else None
+        extra_kwargs: ClassVar[dict[str, Any]] = {
+            "id": {"help_text": "The other calls name the upload by it."},
+            "status": {"help_text": "Treat a status that you do not know as not final."},
+            "filename": {"help_text": "As the client declared it."},
+            "content_type": {"help_text": "As the client declared it, or as the server guessed."},
+            "context": {"help_text": "As the destination kept it."},
+        }
 
     def get_reason(self, upload: Upload) -> str | None:
         return upload.reason or None

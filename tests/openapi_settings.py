@@ -11,10 +11,13 @@ REST_FRAMEWORK = {
     **_REST_FRAMEWORK,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
+# None, so that a destination is any string.
+S3DIRECT_UPLOADS = {}
+SILENCED_SYSTEM_CHECKS = ["s3direct_uploads.E003"]
 SPECTACULAR_SETTINGS = {
     "TITLE": "s3direct_uploads",
-    "DESCRIPTION": "Uploads that go straight to S3. The destinations are those of the tests; "
-    "who may call, and how often, is the project's to say.",
+    "DESCRIPTION": "Uploads that go straight to S3. Each project has its own destinations. It also "
+    "decides who may call, and how often.",
     "VERSION": "1",
     "SCHEMA_PATH_PREFIX": "/api/",
     "PREPROCESSING_HOOKS": ["tests.openapi_settings.only_uploads"],

@@ -63,6 +63,13 @@ rows
 quotas
 connection
 """,
+    "openapi": """
+__init__
+operations
+errors
+components examples
+answers
+""",
     "s3": """
 __init__
 buckets
@@ -94,7 +101,7 @@ RANK_INSIDE = {package: ranks(rows) for package, rows in INSIDE.items()}
 ONLY_IN = {
     "boto3": {"s3"},
     "botocore": {"s3"},
-    "rest_framework": {"serializers", "views", "urls"},
+    "rest_framework": {"serializers", "views", "urls", "openapi"},
     "drf_spectacular": {"openapi"},
 }
 BANNED_NAMES = {"utils", "helpers", "services", "enums", "constants"}

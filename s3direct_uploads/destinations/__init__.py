@@ -4,7 +4,7 @@ from .filenames import MAX_FILENAME_LENGTH, strip_invisible
 from .hooks import ask, verify
 from .problems import Problem, problems
 from .registry import find, get
-from .rules import MAX_CONTEXT_BYTES, Destination
+from .rules import CHECKSUM_BYTES, MAX_CONTEXT_BYTES, Destination
 from .sizes import (
     MAX_OBJECT_SIZE,
     MAX_PART_SIZE,
@@ -16,6 +16,7 @@ from .sizes import (
 from .storable import as_kept, is_storable
 
 __all__ = [
+    "CHECKSUM_BYTES",
     "MAX_CONTEXT_BYTES",
     "MAX_FILENAME_LENGTH",
     "MAX_OBJECT_SIZE",

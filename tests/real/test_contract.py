@@ -93,7 +93,8 @@ def test_the_server_does_what_the_description_says(
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": dict.fromkeys(names, Anything)}
     users = [signed_in("alice", alice), signed_in("bob", bob)]
     (tmp_path / "auth.json").write_text(json.dumps({"auth": users}))
-    config = CONFIG.format(folder=tmp_path, known=json.dumps(in_many_states(alice, bob)))
+    known = json.dumps(in_many_states(alice, bob))
+    config = CONFIG.format(folder=tmp_path, known=known)
     (tmp_path / "schemathesis.toml").write_text(config)
 
     run = subprocess.run(
@@ -102,7 +103,7 @@ def test_the_server_does_what_the_description_says(
             *("--config-file", tmp_path / "schemathesis.toml"),
             *("run", SCHEMA, "--url", live_server.url, "--checks", "all", "--no-color"),
             "--generation-deterministic",
-            *("--max-examples", "25", "--max-redirects", "0", "--continue-on-failure"),
+            *("--max-examples", "40", "--max-redirects", "0", "--continue-on-failure"),
             *("--report-json-path", tmp_path / "report.json"),
             *("--report-ndjson-path", tmp_path / "events.ndjson"),
         ],
@@ -112,6 +113,7 @@ def test_the_server_does_what_the_description_says(
             "PYTHONPATH": str(ROOT),
             "PYTHONHASHSEED": "0",
             "SCHEMATHESIS_HOOKS": "tests.real.contract_hooks",
+            "KNOWN_IDS": known,
         },
         capture_output=True,
         text=True,
@@ -127,9 +129,10 @@ def test_the_server_does_what_the_description_says(
 
 
 def in_many_states(app: App, other: App) -> list[str]:
-    """The ids of uploads such as chance seldom makes: in parts that were sent, or are gone."""
+    """The ids of uploads such as chance seldom makes: completed, or in parts that are gone."""
     return [
         send_in_parts(other, 1),
+        *(app.upload().json()["id"] for _ in range(4)),
         *(send_in_parts(app, 1, 2, 3, 4) for _ in range(3)),
         *(send_in_parts(app, 1) for _ in range(3)),
         abort_behind(app),

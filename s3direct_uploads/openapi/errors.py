@@ -1,0 +1,94 @@
+"""Which errors an operation answers with, by status: what it declares, and what any call does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
+
+from s3direct_uploads.exceptions import OwnerUnknown, UploadError, raised_by
+
+from . import examples
+from .answers import ErrorSerializer
+from .components import ERROR, JSON
+
+# An UploadError says it itself, in the first line of its docstring.
+MEANINGS = {
+    "invalid": "The request is not right. `errors` says what is wrong, and what would be right.",
+    "parse_error": "The body is not JSON.",
+    "not_authenticated": "Nobody is signed in.",
+    "authentication_failed": "The credentials are wrong.",
+    "permission_denied": "This is not allowed. With a session, the CSRF token may be missing.",
+    "not_found": "You have no such upload (another user's upload is not found either), or there is "
+    "no such page.",
+    "request_too_large": "The body or the query is larger than this call can need.",
+    "unsupported_media_type": "The `Content-Type` of the body is not `application/json`.",
+    "throttled": "There were too many requests.",
+    "misconfigured": "The settings of the server are wrong. Its system checks say how.",
+}
+# Who may call at all, and how often, is the host's. Any call may be answered so.
+ANY_CALL = {
+    401: ("not_authenticated", "authentication_failed"),
+    403: ("permission_denied", "not_authenticated", "authentication_failed"),
+    413: ("request_too_large",),
+    429: ("throttled",),
+}
+# What the HTTP layer refuses by itself, before an operation is called.
+HTTP_STATUS = {"invalid": 400, "parse_error": 400, "not_found": 404, "unsupported_media_type": 415}
+# Where a session authenticates, REST Framework looks for a CSRF token in the body as well.
+ANY_BODY = ("parse_error", "unsupported_media_type")
+WITH_ERRORS = {"invalid", "parse_error", "parts_incomplete", "quota_exceeded", "too_many_pending"}
+
+
+def describe_errors(
+    *codes: str,
+    operation: Callable[..., Any] | None = None,
+    invalid: tuple[str, ...] = (),
+) -> dict[int, OpenApiResponse]:
+    """These codes, those of any call, and what the operation declares that it raises."""
+    raised: tuple[type[UploadError], ...] = (OwnerUnknown,)  # whoever calls
+    if operation:
+        raised += raised_by(operation)
+    found = [(status, code, MEANINGS[code]) for status, each in ANY_CALL.items() for code in each]
+    found += [(HTTP_STATUS[code], code, MEANINGS[code]) for code in codes]
+    found += [
+        (error.status, error.code, (error.__doc__ or "").partition("\n")[0]) for error in raised
+    ]
+    if any(error.status == 503 for error in raised):
+        found.append((503, "misconfigured", MEANINGS["misconfigured"]))
+    by_status: dict[int, dict[str, str]] = {}
+    for status, code, meaning in found:
+        by_status.setdefault(status, {})[code] = meaning
+    return {status: _describe(status, each, invalid) for status, each in by_status.items()}
+
+
+def _describe(status: int, meanings: dict[str, str], invalid: tuple[str, ...]) -> OpenApiResponse:
+    description = "\n".join(f"- `{code}`: {meaning}" for code, meaning in meanings.items())
+    if status == 401:  # an authentication class of the host's has codes of its own
+        return OpenApiResponse(ErrorSerializer, description)
+    codes = list(meanings)
+    narrow: JSON = {
+        "type": "object",
+        "properties": {"code": {"type": "string", "enum": codes}},
+    }
+    if status in (409, 410, 422):
+        narrow["required"] = ["upload"]
+    if status in (429, 503):
+        narrow["required"] = ["retry_after"]
+    if not WITH_ERRORS & set(codes):
+        narrow["properties"]["errors"] = {"type": "array", "maxItems": 0}
+    return OpenApiResponse(
+        {"allOf": [{"$ref": f"#/components/schemas/{ERROR}"}, narrow]},
+        description,
+        list(_examples(codes, invalid)),
+    )
+
+
+def _examples(codes: list[str], invalid: tuple[str, ...]) -> Iterator[OpenApiExample]:
+    for code in codes:
+        if code == "invalid":
+            bodies, names = examples.invalid(), invalid
+        else:
+            bodies, names = examples.errors(), (code,)
+        yield from (OpenApiExample(name, bodies[name]) for name in names if name in bodies)

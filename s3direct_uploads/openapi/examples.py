@@ -1,0 +1,174 @@
+"""Examples, made by the same code that makes the real answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.http import Http404
+from rest_framework.exceptions import ParseError, Throttled, UnsupportedMediaType
+
+from s3direct_uploads import exceptions
+from s3direct_uploads.destinations import MAX_PUT_SIZE
+from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import PresignedMultipart, PresignedPart, PresignedRequest
+from s3direct_uploads.serializers import UploadSerializer
+from s3direct_uploads.views import RequestTooLarge, handle_exception
+
+JSON = dict[str, Any]
+
+PHOTO: JSON = {
+    "destination": "photos",
+    "filename": "beach.jpg",
+    "content_type": "image/jpeg",
+    "size": 482133,
+}
+PHOTO_WITH_CHECKSUM: JSON = {
+    "destination": "photos",
+    "filename": "IMG_0001.HEIC",
+    "content_type": "",
+    "size": 5,
+    "checksum": {"algorithm": "CRC32", "value": "NhCmhg=="},
+}
+VIDEO: JSON = {
+    "destination": "documents",
+    "filename": "beach.mp4",
+    "content_type": "video/mp4",
+    "size": 41 * 1024**2,
+}
+_HOST = "https://media.s3.eu-central-1.amazonaws.com"
+_SIGNATURE = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=3600&X-Amz-Signature=3f1c..."
+_PHOTO_URL = f"{_HOST}/photos/h5sN...Xw/beach.jpg?{_SIGNATURE}"
+_VIDEO_URL = f"{_HOST}/documents/Rk2d...9A/beach.mp4?uploadId=VXBs...aWQ&{_SIGNATURE}"
+PART_SIZE = 16 * 1024**2
+BEGUN_AT = datetime(2026, 5, 4, 10, 0, 0, 250000, tzinfo=UTC)
+
+
+def _row(declaration: JSON = PHOTO, **more: Any) -> Upload:
+    id = UUID("01930c4e-7b1a-7c3e-9d5f-2a8b6c4e1f70")
+    life = timedelta(days=1 if declaration is PHOTO else 7)
+    return Upload(id=id, created_at=BEGUN_AT, expires_at=BEGUN_AT + life, **{**declaration, **more})
+
+
+def _completed() -> Upload:
+    return _row(status="completed", completed_at=BEGUN_AT + timedelta(seconds=7))
+
+
+def _shown(upload: Upload, presigned: Any = None) -> JSON:
+    return dict(UploadSerializer(upload, context={"presigned": presigned}).data)
+
+
+# Functions, for a row and an error's text need settings and translations.
+
+
+def bodies() -> dict[str, Any]:
+    """What is sent and answered when nothing is wrong, by the name of the example."""
+    headers = {"Content-Type": "image/jpeg", "If-None-Match": "*"}
+    begun = _shown(_row(), PresignedRequest("PUT", _PHOTO_URL, headers, 3600))
+    parts = [
+        PresignedPart(number, size, f"{_VIDEO_URL}&partNumber={number}", {})
+        for number, size in enumerate((PART_SIZE, PART_SIZE, 9 * 1024**2), start=1)
+    ]
+    in_parts = _shown(_row(VIDEO), PresignedMultipart(PART_SIZE, 3, parts, 3600))
+    completed = _shown(_completed())
+    return {
+        "photo": PHOTO,
+        "with_checksum": PHOTO_WITH_CHECKSUM,
+        "in_parts": {**VIDEO, "multipart": True},
+        "begun": begun,
+        "begun_in_parts": in_parts,
+        "page": {"next": None, "previous": None, "results": [completed]},
+        "completed": completed,
+        "verifying": _shown(_row(status="verifying")),
+        "completed_by_another_request": _shown(_row(VIDEO)),
+        "renewed": begun,
+        "renewed_in_parts": in_parts,
+        "parts": [{"part_number": 1, "size": PART_SIZE}],
+        "part_numbers": {"part_numbers": [1, 2, 3]},
+        "signed": {"parts": in_parts["multipart"]["parts"], "expires_in": 3600},
+        "url": {"url": f"{_PHOTO_URL}&response-content-disposition=...", "expires_in": 3600},
+    }
+
+
+def _errors() -> list[Exception]:
+    reason = "482133 bytes were declared, 482000 were sent."
+    rejected = _row(status="rejected", reason=reason)
+    incomplete = exceptions.PartsIncomplete({"missing": [2, 3]})
+    incomplete.upload = _row(VIDEO)
+    return [
+        ParseError("JSON parse error - Expecting value: line 1 column 1 (char 0)"),
+        Http404(),
+        RequestTooLarge(),
+        UnsupportedMediaType("text/plain"),
+        Throttled(wait=41),
+        exceptions.IdempotencyKeyReused(
+            "This Idempotency-Key was used for another upload.", upload=_row()
+        ),
+        exceptions.ObjectMissing("Nothing has been uploaded yet.", upload=_row()),
+        incomplete,
+        exceptions.NotMultipart("This upload has no parts.", upload=_row()),
+        exceptions.MultipartGone(
+            "S3 has neither the object nor the parts any more.", upload=_row(VIDEO)
+        ),
+        exceptions.ObjectMismatch(reason, upload=rejected),
+        exceptions.NotPending("This upload is expired.", upload=_row(status="expired")),
+        exceptions.NotCompleted("This upload is pending.", upload=_row()),
+        exceptions.AlreadyAttached("This upload is in use.", upload=_completed()),
+        exceptions.QuotaExceeded(
+            "256 KiB of 1 GiB are left.",
+            {"max_total_size": 1024**3, "total_size": 1024**3 - 2**18, "left": 2**18},
+        ),
+        exceptions.TooManyPending(
+            "At most 20 uploads at once: finish or cancel one.",
+            {"max_pending": 20, "pending": 20, "left": 0},
+        ),
+        exceptions.BucketUnavailable("S3 cannot be reached; try again later."),
+        exceptions.StorageNotS3("The storage 'default' is not on S3."),
+        exceptions.HookFailed("A check on this server failed; try again later."),
+    ]
+
+
+def _answer(error: Exception) -> JSON:
+    answer = handle_exception(error, {})
+    assert answer is not None
+    return dict(answer.data)
+
+
+def errors() -> dict[str, JSON]:
+    """The body of an answer, by its code."""
+    found = {body["code"]: body for body in map(_answer, _errors())}
+    # Not made from an ImproperlyConfigured, which would be logged as an error.
+    detail = "Uploads are not set up correctly here."
+    misconfigured = {**found["hook_failed"], "code": "misconfigured", "detail": detail}
+    return {**found, "misconfigured": misconfigured}
+
+
+def invalid() -> dict[str, JSON]:
+    """The body of an answer whose code is "invalid", by the code of its only error."""
+    algorithms = ["CRC32", "CRC64NVME"]
+    found: dict[str, tuple[str, str, JSON]] = {
+        "too_large": ("size", "At most 20 MiB.", {"max_size": 20 * 1024**2}),
+        "multipart_required": (
+            "size",
+            "More than 5 GiB takes a multipart upload.",
+            {"max_size": MAX_PUT_SIZE},
+        ),
+        "not_for_multipart": (
+            "checksum",
+            "Of a multipart upload S3 knows only CRC32 or CRC64NVME.",
+            {"algorithms": algorithms},
+        ),
+        "out_of_range": (
+            "part_numbers",
+            "This upload has the parts 1 to 3.",
+            {"max_part_number": 3},
+        ),
+        "not_inline": ("disposition", "Files of this type are only downloaded.", {}),
+        "invalid_choice": ("status", '"ready" is not a valid choice.', {}),
+    }
+    return {
+        code: _answer(ValidationError({field: ValidationError(detail, code, params)}))
+        for code, (field, detail, params) in found.items()
+    }
