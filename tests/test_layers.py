@@ -85,6 +85,10 @@ printing
 commands.__init__
 __init__
 """,
+    "serializers": """
+__init__
+answers requests upload_field
+""",
 }
 UNORDERED = {"migrations"}  # Django orders them
 

@@ -1,0 +1,32 @@
+"""What a client may say and is told; ``UploadField`` for the host's own serializers."""
+
+from .answers import (
+    PresignedMultipartSerializer,
+    PresignedPartSerializer,
+    PresignedRequestSerializer,
+    UploadSerializer,
+)
+from .requests import (
+    MOST_PARTS_SIGNED,
+    BeginSerializer,
+    ChecksumSerializer,
+    DownloadQuerySerializer,
+    ListQuerySerializer,
+    PartNumbersSerializer,
+)
+from .upload_field import AttachUploadsMixin, UploadField
+
+__all__ = [
+    "MOST_PARTS_SIGNED",
+    "AttachUploadsMixin",
+    "BeginSerializer",
+    "ChecksumSerializer",
+    "DownloadQuerySerializer",
+    "ListQuerySerializer",
+    "PartNumbersSerializer",
+    "PresignedMultipartSerializer",
+    "PresignedPartSerializer",
+    "PresignedRequestSerializer",
+    "UploadField",
+    "UploadSerializer",
+]
