@@ -89,6 +89,11 @@ def _settings() -> Iterator[CheckMessage]:
             hint="Write {'photos': {'MAX_SIZE': 20 * 1024**2, 'CONTENT_TYPES': ['image/*']}}.",
             id="s3direct_uploads.E003",
         )
+    yield from _durations()
+    yield from _names_and_events()
+
+
+def _durations() -> Iterator[CheckMessage]:
     for key in conf.DURATIONS:
         duration = conf.raw().get(key)
         if duration is not None and conf.parse_duration(duration) is None:
@@ -105,6 +110,9 @@ def _settings() -> Iterator[CheckMessage]:
             hint="Write a shorter URL_EXPIRES. Clients renew their URLs when they need to.",
             id="s3direct_uploads.E017",
         )
+
+
+def _names_and_events() -> Iterator[CheckMessage]:
     length = conf.raw().get("MAX_NAME_LENGTH", conf.DEFAULT_MAX_NAME_LENGTH)
     if length != conf.max_name_length():
         yield Error(
@@ -219,6 +227,10 @@ def _storage(alias: str, its: Sequence[Destination]) -> Iterator[CheckMessage]:
             id="s3direct_uploads.W022",
         )
         return
+    yield from _options(alias, storage, its)
+
+
+def _options(alias: str, storage: S3Storage, its: Sequence[Destination]) -> Iterator[CheckMessage]:
     if not is_asked_anew(storage, "bucket_name") and not storage.bucket_name:
         yield Error(
             f"The storage {alias!r} of a destination has no bucket.",

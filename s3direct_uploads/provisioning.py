@@ -405,39 +405,12 @@ def as_cloudformation(
         }
         if needs.is_access_point:
             continue
-        rule, lifecycle = cors_rule(needs, origins), lifecycle_rule(needs)
-        properties: dict[str, Any] = {
-            "BucketName": needs.bucket,
-            "CorsConfiguration": {"CorsRules": [_renamed(rule)]},
-            "LifecycleConfiguration": {
-                "Rules": [
-                    {
-                        "Id": lifecycle["ID"],
-                        "Status": "Enabled",
-                        "Prefix": needs.folder,
-                        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": needs.abort_days},
-                    }
-                ]
-            },
-        }
-        if block:
-            properties["PublicAccessBlockConfiguration"] = BLOCK_PUBLIC_ACCESS
-        elif needs.acls:
-            # New buckets refuse every ACL unless they are told otherwise.
-            properties["OwnershipControls"] = {
-                "Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]
-            }
-            properties["PublicAccessBlockConfiguration"] = {
-                **BLOCK_PUBLIC_ACCESS,
-                "BlockPublicAcls": False,
-                "IgnorePublicAcls": False,
-            }
-        # Whoever deletes the stack does not mean the uploads.
+        # The uploads stay when the stack is deleted.
         resources[f"UploadsBucket{suffix}"] = {
             "Type": "AWS::S3::Bucket",
             "DeletionPolicy": "Retain",
             "UpdateReplacePolicy": "Retain",
-            "Properties": properties,
+            "Properties": _bucket_properties(needs, origins, block=block),
         }
         if age:
             resources[f"UploadsBucketPolicy{suffix}"] = {
@@ -448,6 +421,35 @@ def as_cloudformation(
                 },
             }
     return {"AWSTemplateFormatVersion": "2010-09-09", "Resources": resources}
+
+
+def _bucket_properties(needs: Needs, origins: Sequence[str], *, block: bool) -> dict[str, Any]:
+    rule, lifecycle = cors_rule(needs, origins), lifecycle_rule(needs)
+    properties: dict[str, Any] = {
+        "BucketName": needs.bucket,
+        "CorsConfiguration": {"CorsRules": [_renamed(rule)]},
+        "LifecycleConfiguration": {
+            "Rules": [
+                {
+                    "Id": lifecycle["ID"],
+                    "Status": "Enabled",
+                    "Prefix": needs.folder,
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": needs.abort_days},
+                }
+            ]
+        },
+    }
+    if block:
+        properties["PublicAccessBlockConfiguration"] = BLOCK_PUBLIC_ACCESS
+    elif needs.acls:
+        # New buckets refuse every ACL unless they are told otherwise.
+        properties["OwnershipControls"] = {"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]}
+        properties["PublicAccessBlockConfiguration"] = {
+            **BLOCK_PUBLIC_ACCESS,
+            "BlockPublicAcls": False,
+            "IgnorePublicAcls": False,
+        }
+    return properties
 
 
 def _renamed(rule: Rule) -> Rule:

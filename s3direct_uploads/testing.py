@@ -46,13 +46,11 @@ def completed_upload(
     filename = destinations.strip_invisible(filename)
     rules = destinations.get(destination)
     storage = storages[rules.storage]
-    on_s3 = isinstance(storage, S3Storage)
     bucket = storage.bucket_name if isinstance(storage, S3Storage) else ""
     location = keys.location_of(storage)
-    length = conf.max_name_length()
-    prefix = rules.default_prefix
+    prefix, length = rules.default_prefix, conf.max_name_length()
     name = keys.new_name(lifecycle.site(), bucket, location, prefix, filename, length)
-    if not on_s3:
+    if not isinstance(storage, S3Storage):
         storage.save(name, ContentFile(content))
     now = timezone.now()
     return Upload.objects.create(

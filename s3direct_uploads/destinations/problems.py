@@ -45,15 +45,27 @@ def problems(name: str, spec: object) -> Iterator[Problem]:
             "Write 1 to 63 characters of a-z, 0-9, '-' and '_'. Clients send this name.",
         )
         return
+    spec_problem = _spec_problem(where, name, spec)
+    if spec_problem:
+        yield spec_problem
+        return
+    it = build(name, spec)
+    yield from _type_problems(where, it)
+    if _is_bytes(getattr(it, "max_size", None)):
+        yield from _size_problems(where, it)
+        yield from _value_problems(where, it)
+
+
+def _spec_problem(where: str, name: str, spec: object) -> Problem | None:
+    """Why no Destination can be made of it."""
     if isinstance(spec, Mapping):
         unknown = sorted(str(key) for key in spec if key not in KEYS)
         if unknown:
-            yield Problem(
+            return Problem(
                 "E007",
                 f"{where} has unknown keys: {', '.join(unknown)}.",
                 f"Write one of {', '.join(sorted(KEYS))}. For a hook, write a class, not a dict.",
             )
-            return
     else:
         try:
             found: Any = import_string(spec) if isinstance(spec, str) else spec
@@ -61,33 +73,30 @@ def problems(name: str, spec: object) -> Iterator[Problem]:
             if is_destination:
                 found(name)
         except Exception as error:
-            yield Problem(
+            return Problem(
                 "E005",
                 f"{where}: {spec!r} cannot be imported, or its class cannot be called: {error}.",
                 "Write the dotted path of a Destination subclass, such as 'photos.uploads.Photos'.",
             )
-            return
         if not is_destination:
-            yield Problem(
+            return Problem(
                 "E006",
                 f"{where} is neither a dict nor a Destination.",
                 "Write a dict, or the dotted path of a subclass of "
                 "s3direct_uploads.destinations.Destination.",
             )
-            return
         for hook in HOOKS:
             method = getattr(found, hook)
             if not callable(method) or inspect.iscoroutinefunction(method):
-                yield Problem(
+                return Problem(
                     "E060",
                     f"{where}: {hook} must be a method, and not async; it is {method!r}.",
                     f"Write 'def {hook}(self, …)'. Nobody would await a coroutine.",
                 )
-                return
-    yield from _value_problems(where, build(name, spec))
+    return None
 
 
-def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
+def _type_problems(where: str, it: Destination) -> Iterator[Problem]:
     max_size, types = getattr(it, "max_size", None), getattr(it, "content_types", None)
     if not _is_bytes(max_size):
         yield Problem(
@@ -107,12 +116,35 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
             f"{where}: CONTENT_TYPES must be a list of types in lower case; it is {types!r}.",
             "Write for example ['image/jpeg', 'image/png'] or ['image/*']; ['*/*'] allows all.",
         )
+
+
+def _size_problems(where: str, it: Destination) -> Iterator[Problem]:
     if not _is_bytes(it.min_size) or it.min_size > it.max_size:
         yield Problem(
             "E010",
             f"{where}: MIN_SIZE must be bytes, MAX_SIZE at most; it is {it.min_size!r}.",
             "Write 1 to refuse empty files, or leave it out.",
         )
+    if not _is_bytes(it.part_size) or not MIN_PART_SIZE <= it.part_size <= MAX_PART_SIZE:
+        yield Problem(
+            "E026",
+            f"{where}: PART_SIZE must be bytes, from 5 MiB to 5 GiB; it is {it.part_size!r}.",
+            "Write for example 'PART_SIZE': 16 * 1024**2, or leave it out.",
+        )
+    for id, key, limit, example in (
+        ("E036", "MAX_PENDING", it.max_pending, "20 for 20 pending uploads per owner"),
+        ("E037", "MAX_TOTAL_SIZE", it.max_total_size, "10 * 1024**3 for 10 GiB per owner"),
+    ):
+        whole = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < 2**63
+        if limit is not None and not whole:
+            yield Problem(
+                id,
+                f"{where}: {key} must be a whole number above zero; it is {limit!r}.",
+                f"Write for example {example}, or leave it out.",
+            )
+
+
+def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
     if it.prefix is not None and not (
         isinstance(it.prefix, str) and keys.PREFIX.fullmatch(it.prefix)
     ):
@@ -145,23 +177,6 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
             f"{where}: REQUIRE_CHECKSUM must be True or False; it is {it.require_checksum!r}.",
             "Write True to refuse an upload that declares no checksum.",
         )
-    if not _is_bytes(it.part_size) or not MIN_PART_SIZE <= it.part_size <= MAX_PART_SIZE:
-        yield Problem(
-            "E026",
-            f"{where}: PART_SIZE must be bytes, from 5 MiB to 5 GiB; it is {it.part_size!r}.",
-            "Write for example 'PART_SIZE': 16 * 1024**2, or leave it out.",
-        )
-    for id, key, limit, example in (
-        ("E036", "MAX_PENDING", it.max_pending, "20 for 20 pending uploads per owner"),
-        ("E037", "MAX_TOTAL_SIZE", it.max_total_size, "10 * 1024**3 for 10 GiB per owner"),
-    ):
-        whole = isinstance(limit, int) and not isinstance(limit, bool) and 0 < limit < 2**63
-        if limit is not None and not whole:
-            yield Problem(
-                id,
-                f"{where}: {key} must be a whole number above zero; it is {limit!r}.",
-                f"Write for example {example}, or leave it out.",
-            )
     if it.acl is not None and it.acl not in ACLS:
         yield Problem(
             "E015",

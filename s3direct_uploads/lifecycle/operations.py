@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 Presigned = PresignedRequest | PresignedMultipart
+Begun = tuple[Upload, Presigned | None]
 
 DECLARATION = (  # beside the context
     "destination",
@@ -101,7 +102,7 @@ def begin(
     multipart: bool = False,
     idempotency_key: str | None = None,
     request: HttpRequest | None = None,
-) -> tuple[Upload, Presigned | None]:
+) -> Begun:
     """Record a pending upload and presign its PUT. One INSERT; S3 is not asked.
 
     With ``multipart`` a file of more than one part is sent in parts: S3 is asked for a multipart
@@ -136,32 +137,14 @@ def begin(
     try:
         _insert(upload, "client" if request else "script")
     except (IntegrityError, QuotaExceeded) as error:
-        earlier = _begun_before(upload)
-        try:
-            if earlier is not None:
-                return _begin_again(earlier, upload)
-            if idempotency_key is None or isinstance(error, QuotaExceeded):
-                raise
-        except Upload.DoesNotExist:
-            pass
-        # Its row is gone, or has given the key back, since it stood in our way.
-        raise BucketUnavailable("The request before this one failed; try again.") from None
+        return _begin_after(error, upload)
     try:
         if not upload.is_multipart:
             return upload, _presign_put(upload, expires)
         create_multipart(upload)
         return upload, _presign_first_parts(upload, expires)
     except (BucketUnavailable, ImproperlyConfigured) as error:
-        if isinstance(error, AnswerLost):
-            # S3 has, or will have, what only this row can find, and only once nothing is under way:
-            # whoever begins again gets another key in the bucket, and so another row.
-            bury(upload, Status.CANCELLED, idempotency_key=None)
-        elif upload.multipart_upload_id:
-            # S3 has what only this row can find. Its key begins it again; without, nobody.
-            if idempotency_key is None:
-                bury(upload, Status.CANCELLED)
-        else:
-            forget(upload)
+        _give_up(upload, error)
         raise
 
 
@@ -397,6 +380,33 @@ def _require_owner(upload: Upload) -> None:
         raise OwnerUnknown("The owner of this upload was deleted meanwhile.")
 
 
+def _begin_after(error: IntegrityError | QuotaExceeded, upload: Upload) -> Begun:
+    """The answer where the row cannot be inserted: the upload that was begun before, if any."""
+    earlier = _begun_before(upload)
+    try:
+        if earlier is not None:
+            return _begin_again(earlier, upload)
+        if upload.idempotency_key is None or isinstance(error, QuotaExceeded):
+            raise error
+    except Upload.DoesNotExist:
+        pass
+    # The row that stood in the way is gone, or has given its key back.
+    raise BucketUnavailable("The request before this one failed; try again.") from None
+
+
+def _give_up(upload: Upload, error: BucketUnavailable | ImproperlyConfigured) -> None:
+    """Nothing can be handed out for this row: delete it, unless only it can find what S3 has."""
+    if isinstance(error, AnswerLost):
+        # S3 has a multipart upload, or will have it. Another begin gets another key, and so
+        # another row.
+        bury(upload, Status.CANCELLED, idempotency_key=None)
+    elif not upload.multipart_upload_id:
+        forget(upload)
+    elif upload.idempotency_key is None:
+        bury(upload, Status.CANCELLED)
+    # Otherwise a begin with the same Idempotency-Key continues it.
+
+
 def _begun_before(upload: Upload) -> Upload | None:
     if upload.idempotency_key is None:
         return None
@@ -404,7 +414,7 @@ def _begun_before(upload: Upload) -> Upload | None:
     return Upload.objects.using(database()).filter(**same).first()
 
 
-def _begin_again(earlier: Upload, upload: Upload) -> tuple[Upload, Presigned | None]:
+def _begin_again(earlier: Upload, upload: Upload) -> Begun:
     if _declaration(earlier) != _declaration(upload):
         raise IdempotencyKeyReused(
             "This Idempotency-Key was used for another upload.", upload=earlier

@@ -26,6 +26,7 @@ from s3direct_uploads.exceptions import (
     ObjectMismatch,
     ObjectMissing,
     PartsIncomplete,
+    UploadError,
 )
 
 logger = logging.getLogger("s3direct_uploads")
@@ -85,33 +86,11 @@ class AnswerUnreadable(BucketUnavailable):
 
 @contextmanager
 def failures(operation: str) -> Iterator[None]:
-    """A 404 is an answer, as is what S3 says of parts; everything else is a failure."""
+    """Turn whatever boto3 raises at this operation into one of our errors."""
     try:
         yield
     except ClientError as error:
-        code = code_of(error)
-        if operation == "HeadObject" and status_of(error) == 404:
-            raise ObjectMissing("Nothing has been uploaded yet.") from None
-        if operation in ("ListParts", "CompleteMultipartUpload"):
-            if code in MULTIPART_GONE:
-                raise MultipartGone("S3 knows this multipart upload no more.") from None
-            if code in ("InvalidPart", "InvalidPartOrder"):
-                raise PartsIncomplete({}) from None
-            if code == "BadDigest":
-                raise ObjectMismatch("The checksum is not the one declared.") from None
-        if operation == "HeadBucket" and status_of(error) == 404:
-            code = "NoSuchBucket"
-        if operation == "HeadObject" and status_of(error) == 400:
-            # Its uploader encrypted the object by a key of their own; or our credentials expired.
-            raise AnswerUnreadable("S3 does not answer as it should; try again later.") from error
-        if code in HINTS or status_of(error) in (401, 403):
-            hint = HINTS.get(code, HINTS["AccessDenied"])
-            logger.error("S3 refuses %s: %s %s. %s", operation, status_of(error), code, hint)
-            raise BucketMisconfigured("S3 is not set up correctly here.") from error
-        logger.error("S3 answered %s %s to %s", status_of(error), code, operation)
-        lost = status_of(error) in ANSWER_LOST_STATUS.get(operation, ())
-        failure = AnswerLost if lost else BucketUnavailable
-        raise failure("S3 does not answer as it should; try again later.") from error
+        raise _meaning(operation, error) from error
     except RecursionError as error:
         # Redirected to a region that is not named: botocore asks where it is, and is redirected.
         logger.error("S3 redirects %s. %s", operation, _MEND_REGION)
@@ -135,6 +114,33 @@ def failures(operation: str) -> Iterator[None]:
             raise
         # botocore's parser has no class of its own for a header that it cannot read.
         raise AnswerUnreadable("S3 does not answer as it should; try again later.") from error
+
+
+def _meaning(operation: str, error: ClientError) -> UploadError:
+    """What S3's refusal means. A 404 is an answer, as is what S3 says of parts."""
+    code = code_of(error)
+    if operation == "HeadObject" and status_of(error) == 404:
+        return ObjectMissing("Nothing has been uploaded yet.")
+    if operation in ("ListParts", "CompleteMultipartUpload"):
+        if code in MULTIPART_GONE:
+            return MultipartGone("S3 knows this multipart upload no more.")
+        if code in ("InvalidPart", "InvalidPartOrder"):
+            return PartsIncomplete({})
+        if code == "BadDigest":
+            return ObjectMismatch("The checksum is not the one declared.")
+    if operation == "HeadBucket" and status_of(error) == 404:
+        code = "NoSuchBucket"
+    if operation == "HeadObject" and status_of(error) == 400:
+        # Its uploader encrypted the object by a key of their own; or our credentials expired.
+        return AnswerUnreadable("S3 does not answer as it should; try again later.")
+    if code in HINTS or status_of(error) in (401, 403):
+        hint = HINTS.get(code, HINTS["AccessDenied"])
+        logger.error("S3 refuses %s: %s %s. %s", operation, status_of(error), code, hint)
+        return BucketMisconfigured("S3 is not set up correctly here.")
+    logger.error("S3 answered %s %s to %s", status_of(error), code, operation)
+    lost = status_of(error) in ANSWER_LOST_STATUS.get(operation, ())
+    failure = AnswerLost if lost else BucketUnavailable
+    return failure("S3 does not answer as it should; try again later.")
 
 
 def _is_unreadable(error: BaseException) -> bool:
