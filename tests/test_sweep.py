@@ -755,7 +755,11 @@ def test_keys_for_which_s3_fails_are_put_off_alone_and_end_with_their_deadline(
 
 @pytest.mark.parametrize(
     ("code", "outcome"),
-    [("InvalidRequest", "rejected"), ("KMS.DisabledException", "failed")],
+    [
+        ("InvalidRequest", "rejected"),  # AWS
+        ("InvalidArgument", "rejected"),  # Ceph
+        ("KMS.DisabledException", "failed"),
+    ],
 )
 def test_a_bad_request_rejects_what_its_uploader_encrypted_and_nothing_else(
     alice: App, s3: Bucket, head_answers: dict[str, int], code: str, outcome: str

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("s3direct_uploads")
 
+# What a GET answers where the object is encrypted by its uploader's key: on AWS, on Ceph.
+NEEDS_CUSTOMERS_KEY = ("InvalidRequest", "InvalidArgument")
+
 
 class Bucket(Signing, BucketConfiguration):
     """One S3 bucket, as one of STORAGES describes it.
@@ -139,7 +142,7 @@ class Bucket(Signing, BucketConfiguration):
     def _is_unreadable(self, key: str) -> bool:
         """Whether the object is to blame: a HEAD's refusal has no body, and so does not say why.
 
-        InvalidRequest: its uploader encrypted it by a key of their own. Another 400, such as
+        It is, if its uploader encrypted it by a key of their own. Another 400, such as
         KMS.DisabledException, is the bucket's matter, and hits honest objects.
         """
         try:
@@ -151,7 +154,7 @@ class Bucket(Signing, BucketConfiguration):
             return True
         except BucketUnavailable as error:
             cause = error.__cause__
-            return isinstance(cause, ClientError) and code_of(cause) == "InvalidRequest"
+            return isinstance(cause, ClientError) and code_of(cause) in NEEDS_CUSTOMERS_KEY
         return False
 
     def put(self, key: str, body: BinaryIO, declared: Declared) -> None:

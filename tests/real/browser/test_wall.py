@@ -214,7 +214,7 @@ def test_a_bucket_that_does_not_allow_the_page(alice: Visitor, site: Site) -> No
     alice.add(beach)
     item = alice.underway("beach.jpg")
     expect(item).to_contain_text("The storage could not be reached.")
-    expect(item).to_contain_text("the bucket's CORS configuration does not allow this page")
+    expect(item).to_contain_text("the bucket's CORS rules do not allow this page")
     assert site.s3.statuses("OPTIONS") == [403] * ATTEMPTS
     assert site.s3.seen("PUT") == []
     row = alice.row()
