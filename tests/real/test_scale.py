@@ -95,9 +95,12 @@ class Sweep:
 
     def watch(self) -> None:
         status = Path(f"/proc/{self.process.pid}/status")
-        while status.exists() and (peak := re.search(r"VmHWM:\s*(\d+)", status.read_text())):
-            self.memory = int(peak[1]) * 1024
-            time.sleep(0.02)
+        try:
+            while peak := re.search(r"VmHWM:\s*(\d+)", status.read_text()):
+                self.memory = int(peak[1]) * 1024
+                time.sleep(0.02)
+        except OSError:
+            pass  # it has ended
 
     def end(self) -> Counter[str]:
         """What it says it did."""
