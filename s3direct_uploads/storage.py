@@ -31,7 +31,7 @@ TEXTS = {
 }
 BOOLEANS = {"BucketKeyEnabled"}
 DATES = {"Expires", "ObjectLockRetainUntilDate"}
-# Of an upload the declaration or the destination has to say these.
+# The declaration or the destination says these of an upload, not the storage.
 IGNORED = {"ACL", "ContentType", "ChecksumAlgorithm", "IfNoneMatch"}
 # What a header carries from a browser to S3 and back as it is: printable ASCII, no space at an end.
 HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")

@@ -74,7 +74,7 @@ DECLARATION = (  # beside the context
     "is_multipart",
 )
 FIRST_PARTS = 100  # that begin signs; whoever sends faster asks for more meanwhile
-# When the sweep looks again at what an event told us of, and a hook of the host's failed at.
+# If a hook fails while an event is handled, the sweep looks at the row again after this.
 HOOK_RETRY = timedelta(minutes=5)
 TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 
@@ -306,7 +306,7 @@ def notice(bucket: str, key: str) -> Upload | None:
     refuse_transaction("notice")
     try:
         upload = Upload.objects.using(database()).get(key=key)
-        # Of what came through an access point S3 names the bucket behind it, which we do not know.
+        # S3 names the bucket behind an access point, which we do not know.
         if upload.bucket != bucket and not is_access_point(upload.bucket):
             return None
         if upload.status in TOMBSTONES:
@@ -320,7 +320,7 @@ def notice(bucket: str, key: str) -> Upload | None:
                 raise
             return upload  # no other event is to wait for this one; the sweep looks again
         except HookFailed:
-            # Were it sent again, it would hold up the events after it.
+            # If S3 sent it again, it would hold up the events after it.
             move(upload, cause="event", due_at=timezone.now() + HOOK_RETRY)
             return upload
         except UploadError:

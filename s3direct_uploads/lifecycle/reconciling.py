@@ -39,8 +39,8 @@ class Stray:
 def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]:
     """Walk where uploads lie, and find what is older than a day, provably ours, and unwanted.
 
-    Ours is a key whose MAC this site made, for the current tenant; no other is ever touched, nor
-    the older versions of an object. With ``delete`` it is deleted before it is yielded.
+    A key is ours if this site made its MAC, for the current tenant. No other key is touched, nor
+    are the older versions of an object. With ``delete`` it is deleted before it is yielded.
 
     Raises BucketUnavailable, and ImproperlyConfigured: nothing is deleted by a site without a name,
     for another one with the same bucket and settings would take its keys for its own; nor from one
