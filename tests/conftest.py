@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.loaders
+import botocore.session
 import pytest
 import requests
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -31,8 +32,25 @@ from s3direct_uploads import signals
 from s3direct_uploads.models import Upload
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
-# Each session of boto3 reads a megabyte of JSON that describes S3. Hundreds of tests make one.
-botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
+
+
+class SearchPaths(list[str]):
+    """Each session of boto3 adds its own folder to its loader's. The second time it is there."""
+
+    def append(self, path: str) -> None:
+        if path not in self:
+            super().append(path)
+
+
+@functools.cache
+def create_loader(*paths: str) -> botocore.loaders.Loader:
+    """It reads the megabytes of JSON that describe AWS once; hundreds of tests make a session."""
+    loader = botocore.loaders.create_loader(*paths)
+    loader._search_paths = SearchPaths(loader.search_paths)  # type: ignore[attr-defined]
+    return loader
+
+
+botocore.session.create_loader = create_loader
 
 # The quick lane has no real servers; `make test-real` names them all.
 REAL = "S3_ENDPOINT_URL" in os.environ

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
 from s3direct_uploads.exceptions import OwnerUnknown, UploadError, raised_by
 
-from . import examples
 from .answers import ErrorSerializer
 from .components import ERROR, JSON
+from .examples import Examples
 
 # An UploadError says it itself, in the first line of its docstring.
 MEANINGS = {
@@ -42,6 +42,7 @@ WITH_ERRORS = {"invalid", "parse_error", "parts_incomplete", "quota_exceeded", "
 
 
 def describe_errors(
+    examples: Examples,
     *codes: str,
     operation: Callable[..., Any] | None = None,
     invalid: tuple[str, ...] = (),
@@ -60,10 +61,15 @@ def describe_errors(
     by_status: dict[int, dict[str, str]] = {}
     for status, code, meaning in found:
         by_status.setdefault(status, {})[code] = meaning
-    return {status: _describe(status, each, invalid) for status, each in by_status.items()}
+    return {
+        status: _describe(status, each, _examples(examples, each, invalid))
+        for status, each in by_status.items()
+    }
 
 
-def _describe(status: int, meanings: dict[str, str], invalid: tuple[str, ...]) -> OpenApiResponse:
+def _describe(
+    status: int, meanings: dict[str, str], examples: Iterator[OpenApiExample]
+) -> OpenApiResponse:
     description = "\n".join(f"- `{code}`: {meaning}" for code, meaning in meanings.items())
     if status == 401:  # an authentication class of the host's has codes of its own
         return OpenApiResponse(ErrorSerializer, description)
@@ -81,14 +87,15 @@ def _describe(status: int, meanings: dict[str, str], invalid: tuple[str, ...]) -
     return OpenApiResponse(
         {"allOf": [{"$ref": f"#/components/schemas/{ERROR}"}, narrow]},
         description,
-        list(_examples(codes, invalid)),
+        list(examples),
     )
 
 
-def _examples(codes: list[str], invalid: tuple[str, ...]) -> Iterator[OpenApiExample]:
+def _examples(
+    examples: Examples, codes: Iterable[str], invalid: tuple[str, ...]
+) -> Iterator[OpenApiExample]:
     for code in codes:
         if code == "invalid":
-            bodies, names = examples.invalid(), invalid
-        else:
-            bodies, names = examples.errors(), (code,)
-        yield from (OpenApiExample(name, bodies[name]) for name in names if name in bodies)
+            yield from (OpenApiExample(name, examples.invalid[name]) for name in invalid)
+        elif code in examples.errors:
+            yield OpenApiExample(code, examples.errors[code])

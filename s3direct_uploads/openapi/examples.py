@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
@@ -60,11 +60,19 @@ def _shown(upload: Upload, presigned: Any = None) -> JSON:
     return dict(UploadSerializer(upload, context={"presigned": presigned}).data)
 
 
-# Functions, for a row and an error's text need settings and translations.
+class Examples(NamedTuple):
+    """Made once for each document: a row needs settings, the text of an error a language."""
+
+    bodies: dict[str, Any]  # what is sent and answered when nothing is wrong, by a name
+    errors: dict[str, JSON]  # the body of an answer, by its code
+    invalid: dict[str, JSON]  # the same where the code is "invalid", by the code in `errors`
 
 
-def bodies() -> dict[str, Any]:
-    """What is sent and answered when nothing is wrong, by the name of the example."""
+def make_examples() -> Examples:
+    return Examples(_bodies(), _errors_by_code(), _invalid())
+
+
+def _bodies() -> dict[str, Any]:
     headers = {"Content-Type": "image/jpeg", "If-None-Match": "*"}
     begun = _shown(_row(), PresignedRequest("PUT", _PHOTO_URL, headers, 3600))
     parts = [
@@ -136,8 +144,7 @@ def _answer(error: Exception) -> JSON:
     return dict(answer.data)
 
 
-def errors() -> dict[str, JSON]:
-    """The body of an answer, by its code."""
+def _errors_by_code() -> dict[str, JSON]:
     found = {body["code"]: body for body in map(_answer, _errors())}
     # Not made from an ImproperlyConfigured, which would be logged as an error.
     detail = "Uploads are not set up correctly here."
@@ -145,8 +152,7 @@ def errors() -> dict[str, JSON]:
     return {**found, "misconfigured": misconfigured}
 
 
-def invalid() -> dict[str, JSON]:
-    """The body of an answer whose code is "invalid", by the code of its only error."""
+def _invalid() -> dict[str, JSON]:
     algorithms = ["CRC32", "CRC64NVME"]
     found: dict[str, tuple[str, str, JSON]] = {
         "too_large": ("size", "At most 20 MiB.", {"max_size": 20 * 1024**2}),

@@ -27,9 +27,9 @@ from s3direct_uploads.serializers import (
     UploadSerializer,
 )
 
-from . import examples
 from .answers import PageSerializer, SignedPartsSerializer, StoredPartSerializer, UrlSerializer
 from .errors import ANY_BODY, describe_errors
+from .examples import Examples, make_examples
 
 NO_BODY = "The call needs no body, and ignores one."
 
@@ -62,9 +62,8 @@ class Body:
     description: str
     examples: tuple[str, ...] = ()  # by name
 
-    def found_examples(self) -> list[OpenApiExample]:
-        bodies = examples.bodies()
-        return [OpenApiExample(name, bodies[name]) for name in self.examples]
+    def found_in(self, examples: Examples) -> list[OpenApiExample]:
+        return [OpenApiExample(name, examples.bodies[name]) for name in self.examples]
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,10 @@ class Operation:
     parameters: tuple[Any, ...] = ()
     request: Body | None = None
 
-    def schema(self) -> Any:
-        errors = describe_errors(*self.codes, operation=self.raises, invalid=self.invalid)
+    def schema(self, examples: Examples) -> Any:
+        errors = describe_errors(examples, *self.codes, operation=self.raises, invalid=self.invalid)
         answers = {
-            status: OpenApiResponse(each.serializer, each.description, each.found_examples())
+            status: OpenApiResponse(each.serializer, each.description, each.found_in(examples))
             for status, each in self.answers.items()
         }
         return extend_schema(
@@ -93,7 +92,7 @@ class Operation:
             request=self.request
             and {
                 "application/json": OpenApiRequest(
-                    self.request.serializer, examples=self.request.found_examples()
+                    self.request.serializer, examples=self.request.found_in(examples)
                 )
             },
             responses=dict(sorted({**answers, **errors}.items())),
@@ -236,10 +235,11 @@ class UploadViewSetDescription(OpenApiViewExtension):
     def view_replacement(self) -> Any:
         target: Any = self.target
         view = type(target.__name__, (target,), {})
+        examples = make_examples()
         for name, operation in OPERATIONS.items():
             method: Any = isolate_view_method(view, name)
             hosts = getattr(method, "kwargs", {}).pop("schema", None)
-            operation.schema()(method)
+            operation.schema(examples)(method)
             if hosts:  # what a host's subclass says of its own methods comes first
                 ours = method.kwargs["schema"]
                 method.kwargs["schema"] = type(hosts.__name__, (hosts, ours), {})
