@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,6 +57,7 @@ botocore.session.create_loader = create_loader
 REAL = "S3_ENDPOINT_URL" in os.environ
 collect_ignore = [] if REAL else ["real"]
 
+ROOT = Path(__file__).parent.parent  # the repository
 URL = "/api/uploads/"
 MARKERS = (  # of tests/real
     *("attack", "race", "journey", "contract", "fault"),
@@ -411,7 +413,7 @@ def begin_last_part(app: App, **declaration: Any) -> tuple[Upload, dict[str, Any
 @pytest.fixture
 def any_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """The albums take whatever context there is."""
-    from .host import Albums
+    from tests.host_app import Albums
 
     monkeypatch.setattr(Albums, "clean_context", lambda self, context, request: context)
 

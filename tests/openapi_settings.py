@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .settings import *  # noqa: F403
-from .settings import INSTALLED_APPS as _APPS
-from .settings import REST_FRAMEWORK as _REST_FRAMEWORK
+from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS as _APPS
+from tests.settings import REST_FRAMEWORK as _REST_FRAMEWORK
 
 INSTALLED_APPS = [*_APPS, "drf_spectacular"]
 REST_FRAMEWORK = {

@@ -80,7 +80,7 @@ S3DIRECT_UPLOADS: dict[str, Any] = {
     "SITE": "tests",
     "DESTINATIONS": {
         "photos": {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["image/*"]},
-        "albums": "tests.host.Albums",
+        "albums": "tests.host_app.Albums",
         "documents": {"MAX_SIZE": 10 * 1024**3, "CONTENT_TYPES": ["*/*"]},
     },
 }

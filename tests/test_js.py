@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.conftest import ROOT
+
 LEAST_COVERED = 90  # % of the lines of each module; tests/real/browser tries the worker itself
 
 

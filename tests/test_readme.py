@@ -18,9 +18,8 @@ import pytest
 from django.conf import settings
 from packaging.requirements import Requirement
 
-from .conftest import Bucket
+from tests.conftest import ROOT, Bucket
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 TRY = """

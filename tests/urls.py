@@ -3,8 +3,7 @@ from django.urls import include, path
 from rest_framework.routers import SimpleRouter
 
 from s3direct_uploads.events import webhook
-
-from .host import PhotoViewSet
+from tests.host_app import PhotoViewSet
 
 router = SimpleRouter()
 router.register("photos", PhotoViewSet)

@@ -18,7 +18,7 @@ import yaml
 from s3direct_uploads import signals
 from s3direct_uploads.models import Upload
 from tests.conftest import App, Connect
-from tests.test_openapi import (
+from tests.openapi.test_openapi import (
     Anything,
     abort_behind,
     give_up_parts,

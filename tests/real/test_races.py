@@ -38,8 +38,8 @@ from s3direct_uploads.lifecycle import settling
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.s3 import Bucket as OurBucket
 from tests.conftest import FILMS, JPEG, LAST, App, Bucket, Connect, begin_last_part, row
+from tests.http.test_idempotency import OTHER, SAME, begin_with
 from tests.models import Photo
-from tests.test_idempotency import OTHER, SAME, begin_with
 
 pytestmark = [pytest.mark.race, pytest.mark.django_db(transaction=True)]
 

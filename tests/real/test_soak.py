@@ -31,12 +31,12 @@ from django.db.models import Q
 from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.models import Upload, Usage
 from tests.conftest import App, Bucket
+from tests.lifecycle.test_sweep import age
 from tests.real.site import ROOT, Exchange, Fault
 from tests.real.soak import PART_SIZE, body_of
 from tests.real.soak.apps import note
 from tests.real.test_faults import ToS3
 from tests.settings import free_port
-from tests.test_sweep import age
 
 pytestmark = [pytest.mark.soak, pytest.mark.django_db(transaction=True)]
 

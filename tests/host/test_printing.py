@@ -1,0 +1,53 @@
+"""What a command prints is seen as it is printed, in a pipe and a container's log too."""
+
+from __future__ import annotations
+
+import io
+from importlib.resources import files
+
+import pytest
+from django.core.management import call_command, load_command_class
+
+from s3direct_uploads.management.printing import PrintingCommand
+from tests.conftest import App, Bucket
+
+COMMANDS = sorted(
+    file.name.removesuffix(".py")
+    for file in files("s3direct_uploads.management.commands").iterdir()
+    if file.name.endswith(".py") and not file.name.startswith("_")
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["sweep_uploads"],
+        ["sweep_uploads", "--dry-run"],
+        ["sweep_uploads", "--reconcile"],
+        ["recount_usage"],
+        ["setup_bucket", "--origin", "http://localhost:8000", "--dry-run"],
+        ["setup_bucket", "--origin", "http://localhost:8000", "--format", "json"],
+        ["check_bucket"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_that_was_printed_is_held_back(
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr("s3direct_uploads.diagnosis.enforcement.time.sleep", lambda _: None)
+    # As Python opens a pipe: it holds 8 KiB back.
+    pipe = io.BytesIO()
+    output = io.TextIOWrapper(io.BufferedWriter(pipe))
+    try:
+        call_command(*command, stdout=output, stderr=io.StringIO(), no_color=True)
+    except SystemExit:
+        pass  # of check_bucket, on moto
+    seen = pipe.getvalue()
+    output.flush()
+    assert seen
+    assert seen == pipe.getvalue()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_prints_so(name: str) -> None:
+    assert isinstance(load_command_class("s3direct_uploads", name), PrintingCommand)
