@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,12 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import connection, models
 from django.dispatch import Signal
 from rest_framework.test import APIClient
 from urllib3 import HTTPResponse
 
-from s3direct_uploads import signals
+from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.models import Upload
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
@@ -63,6 +64,7 @@ MARKERS = (  # of tests/real
     *("attack", "race", "journey", "contract", "fault"),
     *("soak", "celery", "scale", "event", "setup"),
 )
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 JPEG = b"\xff\xd8\xff\xe0 a photograph"
 PART_SIZE = 5 * 1024**2  # the smallest that S3 takes, of all parts but the last
 LAST = b"the end"
@@ -399,6 +401,21 @@ def row(answer: Any) -> Upload:
     """The row of which a response speaks."""
     body = answer.json()
     return Upload.objects.get(pk=body.get("upload", body)["id"])
+
+
+def age(by: timedelta, **rows: Any) -> None:
+    """Let time pass, for all rows or these."""
+    times = [
+        field.name
+        for field in Upload._meta.fields
+        if isinstance(field, models.DateTimeField) and field.name != "announced_at"
+    ]
+    Upload.objects.filter(**rows).update(**{name: models.F(name) - by for name in times})
+
+
+def sweep(**options: Any) -> dict[str, int]:
+    """Sweep once; how many rows had each outcome, without the zeros."""
+    return dict(+lifecycle.sweep(**options))
 
 
 def begin_last_part(app: App, **declaration: Any) -> tuple[Upload, dict[str, Any]]:

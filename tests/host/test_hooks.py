@@ -34,11 +34,10 @@ from s3direct_uploads.exceptions import (
 )
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.storage import S3Storage
-from tests.conftest import FILM, JPEG, PART_SIZE, App, Bucket, row
+from tests.conftest import FILM, JPEG, PART_SIZE, App, Bucket, age, row, sweep
 from tests.events.test_events import s3_record
 from tests.host_app import Albums
 from tests.http.test_bad_input import assert_error
-from tests.lifecycle.test_sweep import age, sweep
 
 BEGIN_HOOKS = ("has_permission", "get_prefix", "clean_context")
 SECRET = "postgres://admin:hunter2@db"  # what an exception may say

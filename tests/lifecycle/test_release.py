@@ -15,8 +15,7 @@ from example_project.photos.models import Photo as WallPhoto
 from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.exceptions import AlreadyAttached, NotAttached, NotCompleted
 from s3direct_uploads.models import Upload, Usage
-from tests.conftest import JPEG, App, Bucket, Connect, row
-from tests.lifecycle.test_sweep import DAY, HOUR, age
+from tests.conftest import DAY, HOUR, JPEG, App, Bucket, Connect, age, row
 from tests.models import Photo
 
 MINUTE = timedelta(minutes=1)

@@ -20,8 +20,7 @@ from django.utils import timezone
 
 from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload
-from tests.conftest import App, Bucket, row
-from tests.lifecycle.test_sweep import HOUR, age
+from tests.conftest import HOUR, App, Bucket, age, row
 from tests.real.settings import environment
 from tests.real.site import ROOT
 from tests.real.test_faults import ToS3

@@ -30,8 +30,7 @@ from django.db.models import Q
 
 from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.models import Upload, Usage
-from tests.conftest import App, Bucket
-from tests.lifecycle.test_sweep import age
+from tests.conftest import App, Bucket, age
 from tests.real.site import ROOT, Exchange, Fault
 from tests.real.soak import PART_SIZE, body_of
 from tests.real.soak.apps import note

@@ -1,0 +1,148 @@
+"""A film that is sent in parts, and what may go wrong between Django and S3 on the way."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+from botocore.httpsession import URLLib3Session
+from django.utils import timezone
+
+from s3direct_uploads.models import Upload
+from s3direct_uploads.s3 import Bucket as OurBucket
+from s3direct_uploads.s3 import get_bucket
+from tests.conftest import FILM, HOUR, App, Bucket, made_up_answer, row
+
+MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
+LARGEST = 10_000 * 5 * GIB  # "48.8 TiB"
+KEY = {"Idempotency-Key": "one"}
+CRC32 = {"algorithm": "CRC32", "value": base64.b64encode(zlib.crc32(FILM).to_bytes(4)).decode()}
+
+
+class Line:
+    """Django's line to S3, which fails when told to: once, at the next request of that kind."""
+
+    def __init__(self) -> None:
+        self.faults: list[tuple[str, Callable[[AWSPreparedRequest], AWSResponse | None]]] = []
+
+    def lose_answer(self, operation: str, status: int | None = None) -> None:
+        """S3 does it, and nobody hears of it, or only what a gateway says in its place."""
+
+        def lose(request: AWSPreparedRequest) -> AWSResponse:
+            URLLib3Session().send(request)
+            if status is None:
+                raise ReadTimeoutError(endpoint_url=request.url)
+            return made_up_answer(request, status, "<html>Some gateway</html>")
+
+        self.faults.append((operation, lose))
+
+    def lose(self, operation: str) -> None:
+        """S3 hears nothing of it, which nobody can tell from the other."""
+
+        def lose(request: AWSPreparedRequest) -> None:
+            raise ReadTimeoutError(endpoint_url=request.url)
+
+        self.faults.append((operation, lose))
+
+    def cut(self, operation: str) -> None:
+        """No connection is made."""
+
+        def cut(request: AWSPreparedRequest) -> None:
+            raise EndpointConnectionError(endpoint_url=request.url)
+
+        self.faults.append((operation, cut))
+
+    def answer(self, operation: str, status: int, body: str) -> None:
+        """In S3's place."""
+
+        self.faults.append((operation, lambda request: made_up_answer(request, status, body)))
+
+    def refuse(self, operation: str, status: int, code: str) -> None:
+        self.answer(operation, status, f"<Error><Code>{code}</Code></Error>")
+
+    def meanwhile(self, operation: str, act: Callable[[], object]) -> None:
+        """Somebody else does that, just before S3 is asked."""
+
+        def meanwhile(request: AWSPreparedRequest) -> None:
+            act()
+
+        self.faults.append((operation, meanwhile))
+
+    def send(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResponse | None:
+        for fault in self.faults:
+            if fault[0] == event_name.rpartition(".")[2]:
+                self.faults.remove(fault)
+                return fault[1](request)
+        return None
+
+
+def clients_of(bucket: OurBucket) -> list[Any]:
+    return [bucket._client, bucket._creator, bucket._completer]
+
+
+@pytest.fixture
+def line(s3: Bucket) -> Iterator[Line]:
+    line = Line()
+    clients = clients_of(get_bucket("default"))
+    for client in clients:
+        client.meta.events.register("before-send.s3", line.send, unique_id="line")
+    yield line
+    for client in clients:
+        client.meta.events.unregister("before-send.s3", unique_id="line")
+    assert line.faults == [], "what was to fail was asked for"
+
+
+@pytest.fixture
+def told(s3: Bucket) -> Iterator[dict[str, dict[str, Any]]]:
+    """What S3 was told last, by operation, in boto3's words."""
+    told: dict[str, dict[str, Any]] = {}
+
+    def record(params: dict[str, Any], event_name: str, **_: Any) -> None:
+        told[event_name.rpartition(".")[2]] = dict(params)
+
+    clients = clients_of(get_bucket("default"))
+    for client in clients:
+        client.meta.events.register("provide-client-params.s3", record, unique_id="told")
+    yield told
+    for client in clients:
+        client.meta.events.unregister("provide-client-params.s3", unique_id="told")
+
+
+def sent(app: App, **declaration: Any) -> Upload:
+    """Begun and sent, but not confirmed."""
+    begun = app.begin_film(**declaration)
+    assert app.send_parts(begun.json()["multipart"]["parts"]) == [200, 200]
+    return row(begun)
+
+
+def complete_behind_our_back(s3: Bucket, upload: Upload) -> None:
+    at = {"Bucket": s3.name, "Key": upload.key, "UploadId": upload.multipart_upload_id}
+    parts = [
+        {"PartNumber": each["PartNumber"], "ETag": each["ETag"]}
+        for each in s3.client.list_parts(**at)["Parts"]
+    ]
+    s3.client.complete_multipart_upload(**at, MultipartUpload={"Parts": parts})
+
+
+def abort_behind_our_back(s3: Bucket, upload: Upload) -> None:
+    for upload_id in s3.open_multiparts(upload):
+        s3.client.abort_multipart_upload(Bucket=s3.name, Key=upload.key, UploadId=upload_id)
+
+
+def past_the_deadline(upload: Upload) -> None:
+    past = timezone.now() - 2 * HOUR
+    Upload.objects.filter(pk=upload.pk).update(expires_at=past, url_expires_at=past)
+
+
+def code(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+@pytest.fixture(autouse=True)
+def films_in_every_test(films: None) -> None:
+    """Each test of this folder has the destination ``films``."""
