@@ -27,6 +27,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, models
 from django.dispatch import Signal
+from django.utils import timezone
 from rest_framework.test import APIClient
 from urllib3 import HTTPResponse
 
@@ -403,6 +404,17 @@ def row(answer: Any) -> Upload:
     return Upload.objects.get(pk=body.get("upload", body)["id"])
 
 
+def assert_error(answer: Any, status: int, code: str) -> dict[str, Any]:
+    """It has the one shape of an error, with this status and code; its body."""
+    body: dict[str, Any] = answer.json()
+    assert (answer.status_code, body["code"]) == (status, code), body
+    assert isinstance(body["detail"], str)
+    assert body["detail"]
+    assert all(set(error) == {"field", "code", "detail", "params"} for error in body["errors"])
+    assert answer["Cache-Control"] == "no-store"
+    return body
+
+
 def age(by: timedelta, **rows: Any) -> None:
     """Let time pass, for all rows or these."""
     times = [
@@ -411,6 +423,12 @@ def age(by: timedelta, **rows: Any) -> None:
         if isinstance(field, models.DateTimeField) and field.name != "announced_at"
     ]
     Upload.objects.filter(**rows).update(**{name: models.F(name) - by for name in times})
+
+
+def past_the_deadline(id: object, by: timedelta = 2 * HOUR) -> None:
+    """The deadline of this upload is over, and so is its URL."""
+    past = timezone.now() - by
+    Upload.objects.filter(pk=id).update(expires_at=past, url_expires_at=past)
 
 
 def sweep(**options: Any) -> dict[str, int]:

@@ -34,10 +34,9 @@ from s3direct_uploads.exceptions import (
 )
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.storage import S3Storage
-from tests.conftest import FILM, JPEG, PART_SIZE, App, Bucket, age, row, sweep
-from tests.events.test_events import s3_record
+from tests.conftest import FILM, JPEG, PART_SIZE, App, Bucket, age, assert_error, row, sweep
+from tests.events.conftest import s3_record
 from tests.host_app import Albums
-from tests.http.test_bad_input import assert_error
 
 BEGIN_HOOKS = ("has_permission", "get_prefix", "clean_context")
 SECRET = "postgres://admin:hunter2@db"  # what an exception may say

@@ -21,7 +21,7 @@ from s3direct_uploads.models import Upload
 from s3direct_uploads.views import UploadViewSet
 from tests.conftest import PART_SIZE, URL, App, row
 from tests.host_app import Albums, PhotoSerializer
-from tests.http.test_bad_input import begin_in_parts
+from tests.http.conftest import begin_in_parts
 from tests.models import Photo
 
 KIB, MIB = 1024, 1024**2

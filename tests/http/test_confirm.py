@@ -14,10 +14,10 @@ from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle, signals
-from s3direct_uploads.exceptions import AlreadyAttached, ObjectMissing
+from s3direct_uploads.exceptions import ObjectMissing
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import get_bucket
-from tests.conftest import JPEG, App, Bucket, Connect, row
+from tests.conftest import JPEG, App, Bucket, Connect, past_the_deadline, row
 
 
 def test_before_the_put_it_is_still_pending(alice: App, s3_calls: list[str]) -> None:
@@ -159,11 +159,6 @@ def test_after_cancel_it_is_gone_even_if_the_object_is_there(alice: App, s3: Buc
     )
 
 
-def past_the_deadline(id: str, by: timedelta = timedelta(hours=2)) -> None:
-    past = timezone.now() - by
-    Upload.objects.filter(pk=id).update(expires_at=past, url_expires_at=past)
-
-
 def test_past_its_deadline_what_never_came_expires(alice: App, connect: Connect) -> None:
     expired = []
     begun = alice.begin().json()
@@ -204,21 +199,6 @@ def test_past_its_deadline_what_did_come_is_completed(alice: App) -> None:
     renewed = alice.renew(begun["id"])
     assert (renewed.status_code, renewed.json()["upload"]["status"]) == (410, "pending")
     assert alice.confirm(begun["id"]).json()["status"] == "completed"
-
-
-def test_a_begin_that_is_repeated_past_the_deadline_leaves_only_a_confirm(
-    alice: App, s3: Bucket
-) -> None:
-    key = {"Idempotency-Key": "one"}
-    begun = alice.begin(headers=key)
-    s3.write(row(begun), b"short")
-    past_the_deadline(begun.json()["id"])
-    again = alice.begin(headers=key)
-    assert again.status_code == 201
-    assert (again.json()["status"], again.json()["request"]) == ("pending", None)
-    assert alice.confirm(begun.json()["id"]).status_code == 422
-    again = alice.begin(headers=key)
-    assert (again.json()["status"], again.json()["request"]) == ("rejected", None)
 
 
 def test_a_renewal_meanwhile_keeps_it_from_expiring(alice: App) -> None:
@@ -273,18 +253,6 @@ def test_a_refusal_by_s3_is_no_missing_object(
     assert "S3 refuses HeadObject: 403 AccessDenied" in caplog.text
 
 
-def test_without_credentials_begin_leaves_no_row(
-    alice: App, storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    storage_options(access_key=None, secret_key=None)
-    answer = alice.begin()
-    assert (answer.status_code, answer.json()["code"]) == (503, "bucket_unavailable")
-    assert not Upload.objects.exists()
-
-
 def test_an_upload_outlives_its_destination_and_its_storages_name(
     alice: App, s3: Bucket, settings: Any
 ) -> None:
@@ -320,9 +288,6 @@ def test_while_a_scan_holds_it(alice: App, status: str) -> None:
     assert alice.get(f"{id}/url/").json()["code"] == "not_completed"
 
 
-# Races that one thread can play: the row changes between the read and the UPDATE.
-
-
 def test_a_confirm_that_came_second_answers_as_the_first(alice: App) -> None:
     begun = alice.begin().json()
     alice.send(begun["request"])
@@ -342,15 +307,6 @@ def test_a_cancel_during_a_confirm_wins_once(alice: App) -> None:
     assert Upload.objects.get().status == "deleted"
 
 
-def test_an_attach_during_a_delete_wins(alice: App) -> None:
-    id = alice.upload().json()["id"]
-    stale = Upload.objects.get()
-    Upload.objects.get().attach()
-    with pytest.raises(AlreadyAttached):
-        lifecycle.cancel(stale)
-    assert row(alice.get(f"{id}/")).status == "completed"
-
-
 def test_a_row_that_is_gone_meanwhile_is_not_found(
     alice: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,9 +320,6 @@ def test_a_row_that_is_gone_meanwhile_is_not_found(
 
     monkeypatch.setattr(lifecycle.settling, "_compare", prune_first)
     assert alice.confirm(begun["id"]).status_code == 404
-
-
-# Transactions.
 
 
 @pytest.mark.django_db(transaction=True)
@@ -417,3 +370,39 @@ def test_a_pooled_connection_is_given_back_before_s3_is_asked(
         lifecycle.confirm(upload)
     events.unregister("before-call.s3", unique_id="asked")
     assert closed == ["closed", "asked"]
+
+
+def test_a_second_put_is_refused_by_s3_and_leads_to_the_same_confirm(
+    alice: App, s3: Bucket
+) -> None:
+    begun = alice.begin().json()
+    assert alice.send(begun["request"]) == 200
+    assert alice.send(begun["request"], JPEG[::-1]) == 412
+    upload = row(alice.confirm(begun["id"]))
+    assert upload.status == "completed"
+    assert alice.send(begun["request"], JPEG[::-1]) == 412
+    assert s3.read(upload) == JPEG
+
+
+def test_confirm_is_one_head_and_three_queries(
+    alice: App, s3_calls: list[str], django_assert_num_queries: Any
+) -> None:
+    begun = alice.begin().json()
+    alice.send(begun["request"])
+    with django_assert_num_queries(5) as queries:
+        assert alice.confirm(begun["id"]).status_code == 200
+    verbs = [query["sql"].split()[0] for query in queries.captured_queries]
+    assert verbs == ["SELECT", "SELECT", "SELECT", "UPDATE", "UPDATE"]  # two authenticate
+    assert s3_calls == ["HeadObject"]
+
+    with django_assert_num_queries(3):
+        assert alice.confirm(begun["id"]).status_code == 200
+    assert s3_calls == ["HeadObject"], "a second confirm is answered from the row"
+
+
+def test_a_scanners_tag_is_no_clients(alice: App, s3: Bucket) -> None:
+    begun = alice.begin()
+    alice.send(begun.json()["request"])
+    tags = {"TagSet": [{"Key": "GuardDutyMalwareScanStatus", "Value": "NO_THREATS_FOUND"}]}
+    s3.client.put_object_tagging(Bucket=s3.name, Key=row(begun).key, Tagging=tags)
+    assert alice.confirm(begun.json()["id"]).status_code == 200

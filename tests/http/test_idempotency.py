@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from s3direct_uploads import lifecycle
 from s3direct_uploads.destinations import as_kept
+from s3direct_uploads.lifecycle import operations
 from s3direct_uploads.models import Upload
-from tests.conftest import URL, App
+from tests.conftest import URL, App, Bucket, assert_error, past_the_deadline, row
 
 # A context as a client writes it, and the same context in other words.
 SAME = {
@@ -124,3 +126,74 @@ def test_what_is_kept_comes_back_as_it_is(context: Any) -> None:
     for given_back in (jsonb(kept), json.loads(json.dumps(kept))):
         assert json.dumps(given_back, sort_keys=True) == json.dumps(kept, sort_keys=True)
         assert as_kept(given_back) == kept
+
+
+def test_a_begin_that_is_repeated_past_the_deadline_leaves_only_a_confirm(
+    alice: App, s3: Bucket
+) -> None:
+    key = {"Idempotency-Key": "one"}
+    begun = alice.begin(headers=key)
+    s3.write(row(begun), b"short")
+    past_the_deadline(begun.json()["id"])
+    again = alice.begin(headers=key)
+    assert again.status_code == 201
+    assert (again.json()["status"], again.json()["request"]) == ("pending", None)
+    assert alice.confirm(begun.json()["id"]).status_code == 422
+    again = alice.begin(headers=key)
+    assert (again.json()["status"], again.json()["request"]) == ("rejected", None)
+
+
+def test_a_begin_whose_elder_vanishes_that_moment_is_to_be_repeated(
+    alice: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood in the way of the INSERT, and is gone when it is looked for."""
+    look = operations._begun_before
+
+    def vanishes(upload: Upload) -> Upload | None:
+        Upload.objects.update(idempotency_key=None)
+        return look(upload)
+
+    monkeypatch.setattr(operations, "_begun_before", vanishes)
+    key = {"Idempotency-Key": "9d7e"}
+    assert alice.begin(headers=key).status_code == 201
+    answer = alice.begin(headers=key)
+    assert (answer.status_code, answer.json()["code"]) == (503, "bucket_unavailable")
+    assert alice.begin(headers=key).status_code == 201
+
+
+def test_a_begin_may_be_repeated(alice: App, bob: App) -> None:
+    key = {"Idempotency-Key": "9d7f"}
+    first = alice.begin(headers=key)
+    again = alice.begin(headers=key)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json()["id"] == again.json()["id"]
+    assert again.json()["request"]["headers"] == first.json()["request"]["headers"]
+    assert Upload.objects.count() == 1
+
+    assert alice.send(again.json()["request"]) == 200
+    alice.confirm(first.json()["id"])
+    settled = alice.begin(headers=key)
+    assert settled.status_code == 201
+    assert (settled.json()["status"], settled.json()["request"]) == ("completed", None)
+
+    other = alice.begin(headers=key, size=1)
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_key_reused")
+    assert other.json()["upload"]["id"] == first.json()["id"]
+
+    assert bob.begin(headers=key).json()["id"] != first.json()["id"], "the key is the owner's"
+
+
+@pytest.mark.parametrize("key", ["", "x" * 65, "é", "a\tb"])
+def test_an_idempotency_key_that_is_none(alice: App, key: str) -> None:
+    answer = alice.client.post(URL, {}, format="json", headers={"Idempotency-Key": key})
+    assert answer.status_code == 400
+    answer = alice.begin(headers={"Idempotency-Key": key})
+    assert assert_error(answer, 400, "invalid")["errors"][0]["field"] == "Idempotency-Key"
+    assert not Upload.objects.exists()
+
+
+def test_a_key_without_an_owner_is_a_scripts_mistake(alice: App) -> None:
+    with pytest.raises(ValueError, match="owner"):
+        lifecycle.begin(
+            owner=None, destination="photos", filename="a.jpg", size=1, idempotency_key="k"
+        )

@@ -18,8 +18,8 @@ import yaml
 from s3direct_uploads import signals
 from s3direct_uploads.models import Upload
 from tests.conftest import App, Connect
-from tests.openapi.test_openapi import (
-    Anything,
+from tests.openapi.conftest import Anything
+from tests.openapi.test_answers import (
     abort_behind,
     give_up_parts,
     provoke_mismatch,

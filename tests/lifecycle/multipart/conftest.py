@@ -11,12 +11,11 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from botocore.httpsession import URLLib3Session
-from django.utils import timezone
 
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import Bucket as OurBucket
 from s3direct_uploads.s3 import get_bucket
-from tests.conftest import FILM, HOUR, App, Bucket, made_up_answer, row
+from tests.conftest import FILM, App, Bucket, made_up_answer, row
 
 MIB, GIB, TIB = 1024**2, 1024**3, 1024**4
 LARGEST = 10_000 * 5 * GIB  # "48.8 TiB"
@@ -132,11 +131,6 @@ def complete_behind_our_back(s3: Bucket, upload: Upload) -> None:
 def abort_behind_our_back(s3: Bucket, upload: Upload) -> None:
     for upload_id in s3.open_multiparts(upload):
         s3.client.abort_multipart_upload(Bucket=s3.name, Key=upload.key, UploadId=upload_id)
-
-
-def past_the_deadline(upload: Upload) -> None:
-    past = timezone.now() - 2 * HOUR
-    Upload.objects.filter(pk=upload.pk).update(expires_at=past, url_expires_at=past)
 
 
 def code(answer: Any) -> tuple[int, str]:

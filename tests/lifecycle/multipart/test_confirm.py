@@ -10,7 +10,7 @@ from django.utils import timezone
 from s3direct_uploads import signals
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
-from tests.conftest import FILM, PART_SIZE, App, Bucket, Connect, row
+from tests.conftest import FILM, PART_SIZE, App, Bucket, Connect, past_the_deadline, row
 from tests.host_app import Albums
 from tests.lifecycle.multipart.conftest import (
     GIB,
@@ -18,7 +18,6 @@ from tests.lifecycle.multipart.conftest import (
     abort_behind_our_back,
     code,
     complete_behind_our_back,
-    past_the_deadline,
     sent,
 )
 
@@ -198,7 +197,7 @@ def test_an_abort_of_which_the_row_does_not_know(alice: App, s3: Bucket, connect
     assert code(renewed) == (410, "not_pending")
     assert renewed.json()["upload"]["status"] == "pending", "its URLs live on for an hour"
 
-    past_the_deadline(upload)
+    past_the_deadline(upload.pk)
     for answer in (alice.confirm(str(upload.pk)), alice.renew(str(upload.pk))):
         assert code(answer) == (410, "not_pending")
     upload = row(answer)

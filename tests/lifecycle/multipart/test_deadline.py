@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.models import Upload
-from tests.conftest import FILM, HOUR, App, Bucket, Connect, age, row
-from tests.lifecycle.multipart.conftest import Line, code, past_the_deadline, sent
+from tests.conftest import FILM, HOUR, App, Bucket, Connect, age, past_the_deadline, row
+from tests.lifecycle.multipart.conftest import Line, code, sent
 
 
 def test_past_its_deadline_what_is_incomplete_expires_and_is_given_up(
@@ -20,7 +20,7 @@ def test_past_its_deadline_what_is_incomplete_expires_and_is_given_up(
     begun = alice.begin_film()
     upload = row(begun)
     assert alice.send_parts(begun.json()["multipart"]["parts"][:1]) == [200]
-    past_the_deadline(upload)
+    past_the_deadline(upload.pk)
     for answer in (alice.renew(str(upload.pk)), alice.sign_parts(str(upload.pk), [1])):
         assert code(answer) == (410, "not_pending"), "nothing is signed, and nothing is settled"
         assert answer.json()["upload"]["status"] == "pending"
@@ -33,7 +33,7 @@ def test_past_its_deadline_what_is_incomplete_expires_and_is_given_up(
 
 def test_past_its_deadline_what_is_complete_is_put_together(alice: App, s3: Bucket) -> None:
     upload = sent(alice)
-    past_the_deadline(upload)
+    past_the_deadline(upload.pk)
     assert code(alice.renew(str(upload.pk))) == (410, "not_pending")
     assert alice.confirm(str(upload.pk)).json()["status"] == "completed"
     assert s3.read(upload) == FILM
@@ -44,7 +44,7 @@ def test_past_its_deadline_it_ends_although_s3_never_says_that_it_is_put_togethe
 ) -> None:
     """Of the last question nobody knows what came of it, so a lease is left each time."""
     upload = sent(alice)
-    past_the_deadline(upload)
+    past_the_deadline(upload.pk)
     Upload.objects.update(due_at=timezone.now())
     for _ in range(2):  # for a day it is tried again
         line.lose("CompleteMultipartUpload")
@@ -59,7 +59,7 @@ def test_past_its_deadline_it_ends_although_s3_never_says_that_it_is_put_togethe
 
 def test_past_its_deadline_nothing_is_signed_while_another_completes_it(alice: App) -> None:
     upload = sent(alice)
-    past_the_deadline(upload)
+    past_the_deadline(upload.pk)
     busy = timezone.now() + timedelta(minutes=1)
     Upload.objects.update(busy_until=busy)
     before = Upload.objects.values().get()
@@ -79,7 +79,7 @@ def test_what_is_cancelled_while_s3_is_asked_past_its_deadline_stays_cancelled(
 
     connect(signals.upload_expired, on_expire)
     upload = sent(alice)
-    past_the_deadline(upload)
+    past_the_deadline(upload.pk)
     line.meanwhile("ListParts", lambda: lifecycle.cancel(Upload.objects.get()))
     answer = alice.confirm(str(upload.pk))
     assert code(answer) == (410, "not_pending")
@@ -91,7 +91,7 @@ def test_it_does_not_expire_while_another_completes_it(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = row(alice.begin_film())
-    past_the_deadline(upload)
+    past_the_deadline(upload.pk)
     busy = timezone.now() + timedelta(minutes=1)
     settle = lifecycle.settling._expire
 
