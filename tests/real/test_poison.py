@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from s3direct_uploads import lifecycle
 from s3direct_uploads.models import Upload
 from tests.conftest import FILM, PART_SIZE, App, Bucket, row
-from tests.real.test_attacks import Sent, keys
+from tests.real.attacks.conftest import Sent, keys
 from tests.test_sweep import HOUR, age
 
 pytestmark = pytest.mark.attack
