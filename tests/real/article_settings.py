@@ -4,8 +4,8 @@ JPEGs, public, by URLs that live 300 seconds.
 
 from typing import Any
 
-from example_project.settings import *  # noqa: F403
 from example_project.settings import S3DIRECT_UPLOADS
+from tests.real.site_settings import *  # noqa: F403
 
 ours: dict[str, Any] = S3DIRECT_UPLOADS
 ours["URL_EXPIRES"] = 300

@@ -16,3 +16,12 @@ def real_servers() -> None:
         assert os.environ.get(name), f"{name} is not set: run `make test-real`"
     assert connection.vendor == "postgresql"
     assert settings.STORAGES["default"]["OPTIONS"]["endpoint_url"] == os.environ["S3_ENDPOINT_URL"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test begins first. If it began last, the other workers would wait for it.
+
+    xdist takes modules in this order with ``--no-loadscope-reorder``.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("soak") is None)

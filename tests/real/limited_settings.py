@@ -1,6 +1,6 @@
 """The example project, where one may have little."""
 
-from example_project.settings import *  # noqa: F403
+from tests.real.site_settings import *  # noqa: F403
 
 S3DIRECT_UPLOADS = {
     "DESTINATIONS": {

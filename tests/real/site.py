@@ -5,6 +5,7 @@ The browser reaches both Django and Ceph by a Wire, which tells what passed and 
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import os
 import socket
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import Message
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -262,12 +264,11 @@ class Site:
         self.database, self.database_url = _make_database()
         self.env = {
             **os.environ,
-            "DJANGO_SETTINGS_MODULE": "example_project.settings",
+            "DJANGO_SETTINGS_MODULE": "tests.real.site_settings",
             "DATABASE_URL": self.database_url,
             "DEBUG": "1",
             "S3_BUCKET": self.bucket,
             "S3_PUBLIC_ENDPOINT_URL": self.s3.url,
-            "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
         }
 
     def client_at(self, endpoint_url: str, config: Config | None = None) -> Any:
@@ -284,8 +285,6 @@ class Site:
     def serving(self, log: Path) -> Iterator[Site]:
         self.client.create_bucket(Bucket=self.bucket)
         self.allow(self.url)
-        self.manage("migrate")
-        self.manage("createsuperuser", "--noinput", "--username", ADMIN, "--email", "a@example.com")
         command = [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{self.port}"]
         with (
             log.open("w") as output,
@@ -306,14 +305,7 @@ class Site:
 
     def manage(self, *command: str) -> str:
         """What it says."""
-        return subprocess.run(
-            [sys.executable, "manage.py", *command, "--verbosity", "0"],
-            cwd=ROOT,
-            env=self.env,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout
+        return _manage(self.env, *command)
 
     def sweep(self) -> str:
         return self.manage("sweep_uploads")
@@ -337,7 +329,7 @@ class Site:
         raise AssertionError(f"The site does not answer:\n{log.read_text()}")
 
     def make_user(self, username: str) -> None:
-        """With the admin's password: a hash takes Django a third of a second."""
+        """With the admin's password."""
         self.database.execute(
             """INSERT INTO auth_user (username, password, is_superuser, is_staff, is_active,
                                       first_name, last_name, email, date_joined)
@@ -388,11 +380,44 @@ class Site:
         self.client.put_bucket_cors(Bucket=self.bucket, CORSConfiguration={"CORSRules": [rule]})
 
 
+def _manage(env: dict[str, str], *command: str) -> str:
+    return subprocess.run(
+        [sys.executable, "manage.py", *command, "--verbosity", "0"],
+        cwd=ROOT,
+        env=env,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+
+
 def _make_database() -> tuple[psycopg.Connection[Any], str]:
-    database_url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/wall_{uuid4().hex}")
-    with _maintenance(database_url.geturl()) as server:
-        server.execute(f"CREATE DATABASE {database_url.path[1:]}")
-    return psycopg.connect(database_url.geturl(), autocommit=True), database_url.geturl()
+    """A copy of the template: with the tables, and the admin."""
+    url = _create_database(f"TEMPLATE {urlsplit(_template()).path[1:]}")
+    return psycopg.connect(url, autocommit=True), url
+
+
+@cache
+def _template() -> str:
+    """The URL of a database that is migrated once, and copied for each site."""
+    url = _create_database()
+    atexit.register(_drop_database, url)
+    env = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.real.site_settings",
+        "DATABASE_URL": url,
+        "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
+    }
+    _manage(env, "migrate")
+    _manage(env, "createsuperuser", "--noinput", "--username", ADMIN, "--email", "a@example.com")
+    return url
+
+
+def _create_database(options: str = "") -> str:
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/wall_{uuid4().hex}")
+    with _maintenance(url.geturl()) as server:
+        server.execute(f"CREATE DATABASE {url.path[1:]} {options}")
+    return url.geturl()
 
 
 def _drop_database(url: str) -> None:

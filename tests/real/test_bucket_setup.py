@@ -128,9 +128,28 @@ def nothing() -> Iterator[Project]:
     project.remove()
 
 
+@pytest.fixture(scope="module")
+def configuration() -> tuple[Any, Any]:
+    """The rules that ``setup_bucket`` writes: for CORS, and for the lifecycle."""
+    project = Project(os.environ["S3_ENDPOINT_URL"])
+    project.set_up("--create")
+    at = {"Bucket": project.bucket}
+    cors = project.client.get_bucket_cors(**at)["CORSRules"]
+    lifecycle = project.client.get_bucket_lifecycle_configuration(**at)["Rules"]
+    project.remove()
+    return cors, lifecycle
+
+
 @pytest.fixture
-def project(nothing: Project) -> Project:
-    nothing.set_up("--create")
+def project(nothing: Project, configuration: tuple[Any, Any]) -> Project:
+    """A project whose bucket is as ``setup_bucket`` makes it. To run that takes a second."""
+    cors, lifecycle = configuration
+    at = {"Bucket": nothing.bucket}
+    nothing.client.create_bucket(**at)
+    nothing.client.put_bucket_cors(**at, CORSConfiguration={"CORSRules": cors})
+    nothing.client.put_bucket_lifecycle_configuration(
+        **at, LifecycleConfiguration={"Rules": lifecycle}
+    )
     return nothing
 
 

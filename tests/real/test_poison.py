@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from s3direct_uploads import lifecycle
 from s3direct_uploads.models import Upload
 from tests.conftest import FILM, HOUR, PART_SIZE, App, Bucket, age, row
-from tests.real.test_attacks import Sent, keys
+from tests.real.attacks.conftest import Sent, keys
 
 pytestmark = pytest.mark.attack
 
