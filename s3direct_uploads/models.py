@@ -36,7 +36,7 @@ SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
 
 def new_id() -> UUID:
-    """Make an id that grows with time, so that INSERTs go to the end of the index. It is no secret."""
+    """Make an id that grows with time, so that INSERTs go to the index's end. It is no secret."""
     return UUID(bytes=uuid7().bytes)  # the package uuid6 has a class of its own
 
 
