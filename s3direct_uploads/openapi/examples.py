@@ -61,11 +61,11 @@ def _shown(upload: Upload, presigned: Any = None) -> JSON:
 
 
 class Examples(NamedTuple):
-    """Made once for each document: a row needs settings, the text of an error a language."""
+    """All examples of one document. They are made late: rows need settings, texts a language."""
 
-    bodies: dict[str, Any]  # what is sent and answered when nothing is wrong, by a name
-    errors: dict[str, JSON]  # the body of an answer, by its code
-    invalid: dict[str, JSON]  # the same where the code is "invalid", by the code in `errors`
+    bodies: dict[str, Any]  # requests, and answers without an error, by a name
+    errors: dict[str, JSON]  # the body of an error's answer, by its code
+    invalid: dict[str, JSON]  # the body of a 400 "invalid", by the code in its `errors`
 
 
 def make_examples() -> Examples:
@@ -146,8 +146,8 @@ def _answer(error: Exception) -> JSON:
 
 def _errors_by_code() -> dict[str, JSON]:
     found = {body["code"]: body for body in map(_answer, _errors())}
-    # Not made from an ImproperlyConfigured, which would be logged as an error.
-    detail = "Uploads are not set up correctly here."
+    # Not made from an ImproperlyConfigured, because that would be logged as an error.
+    detail = "Uploads are not set up correctly on this server."
     misconfigured = {**found["hook_failed"], "code": "misconfigured", "detail": detail}
     return {**found, "misconfigured": misconfigured}
 
@@ -158,12 +158,12 @@ def _invalid() -> dict[str, JSON]:
         "too_large": ("size", "At most 20 MiB.", {"max_size": 20 * 1024**2}),
         "multipart_required": (
             "size",
-            "More than 5 GiB takes a multipart upload.",
+            "A file of more than 5 GiB needs a multipart upload.",
             {"max_size": MAX_PUT_SIZE},
         ),
         "not_for_multipart": (
             "checksum",
-            "Of a multipart upload S3 knows only CRC32 or CRC64NVME.",
+            "A multipart upload needs CRC32 or CRC64NVME.",
             {"algorithms": algorithms},
         ),
         "out_of_range": (

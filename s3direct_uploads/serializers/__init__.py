@@ -1,4 +1,4 @@
-"""What a client may say and is told; ``UploadField`` for the host's own serializers."""
+"""Serializers for requests and answers, and ``UploadField`` for the host's own serializers."""
 
 from .answers import (
     PresignedMultipartSerializer,
