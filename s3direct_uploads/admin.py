@@ -52,7 +52,7 @@ class BoundedPaginator(_Paginator):
 
 
 class BoundedQuery(_AnyAdmin):
-    """Limits the query of a list. Each link repeats it: a megabyte would make a page of thirteen."""
+    """Limits the query of a list. Each link repeats it, so a long query makes a huge page."""
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if len(request.META.get("QUERY_STRING", "")) > LONGEST_QUERY:
