@@ -161,7 +161,7 @@ def _malformed(origin: str) -> str | None:
     if port == default:
         return f"{origin}: browsers leave the :{default} out, so do the same"
     if origin.count("*") > 1:
-        return f"{origin}: S3 allows only one *"
+        return f"{origin}: S3 allows one * at most"
     return None
 
 
