@@ -1,4 +1,4 @@
-"""System checks: each mistake in the settings has an id, a message and a hint what to write.
+"""System checks: each mistake in the settings has an id, a message, and a hint that says what to write.
 
 No check uses the network or the database, because they run with every command.
 """
@@ -255,7 +255,7 @@ def _options(alias: str, storage: S3Storage, its: Sequence[Destination]) -> Iter
     if storage.default_acl or storage.object_parameters.get("ACL"):
         yield Warning(
             f"The ACL of the storage {alias!r} does not apply to uploads. A destination's does.",
-            hint="Write 'ACL' in each destination whose files shall be public.",
+            hint="Write 'ACL' in each destination whose files should be public.",
             id="s3direct_uploads.W024",
         )
     if not signs_urls(storage) and not forces_attachment(storage.object_parameters):

@@ -1,4 +1,4 @@
-"""AWS's partitions: what their regions are called, and where a service has its host."""
+"""AWS's partitions: the names of their regions, and the hosts of their services."""
 
 from __future__ import annotations
 

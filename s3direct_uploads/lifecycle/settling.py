@@ -33,7 +33,7 @@ ANNOUNCE_LEASE = timedelta(minutes=5)
 SECOND_CLEANING = timedelta(days=1)
 # Rows are pruned after this. Until then, the owner and the admin can see how the upload ended.
 PRUNE_AFTER = timedelta(days=7)
-# What S3 was found to have, or the error that it gave.
+# What confirm found in S3: the object, or the error instead of it.
 Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
 
 

@@ -1,4 +1,4 @@
-"""What a client is told."""
+"""The serializers of the answers."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
 
 const BATCH = 512 * 1024; // bytes that go to the socket in one system call
 
-// Not a static import, because bundlers for browsers would fail on it.
+// Loaded in this way, because bundlers for browsers fail on the names of these modules.
 const node = (name) => process.getBuiltinModule(`node:${name}`);
 
 /**
