@@ -1,4 +1,4 @@
-"""System checks: each mistake in the settings has an id, a message, and a hint that says what to write.
+"""System checks: each mistake in the settings has an id, a message, and a hint what to write.
 
 No check uses the network or the database, because they run with every command.
 """

@@ -48,7 +48,7 @@ class Command(PrintingCommand):
         if len(ports) != 1:
             raise CommandError(
                 "Write 'endpoint_url': 'http://127.0.0.1:9000' in the OPTIONS of each S3 storage "
-                "in STORAGES that this command should serve. All of them need the same endpoint_url."
+                "in STORAGES that this command serves. All of them need the same endpoint_url."
             )
         server = _start(ports.pop())
         origins = [*LOCAL_ORIGINS, *options["origin"]]
