@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from itertools import islice
 from typing import IO, Any, ClassVar
 
@@ -39,8 +38,11 @@ from .s3 import PresignedMultipart, PresignedRequest
 from .serializers import (
     BeginSerializer,
     DownloadQuerySerializer,
+    DownloadUrlSerializer,
     ListQuerySerializer,
     PartNumbersSerializer,
+    SignedPartsSerializer,
+    StoredPartSerializer,
     UploadSerializer,
 )
 
@@ -185,7 +187,7 @@ class UploadViewSet(GenericViewSet[Upload]):
     @action(detail=True, methods=["get"])
     def parts(self, request: Request, pk: str, **kwargs: Any) -> Response:
         stored = lifecycle.list_parts(self.get_object())
-        return Response([{"part_number": each.part_number, "size": each.size} for each in stored])
+        return Response(StoredPartSerializer(stored, many=True).data)
 
     @parts.mapping.post
     def sign_parts(self, request: Request, pk: str, **kwargs: Any) -> Response:
@@ -194,13 +196,12 @@ class UploadViewSet(GenericViewSet[Upload]):
         signed, expires = lifecycle.sign_parts(
             self.get_object(), asked.validated_data["part_numbers"]
         )
-        parts = [asdict(each) for each in signed]
-        return Response({"parts": parts, "expires_in": int(expires.total_seconds())})
+        answer = {"parts": signed, "expires_in": int(expires.total_seconds())}
+        return Response(SignedPartsSerializer(answer).data)
 
     @action(detail=True, methods=["get"])
     def url(self, request: Request, pk: str, **kwargs: Any) -> Response:
-        presigned = self.presign_download()
-        return Response({"url": presigned.url, "expires_in": presigned.expires_in})
+        return Response(DownloadUrlSerializer(self.presign_download()).data)
 
     @action(detail=True, methods=["get"])
     def download(self, request: Request, pk: str, **kwargs: Any) -> HttpResponseBase:

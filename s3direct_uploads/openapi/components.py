@@ -162,13 +162,13 @@ _describe(
     parts={"minItems": 1, "maxItems": FIRST_PARTS},
 )
 _describe(
-    answers.SignedPartsSerializer,
+    serializers.SignedPartsSerializer,
     "DirectUploadSignedParts",
     parts={"minItems": 1, "maxItems": serializers.MOST_PARTS_SIGNED},
 )
-_describe(answers.StoredPartSerializer, "DirectUploadStoredParts", max_items=MAX_PARTS)
+_describe(serializers.StoredPartSerializer, "DirectUploadStoredParts", max_items=MAX_PARTS)
 _describe(answers.PageSerializer, "DirectUploadPage", results={"maxItems": NewestFirst.page_size})
-_describe(answers.UrlSerializer, "DirectUploadUrl")
+_describe(serializers.DownloadUrlSerializer, "DirectUploadUrl")
 _describe(answers.ErrorSerializer, ERROR)
 _describe(answers.ErrorItemSerializer, "DirectUploadErrorItem")
 _describe(answers.FileSerializer, "DirectUploadFile")

@@ -22,12 +22,15 @@ from s3direct_uploads import lifecycle
 from s3direct_uploads.serializers import (
     BeginSerializer,
     DownloadQuerySerializer,
+    DownloadUrlSerializer,
     ListQuerySerializer,
     PartNumbersSerializer,
+    SignedPartsSerializer,
+    StoredPartSerializer,
     UploadSerializer,
 )
 
-from .answers import PageSerializer, SignedPartsSerializer, StoredPartSerializer, UrlSerializer
+from .answers import PageSerializer
 from .errors import ANY_BODY, describe_errors
 from .examples import Examples, make_examples
 
@@ -211,7 +214,7 @@ OPERATIONS = {
         "get_upload_url",
         "Get a URL that downloads the file",
         "The upload must be completed.",
-        {200: Body(UrlSerializer, "The signed URL.", ("url",))},
+        {200: Body(DownloadUrlSerializer, "The signed URL.", ("url",))},
         raises=lifecycle.presign_download,
         codes=("invalid", "not_found"),
         invalid=("not_inline",),

@@ -131,3 +131,20 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
 
     def get_reason(self, upload: Upload) -> str | None:
         return upload.reason or None
+
+
+class StoredPartSerializer(serializers.Serializer[Any]):
+    part_number = serializers.IntegerField(min_value=1, max_value=destinations.MAX_PARTS)
+    size = serializers.IntegerField(
+        min_value=0, max_value=destinations.MAX_PART_SIZE, help_text="In bytes."
+    )
+
+
+class SignedPartsSerializer(serializers.Serializer[Any]):
+    parts = PresignedPartSerializer(many=True)
+    expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
+
+
+class DownloadUrlSerializer(serializers.Serializer[Any]):
+    url = serializers.URLField(help_text="It is a secret: anyone who has it can read the file.")
+    expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
