@@ -36,7 +36,9 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 def check_destinations(**kwargs: Any) -> list[CheckMessage]:
     return [
-        Error(problem.message, hint=problem.hint, id=f"s3direct_uploads.{problem.id}")
+        (Error if problem.is_error else Warning)(
+            problem.message, hint=problem.hint, id=f"s3direct_uploads.{problem.id}"
+        )
         for name, spec in conf.destinations().items()
         for problem in destinations.problems(name, spec)
     ]
@@ -56,11 +58,11 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _usable() -> dict[str, Destination]:
-    """The destinations that have no problem."""
+    """The destinations that have no error."""
     return {
         name: destinations.get(name)
         for name, spec in conf.destinations().items()
-        if not any(destinations.problems(name, spec))
+        if not any(problem.is_error for problem in destinations.problems(name, spec))
     }
 
 
