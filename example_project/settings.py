@@ -1,4 +1,4 @@
-"""A photo wall: what it takes to use s3direct_uploads is marked with (1) to (3)."""
+"""A photo wall. The settings that s3direct_uploads needs are marked with (1) to (3)."""
 
 import os
 from pathlib import Path
@@ -58,7 +58,7 @@ DATABASES: dict[str, Any] = {
     "default": dj_database_url.parse(env("DATABASE_URL") or f"sqlite:///{SQLITE_PATH}"),
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Several uploads at once write at once: wait for the lock at the start of a transaction.
+    # Several uploads may write at once: each transaction waits for the lock when it begins.
     DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -70,9 +70,9 @@ STORAGES: dict[str, dict[str, Any]] = {
             "region_name": env("AWS_REGION", "us-east-1"),
             "access_key": env("AWS_ACCESS_KEY_ID", "demo"),
             "secret_key": env("AWS_SECRET_ACCESS_KEY", "demodemo"),
-            # Empty: AWS.
+            # If it is empty, S3 is AWS.
             "endpoint_url": env("S3_ENDPOINT_URL", "http://127.0.0.1:9000") or None,
-            # Where browsers find it, if that is elsewhere (Docker).
+            # The address for browsers, if it is another one (Docker).
             "public_endpoint_url": env("S3_PUBLIC_ENDPOINT_URL") or None,
         },
     },

@@ -1,6 +1,6 @@
-"""Uploads as support staff need them: found quickly, explained, never edited.
+"""The admin for support staff: find uploads quickly, and see what happened. Nothing can be edited.
 
-Made for ten million rows: nothing counts them all, and every search can use an index.
+It is made for ten million rows: no query counts all of them, and every search can use an index.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ else:
     _Paginator, _ModelAdmin, _UsageAdmin = Paginator, admin.ModelAdmin, admin.ModelAdmin
     _AnyAdmin = object
 
-MOST_COUNTED = 10_000  # rows; to page further is to search badly
-MOST_AT_ONCE = 50  # uploads of one action: S3 is waited for at each, and a request has its end
-LONGEST_TERM = 1024  # characters: a key's; SQLite refuses a LIKE of 50,000
-LONGEST_QUERY = 8 * 1024  # octets: a filename of 255 characters, all escaped, is a third of it
+MOST_COUNTED = 10_000  # rows; a better search is faster than more pages
+MOST_AT_ONCE = 50  # uploads in one action: each one waits for S3, and a request must end in time
+LONGEST_TERM = 1024  # characters: the length of a key; SQLite refuses a LIKE of 50,000
+LONGEST_QUERY = 8 * 1024  # bytes: a filename of 255 escaped characters needs a third of it
 
 
 class BoundedPaginator(_Paginator):
+    """A paginator that counts at most MOST_COUNTED rows."""
+
     @cached_property
     def count(self) -> int:
         assert isinstance(self.object_list, QuerySet)
@@ -50,7 +52,7 @@ class BoundedPaginator(_Paginator):
 
 
 class BoundedQuery(_AnyAdmin):
-    """Each link of the list repeats the query: a megabyte of it would make a page of thirteen."""
+    """Limits the query of a list. Each link repeats it, so a long query makes a huge page."""
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if len(request.META.get("QUERY_STRING", "")) > LONGEST_QUERY:
@@ -60,7 +62,7 @@ class BoundedQuery(_AnyAdmin):
 
 
 class DestinationFilter(admin.SimpleListFilter):
-    """From the settings: the values in the table would cost a scan of it."""
+    """A filter by the destinations in the settings. To read them from the table needs a scan."""
 
     title = "destination"
     parameter_name = "destination"
@@ -69,24 +71,24 @@ class DestinationFilter(admin.SimpleListFilter):
         return [(name, name) for name in conf.destinations()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        # Nothing else that a URL may say: PostgreSQL fails at a NUL.
+        # Any other value in the URL is ignored: PostgreSQL fails if it contains a NUL.
         known = self.value() in conf.destinations()
         return queryset.filter(destination=self.value()) if known else queryset
 
 
 def owners_named(username: str) -> list[Any]:
-    """Fetched, at most one: an OR over a subquery would use no index."""
+    """The primary key of the user with this name, in a list. A subquery would use no index."""
     user_model = get_user_model()
     users = user_model._default_manager.all()
     try:
-        with transaction.atomic(using=users.db):  # whose failure ends no other
+        with transaction.atomic(using=users.db):  # so that an error does not end an outer one
             owners = users.filter(**{user_model.USERNAME_FIELD: username})
             return list(owners.values_list("pk", flat=True))
     except DataError:
         return []
     except DatabaseError:
         raise
-    except Exception:  # a number, a UUID, a field of the host's: each refuses a text in its own way
+    except Exception:  # USERNAME_FIELD may be any field, and raise anything for a wrong text
         return []
 
 
@@ -97,12 +99,12 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     list_filter = ["status", DestinationFilter]
     list_select_related = ["owner"]
     list_per_page = 50
-    ordering = ["-id"]  # the primary key's index: newest first
+    ordering = ["-id"]  # newest first, by the index of the primary key
     sortable_by = ()
-    search_fields = ["filename"]  # shows the box; get_search_results has the meaning
-    search_help_text = "The whole id, key or username, or the beginning of a filename."
+    search_fields = ["filename"]  # only shows the search box; get_search_results searches
+    search_help_text = "Search for a whole id, key or username, or for the beginning of a filename."
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # they count the whole table
+    show_facets = admin.ShowFacets.NEVER  # facets count the whole table
     paginator = BoundedPaginator
     actions = ["confirm_again", "cancel"]
     readonly_fields = ["preview", "exact_size", "age", "in_usage"]
@@ -142,13 +144,13 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     def age(self, upload: Upload) -> str:
         return timesince(upload.created_at, depth=1)
 
-    @admin.display(description="in its owner's usage")
+    @admin.display(description="counts in the owner's usage")
     def in_usage(self, upload: Upload) -> str:
-        return "until its object is gone" if upload.counted else "no"
+        return "until its object is deleted" if upload.counted else "no"
 
     @admin.display(description="object")
     def preview(self, upload: Upload) -> SafeString | str:
-        """Links to our own view: a presigned URL is made on the click, and stands on no page."""
+        """A link to our own view. It signs a URL at each click, so that no page contains one."""
         if upload.status != Upload.Status.COMPLETED:
             return "none"
         url = reverse(f"{self.admin_site.name}:s3direct_uploads_upload_download", args=[upload.pk])
@@ -201,7 +203,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
             pass
         return queryset.filter(found), False
 
-    # What may be done: look, and the two actions.
+    # Permissions: staff may look, and use the two actions.
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -223,7 +225,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     def confirm_again(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
         self._each(request, uploads, lifecycle.confirm, "confirmed")
 
-    @admin.action(description="Cancel, or delete what nothing uses", permissions=["operate"])
+    @admin.action(description="Cancel, or delete if no model uses it", permissions=["operate"])
     def cancel(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
         self._each(request, uploads, lifecycle.cancel, "cancelled or deleted")
 
@@ -233,7 +235,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
         count = 0
         chosen = list(uploads[: MOST_AT_ONCE + 1])
         if len(chosen) > MOST_AT_ONCE:
-            told = f"Only {MOST_AT_ONCE} uploads are tried at once: choose fewer."
+            told = f"Only the first {MOST_AT_ONCE} uploads were tried. Choose fewer at once."
             self.message_user(request, told, messages.WARNING)
         for upload in chosen[:MOST_AT_ONCE]:
             before = upload.status
@@ -241,9 +243,9 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
                 operation(upload)
                 count += 1
             except (UploadError, ImproperlyConfigured, Upload.DoesNotExist) as error:
-                # In quotes, for the templates of messages begin them with a capital letter.
+                # In quotes, because the template of messages makes the first letter a capital.
                 told = f"“{upload.filename}”: {error}"
-                # The others would wait as long, one after the other.
+                # Each of the others would wait just as long.
                 away = isinstance(error, BucketUnavailable) and lifecycle.is_bucket_away(upload)
                 told += " The uploads after it were not tried." if away else ""
                 self.message_user(request, told, messages.WARNING)
@@ -263,8 +265,8 @@ class UsageAdmin(BoundedQuery, _UsageAdmin):
     list_select_related = ["owner"]
     ordering = ["-id"]
     sortable_by = ()
-    search_fields = ["owner"]  # shows the box
-    search_help_text = "The whole username."
+    search_fields = ["owner"]  # only shows the search box
+    search_help_text = "Search for a whole username."
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
@@ -286,7 +288,10 @@ class UsageAdmin(BoundedQuery, _UsageAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Usage | None = None) -> bool:
-        """With its owner, whose page asks here as well; alone it would only be counted anew."""
+        """Whether the user may delete the owner. The page that deletes a user asks this, too.
+
+        Usage that is deleted without its owner does no harm: the next begin counts again.
+        """
         owner = get_user_model()._meta
         may_delete = f"{owner.app_label}.{get_permission_codename('delete', owner)}"
         return obj is not None and request.user.has_perm(may_delete)

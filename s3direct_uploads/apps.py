@@ -11,11 +11,11 @@ class S3DirectUploadsConfig(AppConfig):
     def ready(self) -> None:
         from django.core.checks import register
 
-        from . import checks, lifecycle  # noqa: F401  # the latter hears of rows that are deleted
+        from . import checks, lifecycle  # noqa: F401  # lifecycle connects a pre_delete handler
 
         register(checks.check_settings)
         register(checks.check_destinations)
         register(checks.check_storages)
         register(checks.check_database)
         if find_spec("drf_spectacular"):
-            from . import openapi  # noqa: F401  # to be imported is how it is found
+            from . import openapi  # noqa: F401  # drf-spectacular finds it once it is imported

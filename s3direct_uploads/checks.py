@@ -1,6 +1,6 @@
-"""What is wrong with the settings: a check id for each mistake, and what to write instead.
+"""System checks: each mistake in the settings has an id, a message, and a hint what to write.
 
-None of these asks the network: they run at every start.
+No check uses the network or the database, because they run with every command.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 def check_destinations(**kwargs: Any) -> list[CheckMessage]:
     return [
-        Error(problem.message, hint=problem.hint, id=f"s3direct_uploads.{problem.id}")
+        (Error if problem.is_error else Warning)(
+            problem.message, hint=problem.hint, id=f"s3direct_uploads.{problem.id}"
+        )
         for name, spec in conf.destinations().items()
         for problem in destinations.problems(name, spec)
     ]
@@ -56,11 +58,11 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
 
 
 def _usable() -> dict[str, Destination]:
-    """The destinations with nothing wrong in them."""
+    """The destinations that have no error."""
     return {
         name: destinations.get(name)
         for name, spec in conf.destinations().items()
-        if not any(destinations.problems(name, spec))
+        if not any(problem.is_error for problem in destinations.problems(name, spec))
     }
 
 
@@ -123,7 +125,7 @@ def _names_and_events() -> Iterator[CheckMessage]:
         )
     secret = conf.raw().get("EVENT_SECRET")
     if secret not in (None, "") and not conf.is_secret(secret):
-        yield Error(  # which does not quote it
+        yield Error(  # without the value, because it is a secret
             "S3DIRECT_UPLOADS['EVENT_SECRET'] must be text of at least "
             f"{conf.MIN_SECRET_LENGTH} characters of A-Za-z0-9._~-.",
             hint="Write the output of secrets.token_urlsafe(32). Leave EVENT_SECRET out if nothing "
@@ -153,7 +155,7 @@ def _database() -> Iterator[CheckMessage]:
         for label in ("s3direct_uploads.Upload", "s3direct_uploads.Usage", settings.AUTH_USER_MODEL)
     )
     if {alias, *others} != {alias}:
-        # A row refers to its owner, and a foreign key cannot lead to another database.
+        # A row has a foreign key to its owner, and that cannot lead to another database.
         usage, users = others
         yield Error(
             f"Uploads are written to the database {alias!r}, their owners' usage to {usage!r}, and "
@@ -165,8 +167,8 @@ def _database() -> Iterator[CheckMessage]:
         return
     database: Any = connections[alias]
     if database.vendor not in ("postgresql", "sqlite"):
-        # MySQL and MariaDB drop the conditions of unique constraints without a word, and index no
-        # key of 1,024 characters; on neither, nor on Oracle, has any of the promises been tried.
+        # MySQL and MariaDB silently ignore the conditions of unique constraints, and cannot index a
+        # key of 1,024 characters. None of the three was tested.
         yield Error(
             f"Uploads cannot be stored in {database.display_name}.",
             hint="Use PostgreSQL (or SQLite) for the project: uploads and their owners are in one "
@@ -203,10 +205,10 @@ def _storage(alias: str, its: Sequence[Destination]) -> Iterator[CheckMessage]:
         return
     try:
         backend = import_string(settings.STORAGES[alias]["BACKEND"])
-        # Never made, for S3ManifestStaticStorage asks S3 for its manifest.
+        # It is not created, because S3ManifestStaticStorage would read its manifest from S3.
         is_static = isinstance(backend, type) and issubclass(backend, STATIC)
         storage = None if is_static else storages[alias]
-    except Exception as error:  # whatever the import or the constructor of a storage raises
+    except Exception as error:  # the import or the constructor of a storage may raise anything
         yield Error(
             f"The storage {alias!r} of a destination cannot be created: {error}",
             hint="Correct its BACKEND and OPTIONS in STORAGES.",
@@ -255,7 +257,7 @@ def _options(alias: str, storage: S3Storage, its: Sequence[Destination]) -> Iter
     if storage.default_acl or storage.object_parameters.get("ACL"):
         yield Warning(
             f"The ACL of the storage {alias!r} does not apply to uploads. A destination's does.",
-            hint="Write 'ACL' in each destination whose files shall be public.",
+            hint="Write 'ACL' in each destination whose files should be public.",
             id="s3direct_uploads.W024",
         )
     if not signs_urls(storage) and not forces_attachment(storage.object_parameters):
@@ -263,7 +265,7 @@ def _options(alias: str, storage: S3Storage, its: Sequence[Destination]) -> Iter
 
 
 def _unsigned(alias: str, taking_pages: Sequence[str]) -> CheckMessage:
-    """A URL without a signature cannot say that S3 is to answer with an attachment."""
+    """The warning about URLs without a signature: they cannot ask S3 to send an attachment."""
     if taking_pages:
         return Warning(
             f"The URLs of the storage {alias!r} have no signature, and uploads to "

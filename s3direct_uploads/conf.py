@@ -1,6 +1,6 @@
-"""The S3DIRECT_UPLOADS setting, typed, and read anew at each access: override_settings works.
+"""The S3DIRECT_UPLOADS setting with types. It is read at each access, so override_settings works.
 
-A wrong value never raises here: the system checks name it, and until then the default stands in.
+A wrong value never raises here: the default is used instead, and a system check reports the value.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from django.conf import settings
 
 from .partitions import TOPIC_ARN
 
-# S3 refuses a presigned URL that claims to live longer.
+# S3 refuses a presigned URL with a longer life.
 MAX_URL_EXPIRES = timedelta(days=7)
 
-MAX_DURATION = timedelta(days=3650)  # what is added to a date must remain one
+MAX_DURATION = timedelta(days=3650)  # so that a date plus a duration is still a date
 
 DURATIONS = {
     "URL_EXPIRES": timedelta(hours=1),
@@ -25,9 +25,9 @@ DURATIONS = {
     "MULTIPART_EXPIRES": timedelta(days=7),
     "SWEEP_GRACE": timedelta(hours=1),
 }
-DEFAULT_MAX_NAME_LENGTH = 100  # what a FileField holds by default
+DEFAULT_MAX_NAME_LENGTH = 100  # the default max_length of a FileField
 MIN_NAME_LENGTH, MAX_NAME_LENGTH = 64, 512
-MIN_SECRET_LENGTH = 16  # 96 bits in base64; what the check's hint writes has 256
+MIN_SECRET_LENGTH = 16  # 96 bits in base64; the check's hint makes one of 256 bits
 KNOWN_KEYS = {
     *("DESTINATIONS", "MAX_NAME_LENGTH", "EVENT_SECRET", "SNS_TOPICS", "SITE"),
     *DURATIONS,
@@ -35,6 +35,7 @@ KNOWN_KEYS = {
 
 
 def raw() -> Mapping[str, Any]:
+    """The setting as it was written; empty if it is no dict."""
     value = getattr(settings, "S3DIRECT_UPLOADS", None)
     return value if isinstance(value, Mapping) else {}
 
@@ -53,32 +54,33 @@ def _duration(key: str) -> timedelta:
 
 
 def destinations() -> Mapping[str, Any]:
+    """The value of each destination by its name; empty if DESTINATIONS is no dict."""
     value = raw().get("DESTINATIONS")
     return value if isinstance(value, Mapping) else {}
 
 
 def url_expires() -> timedelta:
-    """How long a signature lives."""
+    """How long a signature is valid."""
     return min(_duration("URL_EXPIRES"), MAX_URL_EXPIRES)
 
 
 def pending_expires() -> timedelta:
-    """How long after begin an upload may still be completed."""
+    """How long after begin a client may send an upload: its deadline."""
     return _duration("PENDING_EXPIRES")
 
 
 def multipart_expires() -> timedelta:
-    """As ``pending_expires``, of an upload in parts, which may be resumed until then."""
+    """As ``pending_expires``, for an upload in parts. A client can resume it until then."""
     return _duration("MULTIPART_EXPIRES")
 
 
 def sweep_grace() -> timedelta:
-    """How long after a URL's end a request that it allowed may still be under way."""
+    """How long after a URL expired a request may still be running that began before."""
     return _duration("SWEEP_GRACE")
 
 
 def max_name_length() -> int:
-    """The longest name, in characters, that the hosts' FileFields hold."""
+    """The longest name in characters: the max_length of the host's FileFields."""
     value = raw().get("MAX_NAME_LENGTH")
     if isinstance(value, int) and MIN_NAME_LENGTH <= value <= MAX_NAME_LENGTH:
         return value
@@ -86,35 +88,37 @@ def max_name_length() -> int:
 
 
 def event_secret() -> str:
-    """What a sender of S3 events must know. Empty: the webhook is off."""
+    """The secret that a sender of S3 events must know. If it is empty, the webhook is off."""
     value = raw().get("EVENT_SECRET")
     return value if is_secret(value) else ""
 
 
 def is_secret(value: object) -> TypeGuard[str]:
-    """Long enough, and the same in a header, a URL and a shell."""
+    """Whether it is long enough, and needs no quoting in a header, a URL and a shell."""
     return isinstance(value, str) and (
         re.fullmatch(rf"[A-Za-z0-9._~-]{{{MIN_SECRET_LENGTH},}}", value) is not None
     )
 
 
 def site() -> str:
-    """The name of this site among those that share a bucket and SECRET_KEY. Empty: it has none."""
+    """The name of this site among those that share a bucket and SECRET_KEY; "" if it has none."""
     value = raw().get("SITE")
     return value if is_site(value) else ""
 
 
 def is_site(value: object) -> TypeGuard[str]:
+    """Whether this is a valid value of SITE."""
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value) is not None
 
 
 def sns_topics() -> Collection[str]:
-    """The ARNs of the topics whose messages the webhook believes."""
+    """The ARNs of the SNS topics whose messages the webhook accepts."""
     value = raw().get("SNS_TOPICS")
     return value if are_topics(value) else ()
 
 
 def are_topics(value: object) -> TypeGuard[Collection[str]]:
+    """Whether this is a valid value of SNS_TOPICS."""
     return isinstance(value, list | tuple | set | frozenset) and all(
         isinstance(each, str) and TOPIC_ARN.fullmatch(each) for each in value
     )

@@ -342,16 +342,16 @@ INLINE = frozenset(_INLINE.split())
 
 
 def guess(filename: str) -> str:
-    """The type by the extension; ``UNKNOWN`` where that says nothing. Never raises."""
+    """The type by the filename's extension; ``UNKNOWN`` if it is not in the table. Never raises."""
     tail = re.split(r"[/\\]", filename)[-1].strip().lstrip(".")
     _, dot, extension = tail.rpartition(".")
     return TYPE_OF_EXTENSION.get(extension.lower(), UNKNOWN) if dot else UNKNOWN
 
 
 def split(content_type: str) -> tuple[str, str]:
-    """The type in lower case, and its parameters as they are, from their semicolon on.
+    """The type in lower case, and its parameters unchanged, beginning with their semicolon.
 
-    Raises ValueError for what is no content type.
+    Raises ValueError if this is no content type.
     """
     essence, semicolon, parameters = content_type.partition(";")
     essence, parameters = essence.strip().lower(), semicolon + parameters
@@ -370,9 +370,9 @@ def usual_name(essence: str) -> str:
 
 
 def meaning(essence: str, filename: str) -> str:
-    """What is meant by a type that a browser or a file picker declares for a file of this name.
+    """The type that a browser or file picker means when it declares ``essence`` for this filename.
 
-    A declared ``UNKNOWN`` says nothing, and some types are mistaken for others: the guess counts.
+    The filename decides if ``UNKNOWN`` is declared, or a type that is often confused with another.
     """
     usual, guessed = usual_name(essence), guess(filename)
     if usual == UNKNOWN or guessed in MISTAKEN_FOR.get(usual, ()):

@@ -1,7 +1,7 @@
 """What can go wrong with an upload.
 
-Each class says all that its answer over HTTP needs: one stable ``code``, on which clients may rely,
-the ``status``, and ``errors()``. Each operation says by ``@raises`` which of them it may raise.
+Each class has all that an HTTP answer needs: a stable ``code`` for clients, the ``status``, and
+``errors()``. Each operation declares by ``@raises`` which of them it may raise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _raised: dict[Callable[..., Any], tuple[type[UploadError], ...]] = {}
 
 
 def raises(*errors: type[UploadError]) -> Callable[[_Operation], _Operation]:
-    """Declare what an operation may raise. Its OpenAPI description follows from it."""
+    """Declare what an operation may raise. Its OpenAPI description is made from this."""
 
     def declare(operation: _Operation) -> _Operation:
         _raised[operation] = errors
@@ -27,14 +27,15 @@ def raises(*errors: type[UploadError]) -> Callable[[_Operation], _Operation]:
 
 
 def raised_by(operation: Callable[..., Any]) -> tuple[type[UploadError], ...]:
+    """What this operation declares by ``@raises``. Raises KeyError if it declares nothing."""
     return _raised[operation]
 
 
 class UploadError(Exception):
-    """Something about an upload that its client, or the host, must know.
+    """An operation on an upload failed. The base class of these errors.
 
-    ``upload`` is the row as it stands after the error, where there is one. ``status`` is that of
-    the answer over HTTP.
+    ``upload`` is the row as it is after the error; None if there is no row. ``status`` is the
+    status of the HTTP answer.
     """
 
     code = "upload_error"
@@ -46,7 +47,7 @@ class UploadError(Exception):
         self.upload = upload
 
     def errors(self) -> list[dict[str, Any]]:
-        """What the answer says in ``errors``: ``{field, code, detail, params}`` each."""
+        """The items of ``errors`` in the HTTP answer: ``{field, code, detail, params}`` each."""
         return []
 
 
@@ -60,14 +61,14 @@ class ObjectMissing(UploadError):
 class PartsIncomplete(ObjectMissing):
     """Parts are missing, have another size than was signed, or were replaced meanwhile.
 
-    ``parts`` says which, by what is wrong: {"missing": [3, 4], "wrong_size": [7]}. The upload is
-    still pending: send them, and confirm again.
+    ``parts`` has their numbers by what is wrong: {"missing": [3, 4], "wrong_size": [7]}. The upload
+    is still pending: send them, and confirm again.
     """
 
     code = "parts_incomplete"
 
     def __init__(self, parts: Mapping[str, Sequence[int]]) -> None:
-        super().__init__("Some parts are not there yet, or not as they were signed.")
+        super().__init__("Some parts are missing, or differ from what was signed.")
         self.parts = parts
 
     def errors(self) -> list[dict[str, Any]]:
@@ -83,21 +84,21 @@ class PartsIncomplete(ObjectMissing):
 
 
 class MultipartGone(UploadError):
-    """S3 knows the multipart upload no more, and there is no object: begin another upload."""
+    """S3 no longer has the multipart upload, and there is no object: begin another upload."""
 
     code = "multipart_gone"
     status = 410
 
 
 class NotMultipart(UploadError):
-    """The upload is one PUT, and has no parts."""
+    """The upload is sent by one PUT, and has no parts."""
 
     code = "not_multipart"
     status = 409
 
 
 class ObjectMismatch(UploadError):
-    """S3 holds something else than was declared, or ``verify`` refused it: rejected, for good."""
+    """S3 has something else than was declared, or ``verify`` refused it. It stays rejected."""
 
     code = "object_mismatch"
     status = 422
@@ -118,7 +119,7 @@ class NotCompleted(UploadError):
 
 
 class AlreadyAttached(UploadError):
-    """The upload has become a file of some model, which owns it from then on."""
+    """A model already uses the upload as its file."""
 
     code = "already_attached"
     status = 409
@@ -146,9 +147,9 @@ class IdempotencyKeyReused(UploadError):
 
 
 class QuotaExceeded(UploadError):
-    """The owner has no room left in this destination, and gets it by deleting.
+    """The owner has no room left in this destination, and must delete uploads to get room.
 
-    ``limits`` says what there is, in bytes: {"max_total_size": …, "total_size": …, "left": …}.
+    ``limits`` has numbers of bytes: {"max_total_size": …, "total_size": …, "left": …}.
     """
 
     code = "quota_exceeded"
@@ -164,7 +165,7 @@ class QuotaExceeded(UploadError):
 
 
 class TooManyPending(QuotaExceeded):
-    """The owner has as many uploads under way as the destination allows; it passes by itself.
+    """The owner has too many pending uploads in this destination: finish or cancel one, or wait.
 
     ``limits`` is {"max_pending": number, "pending": number, "left": number}.
     """
@@ -174,30 +175,31 @@ class TooManyPending(QuotaExceeded):
 
 
 class BucketUnavailable(UploadError):
-    """S3 is down, slow or refuses us. Says nothing about the object, so the row is untouched."""
+    """S3 is down, slow, or refuses the server. The upload is unchanged: try again later."""
 
     code = "bucket_unavailable"
     status = 503
 
 
 class BucketMisconfigured(BucketUnavailable):
-    """S3 answers, and will answer so until somebody mends credentials, policy, region or bucket."""
+    """S3 refuses the server until somebody corrects credentials, policy, region or bucket."""
 
 
 class AnswerLost(BucketUnavailable):
-    """S3 was asked and its answer never came: what was asked for may have been done."""
+    """S3's answer was lost. S3 may have done what it was asked to do."""
 
 
 class StorageNotS3(BucketUnavailable):
-    """The destination's storage is not on S3 (a FileSystemStorage in development, say)."""
+    """The destination's storage is not on S3 (such as a FileSystemStorage in development)."""
 
     code = "storage_not_s3"
 
 
 class HookFailed(UploadError):
-    """A check of this server's own failed. Nothing has changed, so it may be tried again.
+    """A check on this server failed. Nothing has changed: try again later.
 
-    It is a hook of the host's that raised what it may not raise: the ``__cause__``, and in the log.
+    A hook of the host raised an error that it may not raise. That error is the ``__cause__``, and
+    its traceback is in the log.
     """
 
     code = "hook_failed"
@@ -205,7 +207,7 @@ class HookFailed(UploadError):
 
 
 class EventError(Exception):
-    """Something about an S3 event that its sender, or who reads the log, must know."""
+    """An S3 event could not be handled. The base class of these errors."""
 
     code = "event_error"
     status = 403
@@ -216,33 +218,33 @@ class EventError(Exception):
 
 
 class MalformedEvent(EventError):
-    """The body has no S3 event of any dialect: to send it again is of no use."""
+    """The body has no S3 event in any known format. Sending it again does not help."""
 
     code = "malformed"
     status = 400
 
 
 class SNSTopicNotAllowed(EventError):
-    """An SNS message of a topic that SNS_TOPICS does not have."""
+    """The SNS message is from a topic that is not in SNS_TOPICS."""
 
     code = "sns_topic_not_allowed"
 
 
 class SNSSignatureWrong(EventError):
-    """An SNS message that SNS did not sign."""
+    """SNS did not sign this SNS message."""
 
     code = "sns_signature_wrong"
 
 
 class SNSUnavailable(EventError):
-    """SNS could not be asked for its certificate, or cryptography is not installed."""
+    """SNS's certificate could not be fetched, or cryptography is not installed."""
 
     code = "sns_unavailable"
     status = 503
 
 
 class QueueUnavailable(EventError):
-    """SQS is down, slow, or refuses us."""
+    """SQS is down, slow, or refuses the server."""
 
     code = "queue_unavailable"
     status = 503

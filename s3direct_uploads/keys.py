@@ -1,12 +1,12 @@
-"""Where an object lies: made by us, unguessable, and provably ours.
+"""Keys: the names of objects in the bucket. We make them, nobody can guess them, we can prove them.
 
 <location>/<prefix>/<random><mac>/<tail>
  storage    rules     22     11    the filename, in [A-Za-z0-9._-]
            └───────────── name ─────────────┘   what a FileField stores
 
-The MAC is of the whole key, its bucket, and the site. ``site`` is a text that no other site, tenant
-or database with this bucket and SECRET_KEY has (``lifecycle.site()``). So a key proves that its
-object belongs to the very database whose rows say whether it is wanted.
+The MAC covers the whole key, the bucket and the site. ``site`` is a text that differs for each
+site, tenant and database that share a bucket and SECRET_KEY (``lifecycle.site()``). So a key proves
+that its object belongs to this database, whose rows say whether the object is still needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RANDOM_LENGTH = 22  # 128 bits in base64url
 MAC_LENGTH = 11  # 66 bits in base64url: to forge one takes 2^65 PUTs
 MAX_EXTENSION_LENGTH = 10
 MIN_TAIL_LENGTH = len("file.") + MAX_EXTENSION_LENGTH
-# The longest prefix is what this leaves of a name's length.
+# A prefix may have the rest of a name's length.
 RESERVED_LENGTH = RANDOM_LENGTH + MAC_LENGTH + len("/") + MIN_TAIL_LENGTH
 
 EXTENSION = re.compile(rf"[A-Za-z0-9]{{1,{MAX_EXTENSION_LENGTH}}}")
@@ -40,15 +40,15 @@ KEY = re.compile(
 def new_name(
     site: str, bucket: str, location: str, prefix: str, filename: str, max_length: int
 ) -> str:
-    """A fresh name of at most ``max_length`` characters; ``join(location, name)`` is its key.
+    """Make a new name of at most ``max_length`` characters. ``join(location, name)`` is its key.
 
-    Raises ImproperlyConfigured for a prefix that is malformed or leaves no room.
+    Raises ImproperlyConfigured if the prefix is malformed, or too long for ``max_length``.
     """
     if not isinstance(prefix, str) or not PREFIX.fullmatch(prefix):
         raise ImproperlyConfigured(f"An upload's prefix must look like 'some/folder/': {prefix!r}")
     if len(prefix) > max_length - RESERVED_LENGTH:
         raise ImproperlyConfigured(
-            f"The prefix {prefix!r} leaves no room in names of {max_length} characters."
+            f"The prefix {prefix!r} is too long for names of {max_length} characters."
         )
     random = secrets.token_urlsafe(16)
     tail = _tail(filename, max_length - len(prefix) - RESERVED_LENGTH + MIN_TAIL_LENGTH)
@@ -63,12 +63,12 @@ def join(location: str, name: str) -> str:
 
 
 def location_of(storage: Storage) -> str:
-    """The folder of the bucket in which this storage keeps everything, "" if it is not on S3."""
+    """The storage's folder in the bucket; "" if the storage is not on S3."""
     return storage.location if isinstance(storage, S3Storage) else ""
 
 
 def is_ours(site: str, bucket: str, key: str) -> bool:
-    """Whether this site made this key for this bucket: else its object is not ours to delete."""
+    """Whether this site made this key for this bucket. If not, we must not delete its object."""
     match = KEY.fullmatch(key)
     if match is None:
         return False
@@ -80,20 +80,20 @@ def is_ours(site: str, bucket: str, key: str) -> bool:
 
 
 def _mac(secret: str | bytes, site: str, bucket: str, unsigned_key: str) -> str:
-    # The bucket is in it, so that a copy in a backup bucket is not proven ours. As JSON, so that no
-    # two sites and keys run together to the same text.
+    # The bucket is included, so that a copy in a backup bucket is not taken for ours. JSON, because
+    # two different sites and keys could be the same text if they were only joined.
     signed = json.dumps([site, bucket, unsigned_key])
     mac = salted_hmac("s3direct_uploads.key", signed, secret=secret, algorithm="sha256")
     return base64.urlsafe_b64encode(mac.digest())[:MAC_LENGTH].decode()
 
 
 def _tail(filename: str, room: int) -> str:
-    """What is legible of the filename: the stem is cut, never the extension."""
+    """The filename in safe characters. If it is too long, its stem is cut, never its extension."""
     stem, dot, extension = filename.rpartition(".")
     if not dot or not EXTENSION.fullmatch(extension):
         stem, extension = filename, ""
     suffix = f".{extension}" if extension else ""
     legible = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     legible = re.sub(r"[^A-Za-z0-9._-]+", "-", legible)
-    # No dot at either end: whoever normalises URLs would resolve a tail of ".." away.
+    # No dot at either end: software that normalises URLs would remove a tail of "..".
     return (legible.strip("-.")[: room - len(suffix)].rstrip("-.") or "file") + suffix

@@ -1,4 +1,4 @@
-"""The row: one attempt by one owner to put one object at one key."""
+"""The tables: uploads, and how much of its quota each owner uses."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("s3direct_uploads")
 
-# The slowest client we wait for: a PUT that began before its URL ended may land this much later.
+# The slowest client that we wait for: a PUT that began before its URL expired may end much later.
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
 
 def new_id() -> UUID:
-    """Time-ordered, so that ten million rows insert at the end of their index; no secret."""
-    return UUID(bytes=uuid7().bytes)  # uuid6 has a class of its own
+    """Make an id that grows with time, so that INSERTs go to the index's end. It is no secret."""
+    return UUID(bytes=uuid7().bytes)  # the package uuid6 has a class of its own
 
 
 def owner_key(owner: object) -> Any:
     """The primary key of a saved user.
 
-    Raises OwnerUnknown. An object of another class (a stateless token's user, a device) may have
-    the same ``pk`` as a user who is somebody else.
+    Raises OwnerUnknown if ``owner`` is anything else. The user of a stateless token, or a device,
+    may have the same ``pk`` as a different user.
     """
     if not isinstance(owner, get_user_model()) or owner._state.adding or owner.pk is None:
         raise OwnerUnknown(f"The owner must be a saved {settings.AUTH_USER_MODEL}.")
@@ -52,10 +52,10 @@ def owner_key(owner: object) -> Any:
 
 
 def write_first(using: str) -> None:
-    """Begin a transaction on SQLite with a write, where it would else begin with a read.
+    """On SQLite, begin a transaction with a write, if it would begin with a read otherwise.
 
-    A transaction that has read cannot begin to write beside another writer: SQLite fails it at
-    once ("database is locked"). A transaction that writes first waits for its turn.
+    SQLite fails a transaction at once ("database is locked") if it has read, and then wants to
+    write while another one writes. A transaction that writes first waits for its turn.
     """
     connection = connections[using]
     if connection.in_atomic_block and not connection.features.has_select_for_update:
@@ -64,7 +64,10 @@ def write_first(using: str) -> None:
 
 class UploadQuerySet(models.QuerySet["Upload"]):
     def owned_by(self, owner: AbstractBaseUser | AnonymousUser) -> Self:
-        # Nobody owns nothing: what scripts left without an owner is not anybody's.
+        """The uploads of this user; none if ``owner`` is no saved user.
+
+        Uploads without an owner (from scripts) belong to nobody, and so not to anonymous users.
+        """
         try:
             return self.filter(owner=owner_key(owner))
         except OwnerUnknown:
@@ -74,7 +77,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         write_first(self.db)  # Django reads the rows before it deletes them
         return super().delete()
 
-    # As Django's own has it: templates do not call it, and managers lack it.
+    # As in Django: templates do not call it, and managers do not have it.
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
 
@@ -88,9 +91,9 @@ class UploadQuerySet(models.QuerySet["Upload"]):
         return self.filter(attached_at=None)
 
     def of_file(self, file: FieldFile) -> Self:
-        """The upload that became this file of a model: one row, or none.
+        """The upload of this model's file: one row, or none.
 
-        None for an empty field, and for a file that came in another way.
+        There is none if the field is empty, or if the file came in another way.
         """
         if not file:
             return self.none()
@@ -99,6 +102,26 @@ class UploadQuerySet(models.QuerySet["Upload"]):
 
 
 class Upload(models.Model):
+    """One attempt by one owner to put one object at one key.
+
+    ``lifecycle.begin`` inserts the row with the status ``pending``, before it signs a URL. The row
+    has everything that is needed to settle it later, also if the settings change.
+
+    Only ``lifecycle`` and the methods of this class change a row, each time by a conditional
+    UPDATE. The status changes like this:
+
+    - ``pending`` → ``completed`` or ``rejected``: confirm compared what S3 has with what was
+      declared. A client, an S3 event or a sweep calls it.
+    - ``pending`` → ``cancelled``: the client cancelled it.
+    - ``pending`` → ``expired``: S3 had no object, and no URL could write to the key any more.
+    - ``completed`` → ``deleted``: the owner deleted it, or a model released it.
+
+    ``verifying`` is the status of an upload that a scan holds.
+
+    A row that ended in another status than ``completed`` is a tombstone. The sweep deletes its
+    object once no URL can write to its key, and later the row.
+    """
+
     class Status(models.TextChoices):
         PENDING = "pending"
         VERIFYING = "verifying"  # a scan holds it
@@ -114,17 +137,17 @@ class Upload(models.Model):
         null=True,
         blank=True,
         on_delete=models.SET_NULL,
-        db_index=False,  # the index of "mine, newest first" begins with it
+        db_index=False,  # the index s3direct_mine_newest begins with this column
         related_name="s3direct_uploads",
     )
 
-    # Where: all that is needed to settle it, whatever becomes of the settings.
+    # Where the object is. The row has it all, because the settings may change before it is settled.
     destination = models.CharField(max_length=63)
     storage = models.CharField(max_length=63, help_text="An alias in STORAGES.")
     bucket = models.CharField(max_length=255)
     key = models.CharField(max_length=1024)
     object_parameters = models.JSONField(
-        default=dict, blank=True, help_text="What the storage and the destination add to every PUT."
+        default=dict, blank=True, help_text="What the storage and the destination add to the PUT."
     )
 
     # What the client declared.
@@ -140,28 +163,28 @@ class Upload(models.Model):
     etag = models.CharField(max_length=255, blank=True)
     version_id = models.CharField(max_length=1024, blank=True)
     multipart_upload_id = models.TextField(
-        blank=True, help_text="Empty although there is a part size: S3's answer was lost."
+        blank=True, help_text="If it is empty, and there is a part size, S3's answer was lost."
     )
 
-    # What we say.
+    # What this app records.
     part_size = models.BigIntegerField(
-        null=True, blank=True, help_text="Bytes, of a multipart upload's parts."
+        null=True, blank=True, help_text="The size of each part in bytes. Empty for one PUT."
     )
     busy_until = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Until then one process has the multipart upload to itself.",
+        help_text="Until then, one process alone creates or completes the multipart upload.",
     )
     counted = models.BooleanField(
-        default=False, help_text="In its owner's usage, until its object is gone."
+        default=False, help_text="Whether it counts in its owner's usage."
     )
     status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
     reason = models.CharField(max_length=255, blank=True, help_text="Why it was rejected.")
     created_at = models.DateTimeField(default=timezone.now)
-    url_expires_at = models.DateTimeField(help_text="When the newest signature ends.")
-    expires_at = models.DateTimeField(help_text="Its deadline, never extended.")
+    url_expires_at = models.DateTimeField(help_text="When the newest signature expires.")
+    expires_at = models.DateTimeField(help_text="The deadline. It is never extended.")
     due_at = models.DateTimeField(
-        null=True, blank=True, help_text="When somebody must next look at it; empty: never."
+        null=True, blank=True, help_text="When a sweep must look at it. Empty: never."
     )
     completed_at = models.DateTimeField(null=True, blank=True)
     announced_at = models.DateTimeField(null=True, blank=True)
@@ -174,17 +197,17 @@ class Upload(models.Model):
         indexes = [
             models.Index("owner", F("id").desc(), name="s3direct_mine_newest"),
             models.Index(fields=["due_at"], name="s3direct_due", condition=Q(due_at__isnull=False)),
-            # The admin's filter: all but the many that went well.
+            # For the admin's filter. Most rows are completed, and are not in it.
             models.Index(
                 "status", F("id").desc(), name="s3direct_unusual", condition=~Q(status="completed")
             ),
-            # The admin's search; PostgreSQL needs to be told that it is for prefixes.
+            # For the admin's search by prefix. PostgreSQL needs the operator class for it.
             models.Index(
                 fields=["filename"], name="s3direct_filename", opclasses=["varchar_pattern_ops"]
             ),
         ]
         constraints = [
-            # Not unique=True, which adds a second index for LIKE on PostgreSQL.
+            # Not unique=True, because that adds a second index for LIKE on PostgreSQL.
             models.UniqueConstraint(fields=["key"], name="s3direct_key_once"),
             models.UniqueConstraint(
                 fields=["owner", "idempotency_key"],
@@ -250,9 +273,9 @@ class Upload(models.Model):
 
     @property
     def name(self) -> str:
-        """What a FileField stores: the key without its storage's location.
+        """The value for a FileField: the key without the storage's location.
 
-        Raises ImproperlyConfigured if the storage has another bucket or location by now.
+        Raises ImproperlyConfigured if the storage has another bucket or location now.
         """
         storage = storages[self.storage]
         folder = keys.join(keys.location_of(storage), "")
@@ -263,35 +286,43 @@ class Upload(models.Model):
 
     @property
     def is_multipart(self) -> bool:
+        """Whether the file is sent in parts."""
         return self.part_size is not None
 
     @property
     def part_count(self) -> int:
-        """Of a multipart upload: the last part may be smaller than the others, even empty."""
+        """How many parts a multipart upload has. The last one may be smaller, or even empty."""
         assert self.part_size is not None
         return max(1, -(-self.size // self.part_size))
 
     def size_of_part(self, number: int) -> int:
-        """In bytes; ``number`` is from 1 to ``part_count``."""
+        """The size of a part in bytes. ``number`` is from 1 to ``part_count``."""
         assert self.part_size is not None
         return min(self.part_size, self.size - (number - 1) * self.part_size)
 
     @property
     def gives_up_at(self) -> datetime:
-        """When it expires: past its deadline a PUT that began before may still be under way."""
+        """When it expires. A PUT may still be running after the deadline, so this may be later."""
         return max(self.expires_at, self.key_closes_at)
 
     @property
     def key_closes_at(self) -> datetime:
-        """When nothing that we ever signed can write to the key any more."""
+        """When no request that we signed can write to the key any more."""
         in_one_request = self.part_size or self.size
         under_way = timedelta(seconds=in_one_request / SLOWEST_BYTES_PER_SECOND)
         return times.later(self.url_expires_at, max(conf.sweep_grace(), under_way))
 
     def attach(self) -> str:
-        """Claim this upload for a model, once; returns the name for its FileField.
+        """Claim this upload for a model, once. Returns the name for the model's FileField.
 
-        In one ``atomic()`` block with the model's INSERT both roll back together.
+        Call it in the same ``atomic()`` block as the model's INSERT, so that both roll back
+        together::
+
+            with transaction.atomic():
+                photo = Photo.objects.create(image=upload.attach())
+
+        It does not check the owner or the destination.
+
         Raises NotCompleted, AlreadyAttached, and ImproperlyConfigured as ``name`` does.
         """
         name, now = self.name, timezone.now()
@@ -305,14 +336,14 @@ class Upload(models.Model):
         return name
 
     def release(self) -> None:
-        """Give up what ``attach()`` claimed: the model has no more use for the file. Idempotent.
+        """Give up what ``attach()`` claimed: the model no longer needs the file. Idempotent.
 
-        One conditional UPDATE, and S3 is not asked. So it stands in the same ``atomic()`` block as
-        the change of the model's row, and rolls back with it. The upload becomes a tombstone: a
-        sweep deletes its object once no URL can write to its key, and only then its owner's quota
-        is free again.
+        It is one conditional UPDATE, and does not call S3. Call it in the same ``atomic()`` block
+        as the change of the model's row, so that both roll back together. The upload becomes a
+        tombstone: a sweep deletes its object once no URL can write to its key. Only then the
+        owner's quota is free again.
 
-        **Warning:** the file is lost. Release it only where no model names it any more.
+        **Warning:** the file is lost. Release an upload only if no row of a model names its file.
 
         Raises NotAttached if no model holds it.
         """
@@ -334,7 +365,7 @@ class Upload(models.Model):
 
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:
-    """One record for each transition; ``duration`` is seconds since begin."""
+    """Log one record for a change of status. Its ``duration`` is in seconds since begin."""
     age = times.utc(timezone.now()) - times.utc(upload.created_at)
     record = {
         "upload_id": str(upload.pk),
@@ -352,22 +383,25 @@ def log_transition(upload: Upload, before: str | None, cause: str) -> None:
 
 
 class Usage(models.Model):
-    """What one owner has in one destination that sets a limit; kept in step with the rows.
+    """How much one owner has in one destination that has a limit.
 
-    Where it is missing, its owner's next begin counts the rows. A row of its own, since a SUM grows
-    with the table, and a lock on the owner's would hold up every INSERT that refers to it.
+    Each change of an upload's row changes this row in the same transaction. If the row is missing,
+    the owner's next begin counts the uploads.
+
+    Why a table of its own: a SUM would take longer as the table of uploads grows, and a lock on the
+    owner's row would delay every INSERT that refers to the owner.
     """
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.CASCADE,
-        db_index=False,  # the unique constraint's begins with it
+        db_index=False,  # the index of the unique constraint begins with this column
         related_name="+",
     )
     destination = models.CharField(max_length=63)
-    pending = models.BigIntegerField(default=0, help_text="Uploads.")
+    pending = models.BigIntegerField(default=0, help_text="How many uploads are pending.")
     total_size = models.BigIntegerField(
-        default=0, help_text="Bytes, of all uploads whose objects are there or may yet come."
+        default=0, help_text="In bytes: all uploads whose objects exist, or may still arrive."
     )
 
     class Meta:

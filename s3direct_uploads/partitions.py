@@ -1,12 +1,12 @@
-"""AWS's partitions: what their regions are called, and where a service has its host."""
+"""AWS's partitions: the names of their regions, and the hosts of their services."""
 
 from __future__ import annotations
 
 import re
 
-# How the names of a partition's regions begin, and how its hosts end, as botocore has them. What
-# looks like a region and is none may be somebody's own: sns.s3-us-west-2.amazonaws.com is the host
-# of a bucket that is called "sns".
+# For each partition, the beginning of its regions' names, and the end of its hosts, from botocore's
+# data. A text that only looks like a region may belong to somebody else:
+# sns.s3-us-west-2.amazonaws.com is the host of a bucket with the name "sns".
 PARTITIONS = {
     "aws": ("(?!cn)[a-z]{2}", "amazonaws.com"),
     "aws-cn": ("cn", "amazonaws.com.cn"),
@@ -25,13 +25,13 @@ TOPIC_ARN = re.compile(
 
 
 def sns_url(topic: str) -> str:
-    """Where SNS is that sends for this topic, whose ARN is well formed: scheme and host."""
+    """Scheme and host of the SNS that sends the messages of this topic. The ARN must be valid."""
     _, partition, service, region, *_ = topic.split(":")
     return f"https://{service}.{region}.{PARTITIONS[partition][1]}"
 
 
 def region_of_queue(url: str) -> str | None:
-    """The region that is in the URL of an SQS queue, in its older form too; None: it names none."""
+    """The region in the URL of an SQS queue, also in the older form; None if there is none."""
     for name, (_, suffix) in PARTITIONS.items():
         region, end = REGIONS[name], re.escape(suffix)
         found = re.match(rf"https://(?:sqs\.({region})|({region})\.queue)\.{end}/", url)

@@ -1,5 +1,6 @@
-"""What a bucket needs for direct uploads: CORS, lifecycle, permissions. All of it data: nobody is
-asked, and what others configured is kept as it is.
+"""What a bucket needs for direct uploads: CORS rule, lifecycle rule, permissions.
+
+These functions only compute data. They send no request, and keep the rules that others wrote.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from . import conf, destinations, keys
 from .s3 import CHECKSUMS, get_bucket, is_access_point, is_access_point_alias
 
 Rule = dict[str, Any]
-RULE_ID = "s3direct-uploads"  # by which we know our own rules again
-METHODS = ["GET", "HEAD", "PUT"]  # the first two for pages that fetch what was uploaded
+RULE_ID = "s3direct-uploads"  # by this id we find our own rules
+METHODS = ["GET", "HEAD", "PUT"]  # the first two are for pages that fetch uploaded files
 EXPOSED = ["ETag"]
-MAX_AGE = 3600  # seconds; Chromium asks anew after two hours whatever we say
-# Shorter ones fail at random: S3's clocks and the network's delays (AWS's own guidance).
+MAX_AGE = 3600  # seconds; Chromium uses two hours at most
+# With a shorter age, signatures fail at random because of clocks and network delays (AWS's docs).
 MIN_SIGNATURE_AGE = timedelta(minutes=2)
 BLOCK_PUBLIC_ACCESS = {
     "BlockPublicAcls": True,
@@ -39,43 +40,44 @@ OBJECT_ACTIONS = [
 VERSION_ACTIONS = ["s3:GetObjectVersion", "s3:DeleteObjectVersion"]
 BUCKET_ACTIONS = ["s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions"]
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.*]+\]|[a-z0-9._*-]+)(?::([0-9*]{1,5}))?")
-ADDRESS = re.compile(r"^\[|\.(\d+|0x[0-9a-f]*)\.?$")  # as browsers know one
+ADDRESS = re.compile(r"^\[|\.(\d+|0x[0-9a-f]*)\.?$")  # what a browser takes for an IP address
 
 
 @dataclass(frozen=True)
 class Needs:
     """What the destinations of one storage need of its bucket."""
 
-    bucket: str  # or an access point's ARN, or alias
-    folder: str  # in which all keys lie: "site/", or "" for the whole bucket
-    headers: tuple[str, ...]  # in lower case: all that a browser may have to send with a PUT
+    bucket: str  # or the ARN or alias of an access point
+    folder: str  # the folder of all keys: "site/", or "" for the whole bucket
+    headers: tuple[str, ...]  # in lower case: all headers that a PUT from a browser may need
     acls: tuple[str, ...]
-    abort_days: int  # after which no upload in parts can be completed any more
+    abort_days: int  # after so many days no upload in parts can be completed any more
     partition: str = "aws"
 
     @property
     def is_access_point(self) -> bool:
+        """Whether the "bucket" is an access point."""
         return is_access_point(self.bucket)
 
     @property
     def arn(self) -> str:
-        """Of the bucket or access point, as policies name it."""
+        """The ARN of the bucket or access point for a policy."""
         if is_access_point_alias(self.bucket):
-            return f"<the ARN of {self.bucket}>"  # which its alias does not tell
+            return f"<the ARN of {self.bucket}>"  # it cannot be computed from the alias
         if self.bucket.startswith("arn:"):
             return self.bucket.replace(":accesspoint:", ":accesspoint/")
         return f"arn:{self.partition}:s3:::{self.bucket}"
 
     def objects(self, prefix: str = "") -> str:
-        """As policies name all objects in our folder, or in a folder of it."""
+        """The ARN of all objects in our folder, or in a folder inside it, for a policy."""
         where = f"{self.arn}/object" if self.is_access_point else self.arn
         return f"{where}/{self.folder}{prefix}*"
 
 
 def aliases(destination: str | None = None, storage: str | None = None) -> list[str]:
-    """The storages of all destinations, or of this one, or this alias alone.
+    """The aliases of the storages: of all destinations, of one destination, or only this alias.
 
-    Raises ValidationError for an unknown destination, ImproperlyConfigured.
+    Raises ValidationError for an unknown destination, and ImproperlyConfigured.
     """
     if storage is not None:
         return [storage]
@@ -84,7 +86,7 @@ def aliases(destination: str | None = None, storage: str | None = None) -> list[
 
 
 def needs_of(alias: str) -> Needs:
-    """Raises StorageNotS3, ImproperlyConfigured."""
+    """What the destinations of this storage need. Raises StorageNotS3, ImproperlyConfigured."""
     bucket = get_bucket(alias)
     rules = [
         each for name in conf.destinations() if (each := destinations.get(name)).storage == alias
@@ -92,7 +94,7 @@ def needs_of(alias: str) -> Needs:
     days = -(-conf.multipart_expires() // timedelta(days=1)) + 1
     folder = keys.join(bucket.location, "")
     acls = tuple(sorted({each.acl for each in rules if each.acl}))
-    if bucket.takes_parts_only:  # their URLs say nearly all
+    if bucket.takes_parts_only:  # a part needs only these headers; the rest is in its URL
         shared = tuple(sorted(_names(bucket.headers_of({}))))
         return Needs(bucket.name, folder, shared, acls, days, bucket.partition)
     headers = {"content-type", "if-none-match"}
@@ -106,7 +108,7 @@ def needs_of(alias: str) -> Needs:
 
 
 def by_bucket(every: Sequence[Needs]) -> list[Needs]:
-    """Of storages that share a bucket what both need, in the innermost folder that holds both's."""
+    """Join the needs of storages that share a bucket. The folder is the innermost common one."""
     united: dict[str, Needs] = {}
     for needs in every:
         other = united.get(needs.bucket, needs)
@@ -130,11 +132,11 @@ def _names(headers: Mapping[str, str]) -> set[str]:
 
 
 def wrong_origin(origin: str, *, any_origin: bool = False) -> str | None:
-    """Why no browser would ever name this origin, or why it should not be let in."""
+    """Why no browser sends this origin, or why it is dangerous to allow it; None if it is right."""
     wrong = None if origin == "*" else _malformed(origin)
     if wrong is None and not any_origin and lets_strangers_in(origin):
         return (
-            f"{origin} lets pages of other people write here: say --allow-any-origin if you mean it"
+            f"{origin} would allow pages of other people. If you want this, add --allow-any-origin"
         )
     return wrong
 
@@ -159,38 +161,39 @@ def _malformed(origin: str) -> str | None:
     if port == default:
         return f"{origin}: browsers leave the :{default} out, so do the same"
     if origin.count("*") > 1:
-        return f"{origin}: S3 takes one * at most"
+        return f"{origin}: S3 allows one * at most"
     return None
 
 
 def lets_strangers_in(origin: str) -> bool:
-    """Whether its star stands for hosts of others than those who have the domain after it.
+    """Whether the star in this origin also matches hosts of other people.
 
-    S3's star stands for any characters, dots too: https://app.* for https://app.evil.example.
+    S3's star matches any characters, also dots: https://app.* matches https://app.evil.example.
     """
     host = re.sub(r":[0-9*]*$", "", origin.rpartition("//")[2])
     if "*" not in host:
         return False
-    # What stands beside the star in its label may be the end of somebody else's.
+    # Only whole labels after the star count. "*example.com" also matches "evilexample.com".
     domain = host.rpartition("*")[2].partition(".")[2].rstrip(".")
-    # An address has no subdomains, and "localhost" has nobody else's.
+    # An IP address has no subdomains. Nobody else can have a subdomain of "localhost".
     return domain != "localhost" and (
         not domain or ADDRESS.search(host) is not None or _is_shared(domain)
     )
 
 
 def _is_shared(domain: str) -> bool:
-    """Whether strangers may have names in this domain: in "co.uk", "github.io", "amazonaws.com"."""
-    # It reads its list, of 300 KB, only where somebody writes a star.
+    """Whether other people can have names in this domain, as in "co.uk" or "github.io"."""
+    # Imported here, because it reads a list of 300 KB, and only an origin with a star needs it.
     from publicsuffixlist import PSLFILE, PublicSuffixList
 
     if PublicSuffixList().privatesuffix(domain) is None:
         return True
-    with open(PSLFILE, encoding="utf-8") as lines:  # which has s3.amazonaws.com and its like
+    with open(PSLFILE, encoding="utf-8") as lines:  # the list has s3.amazonaws.com and similar
         return any(line.rstrip().endswith(f".{domain}") for line in lines if line[:2] != "//")
 
 
 def cors_rule(needs: Needs, origins: Sequence[str]) -> Rule:
+    """The CORS rule that lets pages at these origins upload."""
     rule = {
         "ID": RULE_ID,
         "AllowedOrigins": sorted(set(origins)),
@@ -205,9 +208,9 @@ def cors_rule(needs: Needs, origins: Sequence[str]) -> Rule:
 def matching_rule(
     rules: Sequence[Rule], origin: str, method: str, headers: Collection[str] = ()
 ) -> Rule | None:
-    """The rule by which S3 answers: the first that fits the origin, if it fits the rest as well.
+    """The rule that S3 uses: the first that names the origin, if it allows method and headers too.
 
-    AWS would look for another then; Ceph does not.
+    If it does not, AWS also looks at later rules, and Ceph does not.
     """
     rule = next((each for each in rules if _names_origin(each, origin)), {})
     if method in rule.get("AllowedMethods", ()) and all(
@@ -219,11 +222,16 @@ def matching_rule(
 
 
 def exposes_etag(rule: Rule) -> bool:
+    """Whether a page may read the ETag of an answer."""
     return any(name.lower() in ("etag", "*") for name in rule.get("ExposeHeaders", ()))
 
 
 def merge_cors(there: list[Rule], rule: Rule) -> list[Rule]:
-    """Those there, and ours, new or extended, before the first that would answer in its place."""
+    """Add our rule to the bucket's rules, or extend it.
+
+    It stands before the first rule that S3 would use instead. If nothing is missing, ``there`` is
+    returned unchanged.
+    """
     if all(_suffices(there, rule, origin) for origin in rule["AllowedOrigins"]):
         return there
     mine = next((each for each in there if each.get("ID") == RULE_ID), {})
@@ -234,7 +242,7 @@ def merge_cors(there: list[Rule], rule: Rule) -> list[Rule]:
     origins = ours["AllowedOrigins"]
     after = [each for each in others if any(_names_origin(each, origin) for origin in origins)]
     for each in after:
-        # Now ours answers in its place, so it grants the same pages what that did.
+        # S3 now uses our rule instead of this one. So ours must also allow what this one allows.
         if all(_names_origin(each, origin) for origin in origins):
             ours = _united(ours, each, "AllowedMethods", "ExposeHeaders")
     at = others.index(after[0]) if after else len(others)
@@ -267,6 +275,7 @@ def _fits(pattern: str, value: str) -> bool:
 
 
 def lifecycle_rule(needs: Needs) -> Rule:
+    """The rule that deletes the parts of uploads that nobody completes."""
     return {
         "ID": f"{RULE_ID} {needs.folder}".strip(),
         "Status": "Enabled",
@@ -276,7 +285,7 @@ def lifecycle_rule(needs: Needs) -> Rule:
 
 
 def aborting_rules(there: Sequence[Rule], needs: Needs) -> Iterator[Rule]:
-    """Those that give up what is unfinished in our folder."""
+    """The rules that delete unfinished multipart uploads in our folder."""
     for rule in there:
         prefix = _prefix_of(rule)
         if (
@@ -289,16 +298,18 @@ def aborting_rules(there: Sequence[Rule], needs: Needs) -> Iterator[Rule]:
 
 
 def abort_days(rule: Rule) -> int:
+    """After how many days this rule deletes unfinished multipart uploads."""
     days: int = rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
     return days
 
 
 def merge_lifecycle(there: list[Rule], needs: Needs) -> list[Rule]:
+    """Add our rule to the bucket's rules, unless somebody else's rule already does its work."""
     rule = lifecycle_rule(needs)
     if any(each.get("ID") != rule["ID"] for each in aborting_rules(there, needs)):
-        return there  # whoever wrote it meant it
+        return there
     if "Prefix" in {part for each in there for part in each}:
-        # The old form, which AWS takes for all rules or for none.
+        # Some rule has the old form. AWS wants the same form for all rules.
         rule = {"Prefix": rule.pop("Filter")["Prefix"], **rule}
     mine = next((each for each in there if each.get("ID") == rule["ID"]), None)
     if mine is None:
@@ -309,7 +320,7 @@ def merge_lifecycle(there: list[Rule], needs: Needs) -> list[Rule]:
 
 
 def _prefix_of(rule: Rule) -> str | None:
-    """None: it is for some objects of its folder only, by their tags or sizes."""
+    """The folder of a rule; None if the rule is only for some objects in it (by tags or sizes)."""
     if "Prefix" in rule:
         prefix: str = rule["Prefix"]
         return prefix
@@ -321,14 +332,14 @@ def _prefix_of(rule: Rule) -> str | None:
 
 
 def iam_policy(needs: Needs) -> Rule:
-    """The least that the server can do with."""
+    """The smallest policy that the server needs."""
     acl = ["s3:PutObjectAcl"] if needs.acls else []
     return {
         "Version": "2012-10-17",
         "Statement": [
             _allow("Objects", [*OBJECT_ACTIONS, *acl], needs.objects()),
             _allow("ObjectsWhereTheBucketHasVersions", VERSION_ACTIONS, needs.objects()),
-            # Not by prefix: a HEAD has none, and would be 403 where nothing is.
+            # Not restricted to a prefix: a HEAD has none, and would answer 403 for a missing key.
             _allow("Bucket", BUCKET_ACTIONS, needs.arn),
         ],
     }
@@ -339,7 +350,7 @@ def _allow(sid: str, actions: Sequence[str], resource: str) -> Rule:
 
 
 def signature_age_policy(needs: Needs, age: timedelta) -> Rule:
-    """By which a bucket, or an access point, refuses all older signatures, whatever they claim."""
+    """A policy by which a bucket or access point refuses all signatures older than ``age``."""
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -358,25 +369,26 @@ def signature_age_policy(needs: Needs, age: timedelta) -> Rule:
 
 
 def wrong_signature_age(age: timedelta) -> str | None:
+    """Why this maximum age of signatures is wrong; None if it is right."""
     if age < MIN_SIGNATURE_AGE:
-        return "Signatures that live under 120 seconds fail at random."
+        return "Signatures that are valid for less than 120 seconds fail at random."
     if age < conf.url_expires():
         return (
-            f"URL_EXPIRES is {conf.url_expires().total_seconds():.0f} seconds: URLs would end "
-            "before they say so. Lower it, or allow more."
+            f"URL_EXPIRES is {conf.url_expires().total_seconds():.0f} seconds, so URLs would "
+            "expire earlier than they say. Lower URL_EXPIRES, or write more seconds."
         )
     return None
 
 
-# As a whole.
+# Everything together.
 
 
 def as_json(
     needs: Needs, origins: Sequence[str], *, age: timedelta | None, block: bool
 ) -> dict[str, Any]:
-    """Each part as ``aws s3api put-bucket-cors`` and its like take it.
+    """Each part in the form for ``aws s3api put-bucket-cors`` and similar commands.
 
-    Of an access point all but the policies are for the bucket behind it.
+    For an access point, only the policies are its own. The rules are for the bucket behind it.
     """
     policy = "access_point_policy" if needs.is_access_point else "bucket_policy"
     return {
@@ -394,7 +406,8 @@ def as_cloudformation(
 ) -> dict[str, Any]:
     """A template with the buckets, and the policy for the server's role or user.
 
-    Of an access point it has that policy alone: who makes it gives it its own.
+    For an access point it has only that policy. The template that creates the access point must
+    have the rest.
     """
     resources: dict[str, Any] = {}
     for number, needs in enumerate(every, start=1):
@@ -442,7 +455,7 @@ def _bucket_properties(needs: Needs, origins: Sequence[str], *, block: bool) -> 
     if block:
         properties["PublicAccessBlockConfiguration"] = BLOCK_PUBLIC_ACCESS
     elif needs.acls:
-        # New buckets refuse every ACL unless they are told otherwise.
+        # Without this, a new bucket refuses every ACL.
         properties["OwnershipControls"] = {"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]}
         properties["PublicAccessBlockConfiguration"] = {
             **BLOCK_PUBLIC_ACCESS,
@@ -458,7 +471,7 @@ def _renamed(rule: Rule) -> Rule:
 
 
 def diff(what: str, before: Sequence[Rule], after: Sequence[Rule]) -> Iterator[str]:
-    """As ``diff -u`` shows it, line by line; nothing where nothing changes."""
+    """The lines of ``diff -u``; none if nothing changes."""
     old, new = (
         json.dumps(each, indent=2, sort_keys=True, default=str).splitlines()
         for each in (before, after)

@@ -1,12 +1,12 @@
-"""Sent after the row is settled, by ``send_robust``: a handler that raises is logged, no more.
+"""Signals, sent after the row is settled. If a handler raises, the error is only logged.
 
 ``upload_completed(sender=Upload, upload=, cause=)``
-    ``cause`` is who noticed: "client", "event", "sweep" or "store". Where a process dies before its
-    handlers ran, the row is due to be announced again, by a sweep; unless it was deleted by then.
-    So a handler may run twice for one upload, if the process died inside the handlers, or right
-    after them before the row said so, or if they ran for longer than five minutes.
+    ``cause`` says who noticed the completion: "client", "event", "sweep" or "store". If the process
+    dies before the handlers ran, a sweep sends the signal later, unless the upload was deleted by
+    then. So a handler may run twice for one upload: if the process died inside the handlers, or
+    after them before the row was updated, or if the handlers ran for more than five minutes.
 ``upload_rejected``, ``upload_expired``, ``upload_cancelled`` ``(sender=Upload, upload=)``
-    Sent once, and lost where the process dies at that moment.
+    Sent at most once. The signal is lost if the process dies at that moment.
 """
 
 from django.dispatch import Signal

@@ -1,4 +1,4 @@
-"""django-storages' S3Storage, and what direct uploads want to know of a storage beside."""
+"""A subclass of django-storages' S3Storage, and questions about a storage."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from django.utils.http import content_disposition_header, http_date
 from storages.backends import s3
 from storages.utils import setting
 
-# How a key is kept from a second write: by a condition on the PUT, or, where a server has no such
-# conditions, by parts alone.
+# How S3 is told to refuse a second write to a key: by a condition on the PUT. If a server has no
+# conditional writes, every upload is sent in parts instead.
 OVERWRITE_GUARDS = ("if-none-match", "multipart")
 
-# What object_parameters may have, by the type that boto3 takes: what S3 knows for every object
-# that is uploaded, in one PUT or in parts.
+# The names that object_parameters may have, by the type of their values in boto3. S3 accepts these
+# for every object, in one PUT or in parts.
 TEXTS = {
     *("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage"),
     *("GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP"),
@@ -31,31 +31,33 @@ TEXTS = {
 }
 BOOLEANS = {"BucketKeyEnabled"}
 DATES = {"Expires", "ObjectLockRetainUntilDate"}
-# The declaration or the destination says these of an upload, not the storage.
+# These come from the declaration or the destination. Those of the storage are ignored.
 IGNORED = {"ACL", "ContentType", "ChecksumAlgorithm", "IfNoneMatch"}
-# What a header carries from a browser to S3 and back as it is: printable ASCII, no space at an end.
+# A header returns from S3 unchanged if it has only printable ASCII and no space at its ends.
 HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 METADATA_NAME = re.compile(r"[A-Za-z0-9_-]+")
 MAX_METADATA_BYTES = 2048  # the names and the values of one object, as S3 counts them
-# What a storage may answer differently by tenant, and that makes other clients.
+# boto3's clients depend on these attributes of a storage. They may differ for each tenant.
 CONNECTION_FACTS = (
     *("access_key", "secret_key", "security_token", "session_profile", "region_name"),
     *("endpoint_url", "public_endpoint_url", "use_ssl", "verify"),
 )
-MAX_CONNECTIONS = 4  # of one thread: a session has some 10 MiB
+MAX_CONNECTIONS = 4  # for each thread: a session needs about 10 MiB
 
 
 class S3Storage(s3.S3Storage):  # type: ignore[misc]
-    """Adds the option ``public_endpoint_url``: the endpoint that clients see, "https://host[:port]".
+    """django-storages' S3Storage with two more options.
 
-    Every URL that leaves the server names it, ``photo.image.url`` included. Under Docker, say,
-    the server talks to ``http://minio:9000`` and browsers to ``http://localhost:9000``.
+    ``public_endpoint_url`` is the endpoint that clients use, "https://host[:port]". Every URL for
+    clients contains it, ``photo.image.url`` included. For example, with Docker the server connects
+    to ``http://minio:9000``, and browsers to ``http://localhost:9000``.
 
-    And ``overwrite_guard``: "if-none-match", or "multipart" for a server that has no conditional
-    writes. Then every upload goes in parts, whose URLs die when they become an object.
+    ``overwrite_guard`` is "if-none-match", or "multipart" for a server without conditional writes.
+    With "multipart", every upload is sent in parts, because the URLs of parts end when S3 makes the
+    object.
 
-    What it says of itself may be properties that answer for the current tenant: ``location``,
-    ``bucket_name``, and where and as whom it asks S3. They are asked for each request.
+    In a subclass, ``location``, ``bucket_name``, the endpoint and the credentials may be properties
+    that return the values for the current tenant. They are read in each request.
     """
 
     public_endpoint_url: str | None
@@ -74,11 +76,11 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
             **defaults,
             "public_endpoint_url": setting("AWS_S3_PUBLIC_ENDPOINT_URL"),
             "overwrite_guard": setting("AWS_S3_OVERWRITE_GUARD", OVERWRITE_GUARDS[0]),
-            # botocore's default for a presigned URL is the old SigV2 in two regions.
+            # In two regions, botocore's default for a presigned URL is the old SigV2.
             "signature_version": defaults["signature_version"] or "s3v4",
         }
 
-    # django-storages keeps the first connection and bucket that it makes.
+    # django-storages would always use the first connection and bucket that it made.
 
     @property
     def connection(self) -> Any:
@@ -90,7 +92,7 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
         return self._connected(self._unsigned_connections, self.client_config.merge(unsigned))
 
     def _connected(self, local: Any, config: Any) -> Any:
-        """The thread's connection to where S3 is now, for the current tenant."""
+        """This thread's connection to the current tenant's S3."""
         kept = local.__dict__.setdefault("kept", {})
         facts = connection_facts(self)
         if facts not in kept:
@@ -120,37 +122,37 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
         return public
 
     def url(self, name: str, *args: Any, **options: Any) -> str:
-        # The host is a part of the signature, so it cannot be exchanged afterwards.
+        # The signature covers the host, so the host cannot be replaced afterwards.
         if self.public_endpoint_url and not self.custom_domain and not self._is_public:
             return self._public.url(name, *args, **options)
         return str(super().url(name, *args, **options))
 
 
 def connection_facts(storage: s3.S3Storage) -> tuple[Any, ...]:
-    """What makes other clients, as the storage has it now: another tenant may be at another S3."""
+    """The current values that boto3's clients depend on. Each tenant may have another S3."""
     return (*(getattr(storage, name, None) for name in CONNECTION_FACTS), storage.client_config)
 
 
 def is_asked_anew(storage: s3.S3Storage, name: str) -> bool:
-    """Whether a property answers, which may say something else to the next request: a tenant's."""
+    """Whether this attribute is a property, so that it may differ in the next request (tenants)."""
     return hasattr(getattr(type(storage), name, None), "__get__")
 
 
 def forces_attachment(parameters: Mapping[str, Any]) -> bool:
-    """Whether an object that is stored so is saved and never shown, whoever serves it."""
+    """Whether a browser always saves an object that was stored with these parameters."""
     disposition = parameters.get("ContentDisposition")
     return isinstance(disposition, str) and disposition.lower().startswith("attachment")
 
 
 def signs_urls(storage: s3.S3Storage) -> bool:
-    """Whether the URLs of ``storage.url()`` are signed: by S3, or by CloudFront for its domain."""
+    """Whether the URLs of ``storage.url()`` are signed, for S3 or for CloudFront."""
     return bool(
         storage.querystring_auth and (storage.cloudfront_signer or not storage.custom_domain)
     )
 
 
 def takes(storage: s3.S3Storage, *names: str) -> bool:
-    """Whether its ``url()`` has these parameters: a host's own may take a name alone."""
+    """Whether ``storage.url()`` has these parameters. In a host's subclass it may lack them."""
     there = inspect.signature(storage.url).parameters
     has_others = any(each.kind == each.VAR_KEYWORD for each in there.values())
     return has_others or set(names) <= set(there)
@@ -159,13 +161,12 @@ def takes(storage: s3.S3Storage, *names: str) -> bool:
 def answered_with(
     storage: s3.S3Storage, *, inline: bool, filename: str, content_type: str = ""
 ) -> dict[str, str]:
-    """``parameters`` of a signed ``storage.url()``, by which S3 shows the file or has it saved.
+    """The ``parameters`` for ``storage.url()`` that make a browser show or save the file.
 
-    A ``custom_domain`` has to pass them on to S3.
+    The URL must be signed. A ``custom_domain`` must pass its query on to S3.
     """
     if storage.custom_domain:
-        # They become its query. Without a space: Python writes "+" for it in a URL, which not every
-        # CDN reads as one.
+        # Without spaces: Python writes "+" for a space in a query, and some CDNs do not decode it.
         disposition = "inline" if inline else "attachment"
         said = {
             "response-content-disposition": f"{disposition};filename*=utf-8''{quote(filename, '')}",
@@ -179,24 +180,26 @@ def answered_with(
     return {name: value for name, value in said.items() if value}
 
 
-# Where S3 is.
+# The endpoint.
 
 
 class Endpoint(NamedTuple):
+    """Where S3 is, and how its URLs name a bucket."""
+
     url: str | None  # None: AWS's own
-    said_style: str | None  # "path", "virtual" or "auto", where an option or a profile says it
+    said_style: str | None  # "path", "virtual" or "auto", if an option or a profile sets it
 
     def addressing_style(self, url: str | None) -> str:
-        """How a bucket is named at this URL, or at AWS's."""
-        # A host name of the bucket's own is what AWS wants; others' endpoints rarely have one.
-        # botocore's own default names the global host, which the newer regions do not answer.
+        """How URLs name a bucket at this endpoint; None is AWS's own endpoint."""
+        # AWS wants the bucket in the host name. Other servers rarely have a host for each bucket.
+        # botocore's default is the global host, which newer regions do not answer.
         return self.said_style or ("path" if url else "virtual")
 
 
 def find_endpoint(storage: s3.S3Storage, session: Any) -> Endpoint:
-    """As boto3 sees it: by the options, else the environment, else a profile of ~/.aws/config.
+    """Find the endpoint as boto3 does: options, then environment, then a profile of ~/.aws/config.
 
-    ``session`` is the storage's. Asks nobody. Raises what boto3 raises: BotoCoreError, ValueError.
+    ``session`` is the storage's session. No request is sent. Raises BotoCoreError, ValueError.
     """
     config = storage.client_config
     given = storage.endpoint_url or None
@@ -207,7 +210,7 @@ def find_endpoint(storage: s3.S3Storage, session: Any) -> Endpoint:
             region_name=storage.region_name,
             use_ssl=storage.use_ssl,
             endpoint_url=given,
-            # Never used, but without some boto3 asks the machine's role for its own.
+            # Never used. But without credentials boto3 would ask the machine's role for some.
             aws_access_key_id="-",
             aws_secret_access_key="-",  # noqa: S106
             config=addressed(config, None, **more),
@@ -221,17 +224,20 @@ def find_endpoint(storage: s3.S3Storage, session: Any) -> Endpoint:
 
 
 def addressed(config: Any, style: str | None, **more: Any) -> Any:
-    """This botocore Config with that addressing style, unless it has one."""
+    """This botocore Config with this addressing style, unless it already has one."""
     said = {name: value for name, value in (config.s3 or {}).items() if value is not None}
     s3_config = {"addressing_style": style, **said} if style else said
     return config.merge(type(config)(s3=s3_config, **more))
 
 
-# What object_parameters may be.
+# object_parameters.
 
 
 def as_stored(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Those without problems, as a row keeps them and a HEAD returns them: as JSON."""
+    """The parameters in the form in which a HEAD returns them, as JSON for the row.
+
+    ``parameter_problems`` must have found nothing in them.
+    """
     stored = {name: value for name, value in parameters.items() if name not in IGNORED}
     for name in DATES & stored.keys():
         date = parse_date(stored[name])
@@ -243,18 +249,18 @@ def as_stored(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parameter_problems(parameters: object) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with a storage's object_parameters: a check's id, what it says, and a hint."""
+    """What is wrong with a storage's object_parameters: id, message and hint of a system check."""
     if not isinstance(parameters, Mapping):
         yield (
             "E039",
-            f"object_parameters must be a dict; they are {parameters!r}.",
+            f"object_parameters must be a dict; it is {parameters!r}.",
             "Write for example {'CacheControl': 'max-age=86400'}.",
         )
         return
     if any(str(name).startswith("SSECustomer") for name in parameters):
         yield (
             "E042",
-            "object_parameters have a key of SSE-C, which every browser would be handed.",
+            "object_parameters contain an encryption key (SSE-C). Every browser would get it.",
             "Write 'ServerSideEncryption': 'aws:kms' instead, with the key in SSEKMSKeyId.",
         )
         return
@@ -263,7 +269,7 @@ def parameter_problems(parameters: object) -> Iterator[tuple[str, str, str]]:
     if unknown:
         yield (
             "E039",
-            f"object_parameters have what S3 does not know, or not for every object: "
+            f"object_parameters have names that S3 does not accept for every object: "
             f"{', '.join(map(str, unknown))}.",
             f"Write one of {', '.join(sorted(known - IGNORED))}.",
         )
@@ -286,25 +292,26 @@ def _value_problems(name: str, value: Any) -> Iterator[tuple[str, str, str]]:
     broken = [text for text in texts if not HEADER_VALUE.fullmatch(text)]
     broken += [each for each in metadata if not METADATA_NAME.fullmatch(each)]
     if name == "ContentEncoding" and "aws-chunked" in value.lower():
-        broken.append(value)  # which S3 takes out
+        broken.append(value)  # S3 removes it
     if broken:
         yield (
             "E041",
-            f"{name} in object_parameters would not come back from S3 as it is: {broken[0]!r}.",
-            "Write ASCII without line breaks, and without spaces at its ends; percent-encode the "
-            "rest: filename*=utf-8''%C3%A9.jpg. Metadata's names are letters, digits, '-' and '_'.",
+            f"S3 would not return {name} in object_parameters unchanged: {broken[0]!r}.",
+            "Write ASCII without line breaks, and without spaces at the ends. Percent-encode other "
+            "characters: filename*=utf-8''%C3%A9.jpg. Names in Metadata have letters, digits, '-' "
+            "and '_'.",
         )
     if len({each.lower() for each in metadata}) < len(metadata):
         yield (
             "E041",
-            "Metadata in object_parameters has two names that differ in their case alone.",
-            "Write one of them: S3 knows only lower case.",
+            "Metadata in object_parameters has two names that differ only in upper and lower case.",
+            "Write only one of them: S3 makes all names lower case.",
         )
     if sum(len(each) + len(text) for each, text in metadata.items()) > MAX_METADATA_BYTES:
         yield (
             "E041",
             f"Metadata in object_parameters has more than {MAX_METADATA_BYTES} bytes.",
-            "Write less: S3 refuses it.",
+            "Write less, because S3 refuses it.",
         )
 
 
@@ -312,19 +319,19 @@ def _wanted_instead(name: str, value: object) -> str | None:
     if name in BOOLEANS:
         return None if isinstance(value, bool) else "True or False"
     if name in DATES:
-        return None if parse_date(value) else "a datetime, or its text in HTTP's or ISO's format"
+        return None if parse_date(value) else "a datetime, or text in HTTP's or ISO's date format"
     if name == "Metadata":
         right = isinstance(value, Mapping) and all(
             isinstance(text, str) for pair in value.items() for text in pair
         )
-        return None if right else "a dict of text by text"
+        return None if right else "a dict from text to text"
     return None if isinstance(value, str) else "text"
 
 
 def parse_date(value: object) -> datetime | None:
-    """A datetime, or its text in HTTP's or ISO's format, in UTC; None if it is neither.
+    """Read a datetime, or text in HTTP's or ISO's date format, as UTC; None if it is neither.
 
-    One without a time zone is this machine's, as boto3 takes it.
+    Without a time zone it is local time, as in boto3.
     """
     parsers: list[Callable[[Any], datetime]] = [datetime.fromisoformat, parsedate_to_datetime]
     if not isinstance(value, str):

@@ -7,8 +7,8 @@ from celery import shared_task
 from . import lifecycle
 
 
-# Acknowledged late: where a worker dies in the midst of it, another takes it up.
+# Acknowledged late: if a worker dies during the task, another worker runs it again.
 @shared_task(name="s3direct_uploads.sweep", acks_late=True, reject_on_worker_lost=True)
 def sweep_uploads(limit: int | None = None, destination: str = "") -> dict[str, int]:
-    """``lifecycle.sweep``; how many of what, {"expired": 3}. It may run beside another."""
+    """Call ``lifecycle.sweep``, and return its counts: {"expired": 3}. Several may run at once."""
     return dict(lifecycle.sweep(limit=limit, destination=destination))

@@ -1,6 +1,6 @@
-"""For a host's tests, which need no S3: ``completed_upload`` makes what a client would have left.
+"""For a host's tests without S3: ``completed_upload`` makes an upload that a client has completed.
 
-pytest finds the fixture ``uploads_in_memory`` by itself. Others write
+pytest finds the fixture ``uploads_in_memory`` by itself. With unittest, write
 ``with storages_in_memory(): …``.
 """
 
@@ -29,11 +29,11 @@ def completed_upload(
     content_type: str = "",
     context: dict[str, Any] | None = None,
 ) -> Upload:
-    """An upload as it is after its confirm, ready to be attached. Asks no hook, sends no signal.
+    """Create an upload as it is after confirm, ready to be attached. No hook and no signal runs.
 
-    ``content`` is kept where the destination's storage is not on S3 (``storages_in_memory``), so
-    that ``photo.image.read()`` works. Raises ValidationError if there is no such destination, and
-    OwnerUnknown as ``lifecycle.begin`` does.
+    If the destination's storage is not on S3 (see ``storages_in_memory``), the storage keeps
+    ``content``, so that ``photo.image.read()`` works. Raises ValidationError if there is no such
+    destination, and OwnerUnknown as ``lifecycle.begin`` does.
     """
     from django.core.files.base import ContentFile
     from django.core.files.storage import storages
@@ -74,7 +74,7 @@ def completed_upload(
 
 @contextmanager
 def storages_in_memory() -> Iterator[None]:
-    """Every destination's storage is kept in memory meanwhile."""
+    """Inside this context, the storages of all destinations keep their files in memory."""
     from django.conf import settings
     from django.test import override_settings
 
@@ -88,12 +88,12 @@ def storages_in_memory() -> Iterator[None]:
 
 try:
     import pytest
-except ImportError:  # unittest does without
+except ImportError:  # unittest does not need it
     pass
 else:
 
     @pytest.fixture
     def uploads_in_memory(db: None) -> Iterator[Callable[..., Upload]]:
-        """``completed_upload``, with every destination's storage in memory for this test."""
+        """``completed_upload``, with the storages of all destinations in memory for this test."""
         with storages_in_memory():
             yield completed_upload

@@ -1,4 +1,4 @@
-"""Times that are right where USE_TZ is False, and rows hold local times without an offset.
+"""Times that are also right if USE_TZ is False. Rows then have local times without an offset.
 
 When the clock goes back, an hour of local times occurs twice, and a row cannot say which of the two
 it means. So a deadline may be up to an hour late then. It is never early.
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 def utc(moment: datetime) -> datetime:
     """The same moment in UTC, with its offset. A time without an offset is local time.
 
-    Local is what the system's clock shows, as ``timezone.now()`` does where USE_TZ is False.
+    Local is what the system's clock shows, as ``timezone.now()`` does if USE_TZ is False.
     """
     return moment.astimezone(UTC)
 

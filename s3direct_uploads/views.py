@@ -1,11 +1,10 @@
-"""The viewset: validate, call one operation, render. And what an error's code is in HTTP."""
+"""The viewset: each action validates, calls one operation, and renders. Errors have one shape."""
 
 from __future__ import annotations
 
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from itertools import islice
 from typing import IO, Any, ClassVar
 
@@ -39,27 +38,30 @@ from .s3 import PresignedMultipart, PresignedRequest
 from .serializers import (
     BeginSerializer,
     DownloadQuerySerializer,
+    DownloadUrlSerializer,
     ListQuerySerializer,
     PartNumbersSerializer,
+    SignedPartsSerializer,
+    StoredPartSerializer,
     UploadSerializer,
 )
 
 logger = logging.getLogger("s3direct_uploads")
 
-RETRY_AFTER = 5  # seconds: S3's bad moments pass as quickly
-# A filename, a context and a content type, all of them escaped, are a third of it; the numbers of
-# 1,000 parts, each in a line of its own, fill it.
+RETRY_AFTER = 5  # seconds: most failures of S3 are as short
+# A filename, a context and a content type with every character escaped need a third of this. The
+# numbers of 1,000 parts, each on its own line, need all of it.
 MAX_BODY_BYTES = 16 * 1024
-MAX_EMPTY_BODY_BYTES = 1024  # of a call that has no use for a body
-MAX_QUERY_BYTES = 8 * 1024  # a filename of 255 characters, all of them escaped, is a third of it
-# Of one answer, so that it has at most 64 KiB.
+MAX_EMPTY_BODY_BYTES = 1024  # for a call that needs no body
+MAX_QUERY_BYTES = 8 * 1024  # a filename of 255 escaped characters needs a third of it
+# The limits of the errors in one answer, so that it has at most 64 KiB.
 MOST_ERRORS = 20
 LONGEST_DETAIL = 500  # characters
 LONGEST_FIELD = 100
 
 
 class PlainJSONParser(JSONParser):
-    """JSON as RFC 8259 has it, and no more of it than we have a use for."""
+    """JSON by RFC 8259. The length of the body is limited."""
 
     strict = True
 
@@ -78,7 +80,7 @@ class PlainJSONParser(JSONParser):
         if len(body) > limit:
             raise RequestTooLarge(f"This body is too large: at most {format_size(limit)}.")
         try:
-            # Always UTF-8: a codec of the client's choice, such as rot13, is an attack.
+            # Always UTF-8: with a codec that the client chooses, such as rot13, it could attack us.
             parsed: dict[str, Any] = super().parse(
                 io.BytesIO(body), media_type, {**(parser_context or {}), "encoding": "utf-8"}
             )
@@ -94,7 +96,7 @@ class RequestTooLarge(exceptions.APIException):
 
 
 class AlwaysJSON(DefaultContentNegotiation):
-    """An <img> that asks the download for image/* gets its redirect all the same."""
+    """Always answer JSON. An <img> asks for image/*, and must still get its redirect."""
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
@@ -109,9 +111,12 @@ class NewestFirst(CursorPagination):
 
 
 class UploadViewSet(GenericViewSet[Upload]):
-    """One's own uploads. Authentication and throttling are the host's; subclass it for those."""
+    """The uploads of the request's user.
 
-    # All that a host's defaults must not change.
+    Subclass it, or use REST Framework's settings, for authentication and throttling.
+    """
+
+    # These do not depend on the host's REST_FRAMEWORK settings.
     permission_classes = [IsAuthenticated]
     parser_classes = [PlainJSONParser]
     renderer_classes = [JSONRenderer]
@@ -121,8 +126,8 @@ class UploadViewSet(GenericViewSet[Upload]):
     versioning_class = None
     metadata_class = None
     serializer_class = UploadSerializer
-    lookup_value_regex = "[^/]+"  # whatever it is, its 404 is ours
-    # By action. An action that a subclass adds may have MAX_BODY_BYTES, or write its own number.
+    lookup_value_regex = "[^/]+"  # any text, so that the 404 for a wrong id has our shape
+    # In bytes by action. Other actions have MAX_BODY_BYTES; a subclass may add its own.
     body_limits: ClassVar[Mapping[str, int]] = {
         "confirm": MAX_EMPTY_BODY_BYTES,
         "renew": MAX_EMPTY_BODY_BYTES,
@@ -130,7 +135,7 @@ class UploadViewSet(GenericViewSet[Upload]):
 
     @classmethod
     def as_view(cls, *args: Any, **kwargs: Any) -> Callable[..., HttpResponseBase]:  # type: ignore[override]
-        # Else a rejection would be rolled back with its answer.
+        # Otherwise ATOMIC_REQUESTS would roll back a rejection, because its answer is an error.
         return lifecycle.never_atomic(super().as_view(*args, **kwargs))
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -142,7 +147,7 @@ class UploadViewSet(GenericViewSet[Upload]):
     def max_body_bytes(self) -> int:
         return self.body_limits.get(self.action or "", MAX_BODY_BYTES)
 
-    # The kwargs: a host's URL may say more than we ask, as a DefaultRouter's ".json" does.
+    # The kwargs are there because a host's URL may have more parameters, such as ".json".
 
     def create(self, request: Request, **kwargs: Any) -> Response:
         owner = self.get_owner()
@@ -182,7 +187,7 @@ class UploadViewSet(GenericViewSet[Upload]):
     @action(detail=True, methods=["get"])
     def parts(self, request: Request, pk: str, **kwargs: Any) -> Response:
         stored = lifecycle.list_parts(self.get_object())
-        return Response([{"part_number": each.part_number, "size": each.size} for each in stored])
+        return Response(StoredPartSerializer(stored, many=True).data)
 
     @parts.mapping.post
     def sign_parts(self, request: Request, pk: str, **kwargs: Any) -> Response:
@@ -191,22 +196,22 @@ class UploadViewSet(GenericViewSet[Upload]):
         signed, expires = lifecycle.sign_parts(
             self.get_object(), asked.validated_data["part_numbers"]
         )
-        parts = [asdict(each) for each in signed]
-        return Response({"parts": parts, "expires_in": int(expires.total_seconds())})
+        answer = {"parts": signed, "expires_in": int(expires.total_seconds())}
+        return Response(SignedPartsSerializer(answer).data)
 
     @action(detail=True, methods=["get"])
     def url(self, request: Request, pk: str, **kwargs: Any) -> Response:
-        presigned = self.presign_download()
-        return Response({"url": presigned.url, "expires_in": presigned.expires_in})
+        return Response(DownloadUrlSerializer(self.presign_download()).data)
 
     @action(detail=True, methods=["get"])
     def download(self, request: Request, pk: str, **kwargs: Any) -> HttpResponseBase:
         return HttpResponseRedirect(self.presign_download().url)
 
     def get_owner(self) -> Any:
-        """The saved user whose uploads these are. Override it where ``request.user`` is another.
+        """The saved user who owns these uploads. Override it if that is not ``request.user``.
 
-        Raises NotAuthenticated for nobody, OwnerUnknown for anybody who is not a saved user.
+        Raises NotAuthenticated if nobody is signed in, and OwnerUnknown if the user is not a saved
+        row of AUTH_USER_MODEL.
         """
         user: Any = self.request.user
         if not getattr(user, "is_authenticated", False):
@@ -218,7 +223,7 @@ class UploadViewSet(GenericViewSet[Upload]):
         return Upload.objects.owned_by(self.get_owner()).newest_first()
 
     def get_object(self) -> Upload:
-        # From the primary: what a client did a moment ago counts. Another owner's is not found.
+        # From the primary, so that it is up to date. The upload of another owner is not found.
         mine = self.get_queryset().using(router.db_for_write(Upload))
         upload: Upload = get_object_or_404(mine, pk=self.kwargs["pk"])
         self.check_object_permissions(self.request, upload)
@@ -242,7 +247,7 @@ class UploadViewSet(GenericViewSet[Upload]):
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
-        response["Cache-Control"] = "no-store"  # a signature is a password for an hour
+        response["Cache-Control"] = "no-store"  # a signature is as secret as a password
         return response
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
@@ -250,18 +255,19 @@ class UploadViewSet(GenericViewSet[Upload]):
 
 
 def idempotency_key(request: Request) -> str | None:
+    """The header Idempotency-Key; None if there is none. Raises ValidationError."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 64 and key.isascii() and key.isprintable()):
-        error = ValidationError("1 to 64 printable ASCII characters.", code="invalid")
+        error = ValidationError("Send 1 to 64 printable ASCII characters.", code="invalid")
         raise ValidationError({"Idempotency-Key": error})
     return key
 
 
-# Errors, all in one shape.
+# Errors. All of them have one shape.
 
 
 def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """``{code, detail, errors}`` with a status; None for what is our own fault."""
+    """The answer for an error: ``{code, detail, errors}``. None for a bug, which becomes a 500."""
     if isinstance(error, UploadError):
         body: dict[str, Any] = {
             "code": error.code,
@@ -273,7 +279,7 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
         return _answer(error.status, body)
     if isinstance(error, ImproperlyConfigured):
         logger.error("Misconfigured: %s", error)
-        detail = "Uploads are not set up correctly here."
+        detail = "Uploads are not set up correctly on this server."
         body = {"code": "misconfigured", "detail": detail, "errors": []}
         return _answer(503, body)
     if isinstance(error, ValidationError):
@@ -288,7 +294,7 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
         error = exceptions.PermissionDenied(*error.args)
     if isinstance(error, exceptions.APIException):
         said: Any = error.detail
-        if isinstance(said, Mapping):  # simplejwt's has the code of the token beside it
+        if isinstance(said, Mapping):  # simplejwt adds the code of the token
             said = said.get("detail", said)
         code = getattr(said, "code", error.default_code)
         body = {"code": str(code), "detail": str(said), "errors": []}
@@ -309,7 +315,7 @@ def _answer(status: int, body: dict[str, Any], retry_after: float | None = None)
 
 
 def _brief(text: object, longest: int = LONGEST_DETAIL) -> str:
-    """Much of it may be the client's own words."""
+    """Cut the text if it is too long: much of it may be what the client sent."""
     said = str(text)
     return said if len(said) <= longest else f"{said[: longest - 1]}…"
 
@@ -320,7 +326,7 @@ def _invalid(found: Iterator[dict[str, Any]]) -> Response:
             **each,
             "field": each["field"] and _brief(each["field"], LONGEST_FIELD),
             "detail": _brief(each["detail"]),
-            # A ValidationError of Django's own may have a model in them.
+            # The params of Django's own ValidationError may contain a model.
             "params": {name: value for name, value in each["params"].items() if is_storable(value)},
         }
         for each in islice(found, MOST_ERRORS)
@@ -343,7 +349,7 @@ def _django_errors(error: ValidationError) -> Iterator[dict[str, Any]]:
 
 
 def _rest_errors(details: Any, field: str | None = None) -> Iterator[dict[str, Any]]:
-    """Flat, with a dotted field: {"checksum": {"value": […]}} is an error of "checksum.value"."""
+    """Flatten them. {"checksum": {"value": […]}} becomes an error of the field "checksum.value"."""
     if isinstance(details, Mapping) and isinstance(details.get("code"), str):
         yield {"field": field, "code": details["code"], "detail": details["message"], "params": {}}
     elif isinstance(details, Mapping):

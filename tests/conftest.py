@@ -31,8 +31,10 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 from urllib3 import HTTPResponse
 
-from s3direct_uploads import lifecycle, signals
+from s3direct_uploads import lifecycle, signals, views
+from s3direct_uploads.exceptions import OwnerUnknown, UploadError, raised_by
 from s3direct_uploads.models import Upload
+from s3direct_uploads.openapi.operations import OPERATIONS
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
 
@@ -443,6 +445,23 @@ def begin_last_part(app: App, **declaration: Any) -> tuple[Upload, dict[str, Any
     [part] = app.sign_parts(str(upload.pk), [1]).json()["parts"]
     upload.refresh_from_db()
     return upload, {"method": "PUT", **part}
+
+
+@pytest.fixture(autouse=True)
+def every_error_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of our errors that a call answers with is declared by ``@raises`` of its operation."""
+    render = views.handle_exception
+
+    def handle_exception(error: Exception, context: Any) -> Any:
+        called = OPERATIONS.get(getattr(context["view"], "action", None) or "")
+        if called and isinstance(error, UploadError) and type(error).__module__ == ours:
+            declared = raised_by(called.raises) if called.raises else ()
+            codes = {each.code for each in (*declared, OwnerUnknown)}  # any call may raise the last
+            assert error.code in codes, f"@raises of {called.id} lacks {type(error).__name__}"
+        return render(error, context)
+
+    ours = UploadError.__module__
+    monkeypatch.setattr(views, "handle_exception", handle_exception)
 
 
 @pytest.fixture

@@ -107,10 +107,23 @@ def test_upload_js_is_less_than_10_kib() -> None:
     assert len(gzip.compress(source.read_bytes())) < 10 * 1024
 
 
+# What the extras install, as Python imports it.
+EXTRAS = ("celery", "cryptography", "drf_spectacular", "flask", "flask_cors", "moto", "tqdm")
+
+
+def test_the_list_of_extras_is_whole() -> None:
+    extras = map(Requirement, itertools.chain(*PROJECT["optional-dependencies"].values()))
+    assert {each.name.replace("-", "_") for each in extras} == set(EXTRAS)
+
+
 def test_the_wheel_works_in_an_empty_project(wheel: Path, s3: Bucket, tmp_path: Path) -> None:
+    """Also without any of the extras: sitecustomize makes each import of them fail."""
     unpacked, project = tmp_path / "packages", tmp_path / "project"
     ZipFile(wheel).extractall(unpacked)
     project.mkdir()
+    (unpacked / "sitecustomize.py").write_text(
+        f"import sys\nsys.modules.update(dict.fromkeys({EXTRAS!r}))\n"
+    )
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("DJANGO")},
         "PYTHONPATH": str(unpacked),
@@ -148,3 +161,6 @@ def test_the_wheel_works_in_an_empty_project(wheel: Path, s3: Bucket, tmp_path: 
     run("manage.py", "migrate", "--verbosity", "0")
     said = run("manage.py", "shell", "--verbosity", "0", "-c", TRY).splitlines()
     assert said == ["200 completed hello", str(unpacked / "s3direct_uploads" / "__init__.py")]
+    with pytest.raises(AssertionError, match="ModuleNotFoundError: import of tqdm halted"):
+        run("-c", "import tqdm")
+    assert run("manage.py", "sweep_uploads") == "Swept: nothing.\n"

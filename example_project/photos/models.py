@@ -7,7 +7,7 @@ class Photo(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="photos"
     )
     image = models.ImageField(max_length=100)
-    filename = models.CharField(max_length=255)  # the uploader's own; a key has but ASCII
+    filename = models.CharField(max_length=255)  # as the user named it; a key has only ASCII
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

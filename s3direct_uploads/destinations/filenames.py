@@ -15,7 +15,7 @@ JOINERS = "\u200b\u200c\u200d\u2060\ufeff"
 
 
 def strip_invisible(filename: str) -> str:
-    """The filename as it is seen.
+    """The filename as a person sees it.
 
     Without direction marks, without characters of no width at its ends, and with each letter in one
     character (NFC): macOS writes "ü" in two, and a Korean syllable in three.

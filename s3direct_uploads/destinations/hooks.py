@@ -1,4 +1,4 @@
-"""How a host's hooks are called, and what happens where one of them fails."""
+"""How a host's hooks are called, and what happens if one of them fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a destination in the settings: the checks report it, begin answers 503."""
+"""What can be wrong with a destination in the settings. The system checks report it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ KEYS = {attribute.upper() for attribute in Destination.__annotations__}
 class Problem(NamedTuple):
     """One thing that is wrong, as a system check reports it."""
 
-    id: str  # of the check, without the app: "E004"
+    id: str  # of the check, without the app: E for an error, or W for a warning, and three digits
     message: str
     hint: str  # what to write instead
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the destination cannot be used, so that begin answers 503."""
+        return self.id.startswith("E")
 
 
 def _is_bytes(value: object) -> bool:

@@ -22,7 +22,8 @@ def get(name: str) -> Destination:
             {"destination": ValidationError("No such destination.", code="unknown")}
         ) from None
     for problem in problems(name, spec):
-        raise ImproperlyConfigured(problem.message)
+        if problem.is_error:
+            raise ImproperlyConfigured(problem.message)
     return build(name, spec)
 
 

@@ -31,10 +31,10 @@ CHECKSUM_BYTES = {"SHA256": 32, "CRC32": 4, "CRC64NVME": 8}  # the length of eac
 
 
 class Destination:
-    """What may be uploaded, by whom, and to where. Subclass it for a hook; else a dict is enough.
+    """What may be uploaded, by whom, and to where.
 
-    The attributes of a class are the keys of a dict, in lower case. A hook's ``request`` is None
-    if a script calls.
+    A dict in the settings is enough unless you need a hook: then subclass this. The attributes of a
+    class are the keys of a dict, in lower case. A hook's ``request`` is None if a script calls.
     """
 
     max_size: int  # bytes
@@ -55,7 +55,7 @@ class Destination:
     # The hooks.
 
     def has_permission(self, upload: Upload, request: HttpRequest | None) -> bool:
-        """Whether this upload may begin: it is validated, and not saved yet. Falsy denies."""
+        """Whether this upload may begin. It is validated, and not saved yet. Falsy refuses it."""
         return True
 
     def get_prefix(self, upload: Upload, request: HttpRequest | None) -> str:
@@ -194,7 +194,7 @@ class Destination:
             )
         if upload.size > MAX_PUT_SIZE and not upload.is_multipart:
             raise ValidationError(
-                f"More than {format_size(MAX_PUT_SIZE)} takes a multipart upload.",
+                f"A file of more than {format_size(MAX_PUT_SIZE)} needs a multipart upload.",
                 code="multipart_required",
                 params={"max_size": MAX_PUT_SIZE},
             )
@@ -212,7 +212,7 @@ class Destination:
             )
         if upload.is_multipart and upload.checksum_algorithm not in FULL_OBJECT_CHECKSUMS:
             raise ValidationError(
-                f"Of a multipart upload S3 knows only {' or '.join(FULL_OBJECT_CHECKSUMS)}.",
+                f"A multipart upload needs {' or '.join(FULL_OBJECT_CHECKSUMS)}.",
                 code="not_for_multipart",
                 params={"algorithms": list(FULL_OBJECT_CHECKSUMS)},
             )
@@ -249,7 +249,7 @@ class Destination:
                     return as_kept(kept)  # type: ignore[no-any-return]
             except NOT_STORABLE:
                 pass
-            raise ImproperlyConfigured(f"{hook} must answer a dict of plain JSON: not {kept!r}")
+            raise ImproperlyConfigured(f"{hook} must return a dict of plain JSON, not {kept!r}")
         except ValidationError as error:
             if hasattr(error, "error_dict"):
                 raise

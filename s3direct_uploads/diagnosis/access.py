@@ -103,7 +103,7 @@ def _disabled(probe: Probe, rule: Destination) -> Finding:
 
 
 def policy_instead(needs: Needs, rule: Destination) -> str:
-    """What to do where ACLs do not work: the bucket policy that makes the folder public."""
+    """What to do if ACLs do not work: the bucket policy that makes the folder public."""
     allow_acls = "Or allow ACLs (Object Ownership: bucket owner preferred)."
     if not rule.common_prefix:  # the policy would make other destinations' objects public, too
         return (

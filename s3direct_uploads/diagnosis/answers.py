@@ -22,12 +22,12 @@ class Answer:
 
     @property
     def s3_code(self) -> str:
-        """S3's error code, such as "AccessDenied"; "" where the body names none."""
+        """S3's error code, such as "AccessDenied"; "" if the body has none."""
         return self._element("Code")
 
     @property
     def s3_region(self) -> str:
-        """The region that S3's error names; "" where the body names none."""
+        """The region in S3's error; "" if the body has none."""
         return self._element("Region")
 
     def _element(self, name: str) -> str:

@@ -97,7 +97,7 @@ def cors_of(
         return
     headers = probe.needs.headers
     if _misses(probe, origin, headers):
-        # Some servers refuse all of them where one is not allowed.
+        # Some servers refuse all headers if one of them is not allowed.
         missing = [each for each in headers if _misses(probe, origin, [each])]
         yield Finding(
             "cors.headers",
@@ -165,7 +165,7 @@ def _misses(probe: Probe, origin: str, headers: Sequence[str]) -> bool:
 def _preflight(
     probe: Probe, origin: str, headers: Sequence[str], method: str = "PUT"
 ) -> set[str] | None:
-    """Ask what a browser asks before it sends, at the very URL that it would send to.
+    """Send the preflight request that a browser sends before a PUT, to the same URL.
 
     The answer is those of the headers that S3 does not allow, or None if it allows no request.
     """

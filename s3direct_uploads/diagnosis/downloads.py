@@ -1,4 +1,4 @@
-"""Do downloads work where the storage's own URLs do not lead to S3, such as to a CDN?"""
+"""Do downloads work if the storage's own URLs lead to a CDN instead of S3?"""
 
 from __future__ import annotations
 

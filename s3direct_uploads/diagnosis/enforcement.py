@@ -1,4 +1,4 @@
-"""What does S3 itself refuse, and what would only confirm find?"""
+"""Which wrong requests does S3 refuse itself, and which would only confirm find?"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Finding:
     code: str
     level: str  # "pass", "warn" or "fail"
     detail: str
-    cure: str = ""  # what to do; empty where there is nothing to do
+    cure: str = ""  # what to do; empty if there is nothing to do
 
     def as_json(self) -> dict[str, str]:
         """The finding as a dict of its four fields."""
@@ -24,7 +24,7 @@ class Finding:
 
 
 _T = TypeVar("_T")
-# A question yields its findings. It returns what the next questions have to know.
+# A question yields its findings. It returns what the next questions need to know.
 Question = Generator[Finding, None, _T]
 
 

@@ -1,6 +1,7 @@
 """What may the server do in the bucket?
 
-Deletion is asked for first, where nothing is. Without it, whatever is put there would stay.
+The permission to delete is tested first, with keys that do not exist. Without it, nothing is put
+into the bucket, because it would stay there.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def missing_key(probe: Probe) -> Question[None]:
 
 
 def versions(probe: Probe) -> Question[bool]:
-    """Return whether the bucket keeps old versions; False where S3 does not say."""
+    """Return whether the bucket keeps old versions; False if S3 does not say."""
     try:
         state = probe.bucket.ask("get_bucket_versioning").get("Status", "")
     except Refusal as refusal:
@@ -58,7 +59,7 @@ def versions(probe: Probe) -> Question[bool]:
 
 
 def old_versions(probe: Probe) -> Question[bool]:
-    """Return whether the server may delete old versions. Asked where the bucket keeps them."""
+    """Return whether the server may delete old versions. Asked only if the bucket keeps them."""
     may_list = probe.may("list_object_versions", Prefix=probe.new_key())
     may_delete = probe.may("delete_object", Key=probe.new_key(), VersionId="null")
     if not (may_list and may_delete):
@@ -75,7 +76,7 @@ def old_versions(probe: Probe) -> Question[bool]:
 
 
 def deletion(probe: Probe, may_write: bool) -> Question[bool]:
-    """Return whether an object may be put there, for the server can delete it again.
+    """Return whether we may put an object there, because the server can delete it again.
 
     ``may_write`` is the same of the questions before: False skips the permission, and only Object
     Lock is looked at.
@@ -111,7 +112,7 @@ def deletion(probe: Probe, may_write: bool) -> Question[bool]:
 
 
 def abortion(probe: Probe, may_write: bool) -> Question[bool]:
-    """Return whether a multipart upload may be begun, too, for the server can abort it again."""
+    """Return whether we may begin a multipart upload, because the server can abort it again."""
     denied = [
         action
         for action, operation, more in (

@@ -1,4 +1,4 @@
-"""How a bucket is asked: as its clients ask it, and as the server asks it."""
+"""Send requests to a bucket: those of a client, and those of the server."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Probe:
         return self.bucket.presign_put(key, whole, expires=expires)
 
     def new_key(self, *, remember: bool = False, rule: Destination | None = None) -> str:
-        """Make a key as begin makes it. ``remember`` it where an object may come to be there."""
+        """Make a key as begin makes it. ``remember`` it if an object may be put there."""
         it = rule or self.rules[0]
         bucket, length, prefix = self.bucket, conf.max_name_length(), it.default_prefix
         site = lifecycle.site()

@@ -40,7 +40,7 @@ def credentials(bucket: Bucket) -> Question[tuple[str, str]]:
 def endpoint(probe: Probe, server: str) -> Question[Answer]:
     """Return the answer to an unsigned request: it has S3's time, and often the bucket's region.
 
-    Stops where S3 does not answer.
+    Stops if S3 does not answer.
     """
     answer = probe.send("GET", server)
     host = urlsplit(server).netloc
@@ -108,7 +108,7 @@ def region(bucket: Bucket, first: Answer) -> Question[None]:
     """Compare the region that is signed with the bucket's own. Stops if they differ."""
     told, why = first.headers.get("x-amz-bucket-region") or first.s3_region, ""
     if first.status in (301, 307):
-        # botocore would follow by itself, which a browser cannot; or follow nowhere, for ever.
+        # botocore follows a redirect by itself, perhaps without end. A browser cannot follow it.
         told, why = told or ANOTHER, f" ({first})"
     elif not told:
         try:
@@ -154,7 +154,7 @@ def signature(probe: Probe, setup: str) -> Question[None]:
 
 
 def _why_refused(probe: Probe, found: Refusal, setup: str) -> Finding | None:
-    """Why a listing was refused; None where only the permission to list is missing."""
+    """Why a listing was refused; None if only the permission to list is missing."""
     bucket = probe.bucket
     if found.code == "NoSuchBucket":
         return Finding(

@@ -1,4 +1,4 @@
-"""All questions in their order, and what each of them has to know of the answers before it."""
+"""All questions in their order. Each gets what it needs to know of the answers before it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def diagnose(alias: str, origins: Sequence[str] = ()) -> Generator[Finding, None
     """Yield the findings about the bucket of this storage, each as soon as it is made.
 
     ``origins`` are those of the pages that upload. Without them, the origins that the bucket's
-    CORS rules name are tried. Whatever is put into the bucket is deleted in the end, also where
-    the caller closes the generator early. Raises StorageNotS3, ImproperlyConfigured.
+    CORS rules name are tried. Everything that is put into the bucket is deleted in the end, also
+    if the caller closes the generator early. Raises StorageNotS3, ImproperlyConfigured.
     """
     probe = Probe(alias)
     try:

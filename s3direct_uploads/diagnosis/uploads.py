@@ -38,7 +38,7 @@ def public_endpoint(
 
 
 def _shared_endpoint(clients: str, origins: Sequence[str]) -> Finding:
-    """Of the one URL that clients and the server share: whether clients elsewhere can know it."""
+    """The finding about a URL that clients and server share: can clients elsewhere use it?"""
     host, name = urlsplit(clients).netloc, urlsplit(clients).hostname or ""
     abroad = [each for each in origins if urlsplit(each).hostname not in LOOPBACK]
     if "." not in name.strip("[]") and ":" not in name and name not in LOOPBACK:
@@ -60,7 +60,7 @@ def _private(host: str, what: str) -> Finding:
 def presigned(probe: Probe, server: str, clients: str) -> Question[bool]:
     """Return whether one PUT that begin would sign arrives as it was declared.
 
-    What S3 refuses of a PUT, the module ``enforcement`` asks. Stops if the region is wrong.
+    The module ``enforcement`` tests which PUTs S3 refuses. Stops if the region is wrong.
     """
     key = probe.new_key(remember=True)
     request = probe.sign(key)

@@ -136,7 +136,7 @@ def _certificate_at(url: str) -> Certificate:
     try:
         return load_pem_x509_certificate(fetch(url))
     except ValueError:
-        raise SNSUnavailable("What SNS answered is no certificate.") from None
+        raise SNSUnavailable("The answer of SNS is no certificate.") from None
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -39,7 +39,7 @@ def webhook(request: HttpRequest) -> JsonResponse:
     if not secret:
         return _refuse(404, "not_found", "Not found.")
     if request.method != "POST":
-        return _refuse(405, "method_not_allowed", "POST, please.", {"Allow": "POST"})
+        return _refuse(405, "method_not_allowed", "Use the method POST.", {"Allow": "POST"})
     if not constant_time_compare(_said_secret(request), secret):
         # SNS sends the password in its URL only after this header asked for it.
         ask = {"WWW-Authenticate": 'Basic realm="s3-events"'}

@@ -1,8 +1,7 @@
-"""What happens to an upload, from begin to its end: the only place where row and bucket meet.
+"""What happens to an upload, from begin to its end. Only this package uses both row and bucket.
 
-No transaction is open while S3 is asked. First the row says what is about to happen, then S3 is
-asked, then one conditional UPDATE settles the row. A second caller finds the row settled, and
-answers from it.
+No transaction is open while S3 is called. First the row is written, then S3 is called, then one
+conditional UPDATE settles the row. A second caller finds the row settled, and answers from it.
 """
 
 from .connection import never_atomic, site

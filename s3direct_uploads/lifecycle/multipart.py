@@ -1,4 +1,4 @@
-"""Multipart uploads: what S3 keeps of them. One process at a time creates or completes one."""
+"""Multipart uploads: create, complete and abort them in S3, one process at a time."""
 
 from __future__ import annotations
 
@@ -23,19 +23,24 @@ from s3direct_uploads.s3 import COMPLETE_READ_TIMEOUT, Bucket, StoredObject, Sto
 from .connection import refuse_transaction, release_connection
 from .rows import Status, bucket_of, declared, give_back, lease, move
 
-# One process at a time creates or completes a multipart upload, under a lease: two Creates leave
-# one that no row knows, and S3 may refuse a second Complete. A lease is longer than either takes.
+# One process at a time creates or completes a multipart upload, under a lease. Two Creates would
+# leave a multipart upload that no row knows, and S3 may refuse a second Complete. A lease is longer
+# than each of them takes.
 CREATE_LEASE = timedelta(seconds=15)
 COMPLETE_LEASE = timedelta(seconds=COMPLETE_READ_TIMEOUT + 30)
 
 
 def require_multipart(upload: Upload) -> None:
+    """Raises NotMultipart if the file is sent by one PUT."""
     if not upload.is_multipart:
         raise NotMultipart("This upload has no parts.", upload=upload)
 
 
 def create_multipart(upload: Upload) -> None:
-    """Ask S3 for the multipart upload, under the lease that the row already has; give it back."""
+    """Create the multipart upload in S3, under the lease that the row already has.
+
+    Then the lease is given back, unless S3's answer was lost.
+    """
     mine = {"busy_until": upload.busy_until}
     release_connection()
     bucket = bucket_of(upload)
@@ -48,7 +53,7 @@ def create_multipart(upload: Upload) -> None:
         raise
     if move(upload, mine, multipart_upload_id=upload_id, busy_until=None):
         return
-    # The upload was cancelled meanwhile, or another process has the lease by now.
+    # The upload was cancelled meanwhile, or another process has the lease now.
     bucket.abort_multipart(upload.key, upload_id)
     _require_created(upload)
 
@@ -57,11 +62,14 @@ def _require_created(upload: Upload) -> None:
     if upload.status != Status.PENDING:
         raise NotPending(f"This upload is {upload.status}.", upload=upload)
     if not upload.multipart_upload_id:
-        raise BucketUnavailable("Another request is about to create it.", upload=upload)
+        raise BucketUnavailable("Another request is creating the multipart upload.", upload=upload)
 
 
 def create_again(upload: Upload) -> None:
-    """Create it after a Create was lost, or its answer: S3 may have one that no row knows."""
+    """Create the multipart upload if the first Create, or its answer, was lost.
+
+    S3 may have a multipart upload that no row knows, so all of this key are aborted first.
+    """
     refuse_transaction("renew")
     if not lease(upload, CREATE_LEASE):
         _require_created(upload)
@@ -76,7 +84,7 @@ def create_again(upload: Upload) -> None:
 
 
 def find_or_complete(upload: Upload) -> StoredObject | None:
-    """What S3 has at the key. S3 makes the object of its parts first, if there are parts.
+    """Find the object at the key. If the file was sent in parts, S3 makes the object from them.
 
     Returns None while another process completes the same upload. Raises ObjectMissing,
     PartsIncomplete, MultipartGone, ObjectMismatch, BucketUnavailable.
@@ -85,7 +93,7 @@ def find_or_complete(upload: Upload) -> StoredObject | None:
     if not upload.is_multipart:
         return bucket.head(upload.key)
     if upload.busy_until is not None:
-        # The process that had the lease may have died after S3 had made the object.
+        # Another process had a lease. It may have died after S3 had made the object.
         try:
             return bucket.head(upload.key)
         except ObjectMissing:
@@ -101,7 +109,7 @@ def find_or_complete(upload: Upload) -> StoredObject | None:
     except MultipartGone:
         pass  # Somebody completed or aborted it already.
     except AnswerLost:
-        raise  # The lease is kept: S3 may still work on it, and may refuse a second Complete.
+        raise  # The lease is kept: S3 may still be working, and may refuse a second Complete.
     except UploadError:
         give_back(upload)
         raise
@@ -126,6 +134,7 @@ def _complete(upload: Upload, bucket: Bucket) -> None:
 
 
 def wrong_parts(upload: Upload, parts: Sequence[StoredPart]) -> dict[str, list[int]]:
+    """The numbers of the parts that are "missing" or have the "wrong_size"; {} if all is well."""
     sizes = {part.part_number: part.size for part in parts}
     expected = {number: upload.size_of_part(number) for number in range(1, upload.part_count + 1)}
     wrong = {
@@ -136,7 +145,7 @@ def wrong_parts(upload: Upload, parts: Sequence[StoredPart]) -> dict[str, list[i
 
 
 def abort_multiparts(upload: Upload) -> None:
-    """Abort every multipart upload at a tombstone's key, those of a lost Create included."""
+    """Abort every multipart upload at a tombstone's key, also those of a lost Create."""
     if not upload.is_multipart:
         return
     release_connection()

@@ -1,4 +1,4 @@
-"""What a client may ask: begin, renew, parts, cancel, download; and what a script stores."""
+"""What a client can ask for: begin, renew, parts, cancel, download. And ``store`` for scripts."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 Presigned = PresignedRequest | PresignedMultipart
 Begun = tuple[Upload, Presigned | None]
 
-DECLARATION = (  # beside the context
+DECLARATION = (  # and the context
     "destination",
     "filename",
     "content_type",
@@ -73,7 +73,7 @@ DECLARATION = (  # beside the context
     "checksum",
     "is_multipart",
 )
-FIRST_PARTS = 100  # that begin signs; whoever sends faster asks for more meanwhile
+FIRST_PARTS = 100  # begin signs so many; the client asks for more while it sends them
 # If a hook fails while an event is handled, the sweep looks at the row again after this.
 HOOK_RETRY = timedelta(minutes=5)
 TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
@@ -103,22 +103,23 @@ def begin(
     idempotency_key: str | None = None,
     request: HttpRequest | None = None,
 ) -> Begun:
-    """Record a pending upload and presign its PUT. One INSERT; S3 is not asked.
+    """Record a pending upload, and presign its PUT. One INSERT; S3 is not called.
 
-    With ``multipart`` a file of more than one part is sent in parts: S3 is asked for a multipart
-    upload, and the first of them are presigned. So is every file, asked or not, where the storage's
-    ``overwrite_guard`` is "multipart". ``size`` is in bytes, ``checksum`` in base64. With
-    an ``idempotency_key`` that its owner used before it answers with that upload, freshly signed;
-    None if there is nothing to be sent.
+    ``size`` is in bytes, and ``checksum`` in base64. With ``multipart``, a file of more than one
+    part is sent in parts: S3 creates a multipart upload, and its first parts are presigned. If the
+    storage's ``overwrite_guard`` is "multipart", every file is sent in parts.
+
+    If the owner has already used this ``idempotency_key``, that earlier upload is returned with a
+    new signature. There is no signature (None) if nothing is left to send.
 
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
-    TooManyPending, BucketUnavailable, StorageNotS3, HookFailed, and ImproperlyConfigured where the
-    settings are wrong; OwnerUnknown, which is a ValueError, where ``owner`` is neither None nor a
-    saved user.
+    TooManyPending, BucketUnavailable, StorageNotS3 and HookFailed. Raises ImproperlyConfigured if
+    the settings are wrong, and OwnerUnknown (a ValueError) if ``owner`` is neither None nor a saved
+    user. NotPending is declared because ``renew`` may raise it for an earlier upload.
     """
     owner_id = None if owner is None else owner_key(owner)
     if idempotency_key is not None and owner_id is None:
-        raise ValueError("An idempotency key is its owner's: name one.")
+        raise ValueError("An idempotency key needs an owner.")
     upload = Upload(
         owner_id=owner_id,
         destination=destination,
@@ -157,9 +158,13 @@ def store(
     owner: AbstractBaseUser | None = None,
     context: Mapping[str, Any] | None = None,
 ) -> Upload:
-    """Upload from a script: begin, PUT, confirm, by the same rules. ``file`` must be seekable.
+    """Upload a file from a script by the same rules: begin, PUT and confirm in one call.
 
-    Django carries these bytes, up to 5 GiB. Raises what begin and confirm raise.
+    These bytes pass through Django, up to 5 GiB. ``file`` must be seekable. Raises what begin and
+    confirm raise. Example::
+
+        with open("beach.jpg", "rb") as file:
+            upload = lifecycle.store(file, destination="photos")
     """
     refuse_transaction("store")
     size = file.seek(0, os.SEEK_END)
@@ -190,12 +195,13 @@ def store(
 
 @raises(NotPending, BucketUnavailable)
 def renew(upload: Upload) -> Presigned:
-    """Sign the same declaration anew, until the upload's deadline at the latest.
+    """Sign the same declaration again. No signature is valid after the upload's deadline.
 
-    Raises NotPending, past the deadline as well (confirm says what S3 has), BucketUnavailable.
+    Raises BucketUnavailable, and NotPending, also after the deadline: then confirm the upload.
     """
     if not upload.is_multipart and bucket_of(upload).takes_parts_only:
-        # Begun before that was set, or a script is storing it: a URL could be used again.
+        # It began before overwrite_guard was set, or a script stores it. A client could use a URL
+        # of this PUT twice.
         raise NotPending("This upload cannot be renewed: begin another.", upload=upload)
     expires = _lengthen(upload)
     if not upload.is_multipart:
@@ -209,9 +215,9 @@ def renew(upload: Upload) -> Presigned:
 def sign_parts(
     upload: Upload, part_numbers: Collection[int]
 ) -> tuple[list[PresignedPart], timedelta]:
-    """A PUT for each of these parts, and how long they live. Part numbers begin at 1.
+    """Sign a PUT for each of these parts. Returns them, and how long they are valid.
 
-    Raises NotMultipart, ValidationError, and what renew raises.
+    Part numbers begin at 1. Raises NotMultipart, ValidationError, and what renew raises.
     """
     require_multipart(upload)
     beyond = [number for number in part_numbers if not 1 <= number <= upload.part_count]
@@ -232,8 +238,8 @@ def sign_parts(
 def list_parts(upload: Upload) -> list[StoredPart]:
     """The parts that S3 has, for resuming.
 
-    Raises NotMultipart, NotPending, MultipartGone (it may be completed: confirm tells),
-    BucketUnavailable.
+    Raises NotMultipart, NotPending, BucketUnavailable, and MultipartGone. After MultipartGone the
+    upload may be completed: confirm it.
     """
     refuse_transaction("list_parts")
     require_multipart(upload)
@@ -253,15 +259,16 @@ def list_parts(upload: Upload) -> list[StoredPart]:
 def cancel(upload: Upload) -> None:
     """Give up a pending upload, or delete a completed one that no model holds. Idempotent.
 
-    Parts are given up at once. The object is deleted once nothing can write to its key any more:
-    here, or by a later sweep.
-    Raises AlreadyAttached, NotPending (a scan holds it).
+    Parts are aborted at once. The object is deleted once no URL can write to its key any more, here
+    or by a later sweep.
+
+    Raises AlreadyAttached, and NotPending if a scan holds it.
     """
     refuse_transaction("cancel")
     if bury(upload, Status.CANCELLED):
         abort_multiparts(upload)
         signals.upload_cancelled.send_robust(Upload, upload=upload)
-    # Also where a confirm came first, meanwhile.
+    # Not "else": another process may have completed it a moment ago.
     if (
         upload.status == Status.COMPLETED
         and upload.attached_at is None
@@ -276,10 +283,11 @@ def cancel(upload: Upload) -> None:
 
 @raises(NotCompleted, BucketUnavailable)
 def presign_download(upload: Upload, *, inline: bool = False) -> PresignedRequest:
-    """A GET of a completed upload, as an attachment unless ``inline``.
+    """Sign a GET of a completed upload. A browser saves the file; with ``inline`` it shows it.
 
-    It goes by the storage's ``custom_domain`` where that shows or saves the file as is asked for.
-    Raises NotCompleted, BucketUnavailable, ValidationError for a type that is not safe inline.
+    The URL has the storage's ``custom_domain`` if a browser then shows or saves the file as
+    requested. Raises NotCompleted, BucketUnavailable, and ValidationError if ``inline`` is not safe
+    for this content type.
     """
     if upload.status != Status.COMPLETED:
         raise NotCompleted(f"This upload is {upload.status}.", upload=upload)
@@ -297,16 +305,16 @@ def presign_download(upload: Upload, *, inline: bool = False) -> PresignedReques
 
 
 def notice(bucket: str, key: str) -> Upload | None:
-    """An object was written at this key, S3 says: confirm its upload, or clean its tombstone again.
+    """Handle an S3 event: confirm the upload with this key, or delete a tombstone's object again.
 
-    Nothing is believed but that it is time to look, in the row's own bucket. Returns the row as it
-    stands, whatever confirm made of it; None if no row has the key. Raises BucketUnavailable
-    (nothing changed).
+    The event is only a reason to look into the row's own bucket; nothing in it is believed. Returns
+    the row after confirm, also if confirm failed; None if no row has the key. Raises
+    BucketUnavailable: then nothing has changed.
     """
     refuse_transaction("notice")
     try:
         upload = Upload.objects.using(database()).get(key=key)
-        # S3 names the bucket behind an access point, which we do not know.
+        # For an access point, S3 names the bucket behind it, which we do not know.
         if upload.bucket != bucket and not is_access_point(upload.bucket):
             return None
         if upload.status in TOMBSTONES:
@@ -318,25 +326,28 @@ def notice(bucket: str, key: str) -> Upload | None:
         except BucketUnavailable:
             if is_bucket_away(upload):
                 raise
-            return upload  # no other event is to wait for this one; the sweep looks again
+            return upload  # other events must not wait for this one; a sweep looks again
         except HookFailed:
-            # If S3 sent it again, it would hold up the events after it.
+            # If S3 sent this event again, it would delay the events after it.
             move(upload, cause="event", due_at=timezone.now() + HOOK_RETRY)
             return upload
         except UploadError:
             return upload
-    except Upload.DoesNotExist:  # or no more
+    except Upload.DoesNotExist:  # no row has the key, or the row was deleted meanwhile
         return None
 
 
-# Before the row.
+# Begin, step by step.
 
 
 def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | None) -> timedelta:
-    """Hold what is declared against the rules, and decide where, how and how long."""
+    """Validate the declaration, and set key, bucket and times. Returns the life of a signature.
+
+    ``multipart`` is None if a script stores the file itself.
+    """
     rules = destinations.get(upload.destination)
     upload.part_size = rules.part_size_of(upload.size) if multipart else None
-    # Whoever asked: a URL for one PUT could be used again. A script is handed none.
+    # Without conditional writes, a client could use the URL of one PUT twice. A script gets no URL.
     if multipart is not None and takes_parts_only(rules.storage):
         upload.part_size = rules.part_size_of(upload.size) or rules.part_size
     rules.clean(upload, request)
@@ -355,12 +366,13 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
 
 
 def _insert(upload: Upload, cause: str) -> None:
+    """Insert the row, and count it in its owner's usage. Raises QuotaExceeded, OwnerUnknown."""
     rules = destinations.get(upload.destination)
     limited = upload.owner_id is not None and rules.limits
     whole = limited or upload.idempotency_key is not None
     if in_transaction():
         write_first(database())
-        _require_owner(upload)  # the database would say so only at the transaction's end
+        _require_owner(upload)  # the database would report it only at the end of the transaction
     try:
         with transaction.atomic(using=database()) if whole else nullcontext():
             if limited:
@@ -374,14 +386,14 @@ def _insert(upload: Upload, cause: str) -> None:
 
 
 def _require_owner(upload: Upload) -> None:
-    """Raises OwnerUnknown where the owner was deleted since somebody read it."""
+    """Raises OwnerUnknown if the owner was deleted after the caller had read it."""
     users = get_user_model()._base_manager.using(database())
     if upload.owner_id is not None and not users.filter(pk=upload.owner_id).exists():
         raise OwnerUnknown("The owner of this upload was deleted meanwhile.")
 
 
 def _begin_after(error: IntegrityError | QuotaExceeded, upload: Upload) -> Begun:
-    """The answer where the row cannot be inserted: the upload that was begun before, if any."""
+    """The answer if the row could not be inserted: the upload with the same Idempotency-Key."""
     earlier = _begun_before(upload)
     try:
         if earlier is not None:
@@ -390,15 +402,14 @@ def _begin_after(error: IntegrityError | QuotaExceeded, upload: Upload) -> Begun
             raise error
     except Upload.DoesNotExist:
         pass
-    # The row that stood in the way is gone, or has given its key back.
+    # The row with the same key was deleted meanwhile, or has lost its key.
     raise BucketUnavailable("The request before this one failed; try again.") from None
 
 
 def _give_up(upload: Upload, error: BucketUnavailable | ImproperlyConfigured) -> None:
-    """Nothing can be handed out for this row: delete it, unless only it can find what S3 has."""
+    """The client gets no signature: delete the row, unless it is needed to clean up in S3."""
     if isinstance(error, AnswerLost):
-        # S3 has a multipart upload, or will have it. Another begin gets another key, and so
-        # another row.
+        # S3 may have a multipart upload at this key. The next begin gets a row with another key.
         bury(upload, Status.CANCELLED, idempotency_key=None)
     elif not upload.multipart_upload_id:
         forget(upload)
@@ -422,7 +433,7 @@ def _begin_again(earlier: Upload, upload: Upload) -> Begun:
     try:
         return earlier, renew(earlier)
     except NotPending:
-        return earlier, None  # the row says how it ended, or that only a confirm is left
+        return earlier, None  # its status says how it ended; if it is pending, confirm it
 
 
 def _declaration(upload: Upload) -> list[Any]:
@@ -432,18 +443,21 @@ def _declaration(upload: Upload) -> list[Any]:
 
 
 def _extend_url(upload: Upload) -> timedelta:
-    """How long a signature made now lives; never past the deadline."""
+    """Set the row's times for a signature made now. Returns its life; the deadline limits it."""
     now = timezone.now()
     expires = min(conf.url_expires(), upload.expires_at - now)
     expires = max(timedelta(seconds=int(expires.total_seconds())), timedelta(seconds=1))
-    # An older signature may live longer, if URL_EXPIRES was lowered since.
+    # If URL_EXPIRES was lowered since, an older signature may be valid for longer.
     upload.url_expires_at = max(times.later(now, expires), upload.url_expires_at or now)
     upload.due_at = upload.url_expires_at + conf.sweep_grace()
     return expires
 
 
 def _lengthen(upload: Upload) -> timedelta:
-    """How long a signature of a pending upload lives; the row knows it before there is one."""
+    """Write the new ``url_expires_at`` before anything is signed. Returns the signature's life.
+
+    Raises NotPending, also after the deadline.
+    """
     if upload.status == Status.PENDING and upload.expires_at <= timezone.now():
         raise NotPending("The deadline of this upload has passed: confirm it.", upload=upload)
     while upload.status == Status.PENDING:

@@ -1,7 +1,7 @@
-"""How much one owner has in one destination, kept in step with the rows by short transactions.
+"""Quotas: how much one owner has in one destination.
 
-Every operation locks usage before it locks a row, and in one order: otherwise two operations could
-wait for each other. A row's change and its effect on usage are one transaction.
+A change of an upload's row and its effect on usage are one short transaction. Every operation locks
+usage before rows, and always in the same order, so that two operations cannot block each other.
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ from s3direct_uploads.models import Upload, Usage, write_first
 from .connection import database
 
 Status = Upload.Status
-MOST = 2**63 - 1  # bytes: what the column holds
+MOST = 2**63 - 1  # bytes: the largest number in the column
 
 
 class Effect(NamedTuple):
-    """What a change of rows takes from their owners' usage."""
+    """How a change of rows reduces the usage of their owners."""
 
-    settles: bool  # those that are pending are pending no more
-    frees: bool  # their bytes are not there any more
+    settles: bool  # pending rows are not pending any more
+    frees: bool  # their bytes do not count any more
 
 
 DELETION = Effect(settles=True, frees=True)
 
 
 def effect_of(changes: Mapping[str, Any]) -> Effect:
+    """The effect of an UPDATE with these changes."""
     settles = changes.get("status", Status.PENDING) != Status.PENDING
     return Effect(settles, frees=not changes.get("counted", True))
 
 
 def charge(upload: Upload, rules: Destination) -> None:
-    """Count an upload that is about to be inserted, in the INSERT's own transaction.
+    """Count an upload that will be inserted in the same transaction.
 
-    One conditional UPDATE, so of many at once exactly as many pass as there is room for.
-    Raises QuotaExceeded, TooManyPending.
+    It is one conditional UPDATE. So if many uploads begin at once, no more of them pass than there
+    is room for. Raises QuotaExceeded, TooManyPending.
     """
     mine = _usages(rules.name).filter(owner=upload.owner_id)
     room = Q(total_size__lte=_max_total_size(rules) - upload.size)
@@ -54,7 +55,7 @@ def charge(upload: Upload, rules: Destination) -> None:
         room &= Q(pending__lt=rules.max_pending)
     one_more = {"pending": F("pending") + 1, "total_size": F("total_size") + upload.size}
     if not mine.filter(room).update(**one_more):
-        # Locked, for somebody may have made room a moment ago; or the first of its owner's.
+        # Try again under a lock: there may be room since a moment ago, or no row for this owner.
         usage = mine.select_for_update().first() or _count(upload.owner_id, rules.name)[0]
         if not mine.filter(room).update(**one_more):
             raise _exceeded(usage, rules, upload.size)
@@ -72,7 +73,7 @@ def _max_total_size(rules: Destination) -> int:
 def _exceeded(usage: Usage, rules: Destination, size: int) -> QuotaExceeded:
     limit = _max_total_size(rules)
     left = max(0, limit - usage.total_size)
-    if size > left:  # said first, as waiting does not help
+    if size > left:  # reported first, because waiting does not help
         return QuotaExceeded(
             f"{destinations.format_size(left)} of {destinations.format_size(limit)} are left.",
             {"max_total_size": limit, "total_size": usage.total_size, "left": left},
@@ -84,7 +85,7 @@ def _exceeded(usage: Usage, rules: Destination, size: int) -> QuotaExceeded:
 
 
 def _taken(uploads: Iterable[Upload], effect: Effect) -> dict[tuple[Any, str], tuple[int, int]]:
-    """By owner and destination, in order: how many uploads are settled, how many bytes freed."""
+    """By owner and destination, sorted: how many uploads are settled, and how many bytes freed."""
     taken: dict[tuple[Any, str], tuple[int, int]] = {}
     for upload in uploads:
         settled = effect.settles and upload.status == Status.PENDING
@@ -98,9 +99,9 @@ def _taken(uploads: Iterable[Upload], effect: Effect) -> dict[tuple[Any, str], t
 
 @contextmanager
 def in_step(uploads: Iterable[Upload], effect: Effect) -> Iterator[None]:
-    """A transaction that locks the usage of these rows' owners, if the change affects it.
+    """Open a transaction, and lock the usage of these rows' owners, if the change affects it.
 
-    SQLite has one writer at a time: inside, write before you read.
+    Inside, write before you read: SQLite allows only one writer at a time (``write_first``).
     """
     taken = _taken(uploads, effect)
     if not taken:
@@ -116,7 +117,7 @@ def in_step(uploads: Iterable[Upload], effect: Effect) -> Iterator[None]:
 
 
 def follow(uploads: Iterable[Upload], effect: Effect) -> None:
-    """Take from the usage of the owners of these rows, which are as they were before the change."""
+    """Reduce the usage of these rows' owners. The rows must be as they were before the change."""
     for (owner_id, destination), (settled, freed) in _taken(uploads, effect).items():
         _usages(destination).filter(owner=owner_id).update(
             pending=Greatest(F("pending") - settled, 0),
@@ -126,24 +127,24 @@ def follow(uploads: Iterable[Upload], effect: Effect) -> None:
 
 @receiver(pre_delete, sender=Upload)
 def make_room(instance: Upload, **_: Any) -> None:
-    """When a row is deleted, by us or by the host, its owner's quota is free again."""
+    """Free the owner's quota when a row is deleted, by us or by the host."""
     if instance.counted:
         with in_step([instance], DELETION):
             write_first(database())
-            # Read again: under the lock nobody else changes what counts.
+            # Read the row again: under the lock nobody else changes how it counts.
             follow(Upload.objects.using(database()).filter(pk=instance.pk), DELETION)
 
 
 def limited() -> set[str]:
-    """The destinations in which something is counted, those included that have no limit now."""
+    """The destinations that have usage rows or limits, also those whose limit was removed."""
     used = Usage.objects.using(database()).values_list("destination", flat=True).distinct()
     return {name for name in conf.destinations() if destinations.get(name).limits} | set(used)
 
 
 def recount(destination: str) -> Iterator[tuple[Usage, bool]]:
-    """Count what each owner has in a destination anew, while uploads go on.
+    """Count again what each owner has in a destination. Uploads may continue meanwhile.
 
-    Yields each one's usage, and whether it was another before.
+    Yields the usage of each owner, and whether it was corrected.
     """
     uploads = Upload.objects.using(database()).filter(destination=destination)
     owners = {
@@ -160,14 +161,15 @@ def recount(destination: str) -> Iterator[tuple[Usage, bool]]:
 
 
 def _count(owner_id: Any, destination: str) -> tuple[Usage, bool]:
-    """In the caller's transaction, until whose end the usage is locked."""
+    """Count one owner's uploads. The usage stays locked until the caller's transaction ends."""
     _usages(destination).bulk_create(
         [Usage(owner_id=owner_id, destination=destination)], ignore_conflicts=True
     )
     usage = _usages(destination).select_for_update().get(owner=owner_id)
     before = usage.pending, usage.total_size
     mine = Upload.objects.using(database()).filter(owner=owner_id, destination=destination)
-    # What was there before there was a limit. Of a tombstone it cannot be known.
+    # Uploads that are older than the limit are not counted yet. Tombstones stay uncounted, because
+    # their objects may be deleted already.
     alive = (Status.PENDING, Status.VERIFYING, Status.COMPLETED)
     mine.filter(counted=False, status__in=alive).update(counted=True)
     now = mine.filter(counted=True).aggregate(

@@ -1,4 +1,4 @@
-"""What is in the buckets beside the rows. Found by looking, so it costs a walk through them."""
+"""Find objects in the buckets that no row needs. It lists the whole folders of all destinations."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from s3direct_uploads.s3 import Bucket, Listed, get_bucket
 from .connection import database, refuse_transaction, schema_name, schemas, site
 from .rows import Status
 
-# Younger ones may be of a row that is about to be written, or settled.
+# A younger object may belong to a row that is just being written or settled.
 OLD_ENOUGH = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Stray:
-    """An object, or an open multipart upload, of ours that no row wants."""
+    """An object, or an open multipart upload, that this site made and no row needs."""
 
     bucket: str
     key: str
@@ -37,26 +37,29 @@ class Stray:
 
 
 def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]:
-    """Walk where uploads lie, and find what is older than a day, provably ours, and unwanted.
+    """Find objects and open multipart uploads that are older than a day, ours, and not needed.
 
-    A key is ours if this site made its MAC, for the current tenant. No other key is touched, nor
-    are the older versions of an object. With ``delete`` it is deleted before it is yielded.
+    A key is ours if its MAC proves that this site made it, for the current tenant. No other key is
+    touched. With ``delete``, an object is deleted in every version before it is yielded.
 
-    Raises BucketUnavailable, and ImproperlyConfigured: nothing is deleted by a site without a name,
-    for another one with the same bucket and settings would take its keys for its own; nor from one
-    of several schemas where the connection has no ``schema_name``.
+    **Warning:** ``delete`` deletes every object of this site that has no row in *this* database.
+    Files in use are lost if the database was restored from an old backup.
+
+    Raises BucketUnavailable. With ``delete``, raises ImproperlyConfigured if the site has no name,
+    because another site with the same bucket and settings would make the same keys, and if there
+    are several schemas and the connection has no ``schema_name``.
     """
     refuse_transaction("reconcile")
     if delete and not conf.site():
         raise ImproperlyConfigured(
-            "Only a site with a name deletes what no row knows: write S3DIRECT_UPLOADS['SITE'] = "
-            "'production', say, which no other site with the same bucket has. The keys of before "
-            "are then left alone."
+            "Only a site with a name may delete objects that have no row. Write for example "
+            "S3DIRECT_UPLOADS['SITE'] = 'production'. No other site with the same bucket may have "
+            "this name. Objects from before are then never deleted."
         )
     if delete and schema_name() is None and len(there := schemas()) > 1:
         raise ImproperlyConfigured(
-            f"Uploads are in several schemas ({', '.join(there)}), and nothing says whose keys are "
-            "whose: set connection.schema_name for each tenant, as django-tenants does."
+            f"Uploads are in several schemas ({', '.join(there)}), so it is not known which keys "
+            "belong to which. Set connection.schema_name for each tenant, as django-tenants does."
         )
     for bucket, prefix in _places(destination):
         for page in bucket.list_objects(prefix):
@@ -82,14 +85,14 @@ def _abort(bucket: Bucket, each: Listed) -> bool:
 
 
 def unattached(destination: str = "") -> UploadQuerySet:
-    """Completed uploads that no model has taken for a day: nobody may know of them."""
+    """Uploads that were completed more than a day ago, and that no model has attached."""
     rows = Upload.objects.using(database()).in_status(Status.COMPLETED).unattached()
     rows = rows.filter(completed_at__lt=timezone.now() - OLD_ENOUGH)
     return rows.filter(destination=destination) if destination else rows
 
 
 def _places(destination: str) -> list[tuple[Bucket, str]]:
-    """Each bucket with the prefixes below which its destinations' keys lie, none below another."""
+    """Each bucket with the prefixes of its destinations' keys. No prefix contains another."""
     buckets: dict[str, Bucket] = {}
     prefixes: dict[str, set[str]] = {}
     for name in [destination] if destination else conf.destinations():
@@ -106,8 +109,8 @@ def _places(destination: str) -> list[tuple[Bucket, str]]:
 
 
 def _strays(bucket: Bucket, page: Sequence[Listed]) -> list[Listed]:
-    old = times.utc(timezone.now()) - OLD_ENOUGH  # S3 says its times in UTC
-    mine = site()  # asked beside the rows: both are the current tenant's
+    old = times.utc(timezone.now()) - OLD_ENOUGH  # S3's times are in UTC
+    mine = site()  # read here, with the rows, because both belong to the current tenant
     ours = [each for each in page if each.since < old and keys.is_ours(mine, bucket.name, each.key)]
     if not ours:
         return []
@@ -123,5 +126,6 @@ def _wants(upload: Upload | None, found: Listed) -> bool:
         return False
     if found.upload_id:
         return upload.status == Status.PENDING and upload.multipart_upload_id == found.upload_id
-    # A tombstone that was cleaned has no use for it; one that was not will be by a sweep.
+    # A tombstone whose object was deleted does not need it. For any other tombstone, the sweep
+    # deletes the object.
     return upload.object_deleted_at is None

@@ -1,4 +1,4 @@
-"""The row. One conditional UPDATE changes it, if it is still as it was read."""
+"""Change a row by one conditional UPDATE: only if the row is still as it was read."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def move(
     cause: str = "client",
     **changes: Any,
 ) -> bool:
-    """Change the row by one UPDATE, if it still is as ``upload`` says. Returns whether it was.
+    """Change the row by one UPDATE, if it is still as ``upload`` says. Returns whether it was.
 
-    If it was not, ``upload`` is read again.
+    ``unchanged`` has more columns, with the values that they must still have. If the row was
+    changed by somebody else, ``upload`` is read again.
     """
     status, effect = upload.status, quotas.effect_of(changes)
     while True:
@@ -60,9 +61,9 @@ def move_claimed(
     cause: str = "sweep",
     **changes: Any,
 ) -> list[Upload]:
-    """As ``move``, for many rows: those that still have the ``due_at`` by which they were claimed.
+    """As ``move``, for many rows that a sweep claimed. They must still have the claim's ``due_at``.
 
-    Whatever else happens to a row gives it another ``due_at``. ``changes`` must have a new one too.
+    Every other change of a row sets another ``due_at``. ``changes`` must contain a new one too.
     Returns the uploads that were changed.
     """
     if not uploads:
@@ -95,8 +96,8 @@ def _take_over(upload: Upload, changes: Mapping[str, Any], cause: str) -> None:
 def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: Any) -> bool:
     """Make a tombstone of a pending upload. Returns False if it was settled meanwhile.
 
-    It is due when its last URL is over, and no process completes it any more: to complete it makes
-    an object, even after its URLs are over.
+    It is due when its last URL has expired, and no process completes it any more. Such a process
+    could still make an object after the URLs have expired.
     """
     while upload.status == Status.PENDING:
         as_read = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
@@ -108,7 +109,7 @@ def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: An
 
 
 def forget(upload: Upload) -> None:
-    """Delete a row if none of its signatures was given out, and no other begin works on it."""
+    """Delete a row if no client got a signature for it, and no other begin uses it."""
     idle = {"status": Status.PENDING, "busy_until": None, "multipart_upload_id": ""}
     with transaction.atomic(using=database()), quotas.in_step([upload], quotas.DELETION):
         write_first(database())
@@ -118,7 +119,7 @@ def forget(upload: Upload) -> None:
 
 
 def lease(upload: Upload, length: timedelta) -> bool:
-    """Reserve the multipart upload for this process. False if another has it, or it changed."""
+    """Reserve the multipart upload for this process. False if another one has it, or it changed."""
     now = timezone.now()
     if upload.busy_until is not None and now < upload.busy_until:
         return False
@@ -130,14 +131,17 @@ def lease(upload: Upload, length: timedelta) -> bool:
 
 
 def give_back(upload: Upload) -> None:
+    """End this process's lease."""
     move(upload, {"busy_until": upload.busy_until}, busy_until=None)
 
 
 def bucket_of(upload: Upload) -> Bucket:
+    """The bucket of this row. Raises BucketUnavailable if it is not configured any more."""
     return find_bucket(upload.storage, upload.bucket)
 
 
 def declared(upload: Upload) -> Declared:
+    """What the client declared, as it is signed."""
     return Declared(
         size=upload.size,
         content_type=upload.content_type,
@@ -148,7 +152,7 @@ def declared(upload: Upload) -> Declared:
 
 
 def is_bucket_away(upload: Upload) -> bool:
-    """After a BucketUnavailable: whether S3 fails for other keys too, not for this one alone."""
+    """After a BucketUnavailable: whether S3 also fails for other keys than this upload's."""
     try:
         return bucket_of(upload).is_away()
     except BucketUnavailable:  # it is not configured here any more

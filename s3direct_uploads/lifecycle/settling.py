@@ -27,12 +27,13 @@ from .connection import database, refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_or_complete
 from .rows import Status, bucket_of, bury, move
 
-# The handlers of a completion may take as long as this before it is announced again.
+# If the handlers of a completion take longer than this, a sweep announces it again.
 ANNOUNCE_LEASE = timedelta(minutes=5)
 # The objects of tombstones are deleted a second time after this: S3 may store a last PUT slowly.
 SECOND_CLEANING = timedelta(days=1)
-# Rows are pruned after this. Until then the owner and the admin can see how the upload ended.
+# Rows are pruned after this. Until then, the owner and the admin can see how the upload ended.
 PRUNE_AFTER = timedelta(days=7)
+# What confirm found in S3: the object, or the error instead of it.
 Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
 
 
@@ -46,15 +47,18 @@ Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
     HookFailed,
 )
 def confirm(upload: Upload, *, cause: str = "client") -> Upload:
-    """Ask S3 for the object, compare it with the declaration, settle the row. Idempotent.
+    """Ask S3 for the object, compare it with the declaration, and settle the row. Idempotent.
 
-    Of a multipart upload S3 makes the object first, of the parts that it lists. ``cause`` is who
-    noticed: "client", "event", "sweep" or "store".
+    If the file was sent in parts, S3 first makes the object from them. ``cause`` says who calls:
+    "client", "event", "sweep" or "store".
 
-    Returns the upload: completed, still verifying, or pending while another process completes it.
-    Raises ObjectMissing or its PartsIncomplete (it is still pending), MultipartGone,
-    ObjectMismatch (it is rejected, now or before), NotPending, and BucketUnavailable or HookFailed
-    (nothing changed).
+    Returns the upload: completed, verifying, or pending while another process completes it. Raises:
+
+    - ObjectMissing, PartsIncomplete: the upload is still pending.
+    - ObjectMismatch: the upload is rejected, now or before.
+    - NotPending: the upload is expired, cancelled or deleted.
+    - MultipartGone: S3 has neither the object nor the parts.
+    - BucketUnavailable, HookFailed: nothing has changed.
     """
     refuse_transaction("confirm")
     if upload.status != Status.PENDING:
@@ -74,10 +78,10 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
 
 
 def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> None:
-    """Set the final status of a pending row, by what S3 was found to have at ``asked_at``.
+    """Set the final status of a pending row, by what S3 had at ``asked_at``.
 
-    An object completes it, or rejects it if it is not the one that was declared. Where nothing was
-    found the row stays pending, until nothing can come any more: then it expires.
+    The declared object completes the row, and any other object rejects it. Without an object, the
+    row stays pending as long as an object can still arrive. After that it expires.
     """
     if isinstance(found, StoredObject):
         try:
@@ -104,12 +108,12 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
     found_checksum = stored.checksums.get(upload.checksum_algorithm)
     # Some servers keep no checksum.
     if upload.checksum and found_checksum is None and rules and rules.require_checksum:
-        raise ObjectMismatch(f"The storage knows no {upload.checksum_algorithm} to compare.")
+        raise ObjectMismatch(f"S3 has no {upload.checksum_algorithm} of the object to compare.")
     if found_checksum not in (None, upload.checksum):
         raise ObjectMismatch(f"The {upload.checksum_algorithm} is not the one declared.")
     for name in stored.unsigned(upload.object_parameters):
         raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
-    # The destination may have been renamed or removed since; the row knows all but its hook.
+    # The destination may have been renamed or removed since. Only its hook is then missing.
     if rules is not None:
         destinations.verify(rules, upload, stored)
 
@@ -124,13 +128,14 @@ def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:
         version_id=stored.version_id,
         completed_at=now,
         busy_until=None,
-        # If this process dies before the handlers ran, the sweep announces it then.
+        # If this process dies before the handlers have run, a sweep runs them at this time.
         due_at=times.later(now, ANNOUNCE_LEASE),
     ):
         announce(upload, cause)
 
 
 def announce(upload: Upload, cause: str) -> None:
+    """Send ``upload_completed``, and write into the row that it was sent."""
     signals.upload_completed.send_robust(Upload, upload=upload, cause=cause)
     if upload.status != Status.COMPLETED:  # A handler's transaction may have rolled back since.
         upload.refresh_from_db(using=database())
@@ -146,7 +151,7 @@ def _reject(upload: Upload, error: ObjectMismatch, cause: str) -> None:
 
 
 def _expire(upload: Upload, cause: str) -> None:
-    """Give a pending upload up, unless it was renewed or leased since it was read."""
+    """Set a pending upload to expired, unless it was renewed or leased after it was read."""
     unchanged = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
     changes = {"status": Status.EXPIRED, "due_at": upload.key_closes_at}
     if move(upload, unchanged, cause=cause, **changes):
@@ -155,14 +160,19 @@ def _expire(upload: Upload, cause: str) -> None:
 
 
 def announce_expired(uploads: Iterable[Upload]) -> None:
+    """Send ``upload_expired``, once for each upload."""
     for upload in uploads:
         signals.upload_expired.send_robust(Upload, upload=upload)
 
 
 def outcome(upload: Upload) -> Upload:
-    """The answer that a settled row gives, the first time and every later time."""
+    """The answer for a row in this status. It is the same each time: confirm is idempotent.
+
+    Raises ObjectMismatch if the upload is rejected, and NotPending if it is a tombstone otherwise.
+    """
     match upload.status:
-        case Status.COMPLETED | Status.VERIFYING | Status.PENDING:  # the last: another completes it
+        # If it is pending, another process completes it.
+        case Status.COMPLETED | Status.VERIFYING | Status.PENDING:
             return upload
         case Status.REJECTED:
             raise ObjectMismatch(upload.reason, upload=upload)
@@ -170,7 +180,7 @@ def outcome(upload: Upload) -> Upload:
 
 
 def delete_object(upload: Upload) -> None:
-    """Delete a tombstone's object, unless a living URL could write it again."""
+    """Delete a tombstone's object, unless a valid URL could write it again."""
     now = timezone.now()
     if now < upload.key_closes_at:
         return

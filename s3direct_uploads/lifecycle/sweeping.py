@@ -1,8 +1,8 @@
-"""The sweep settles what clients left behind, deletes objects of tombstones, and prunes rows.
+"""The sweep settles abandoned uploads, deletes the objects of tombstones, and prunes rows.
 
-It claims a row by setting its ``due_at`` to a later time. Every other operation sets another
-``due_at``, and the sweep changes only rows that still have its own: so it overwrites nothing that
-happened meanwhile. A few threads ask S3; they never use the database.
+It claims a row by setting its ``due_at`` to a later time. Every other operation sets a different
+``due_at``. The sweep changes only rows that still have the ``due_at`` of its claim, so it
+overwrites nothing that happened meanwhile. A few threads call S3; they never use the database.
 """
 
 from __future__ import annotations
@@ -45,27 +45,31 @@ logger = logging.getLogger("s3direct_uploads")
 _Answer = TypeVar("_Answer")
 
 BATCH = 1000  # rows claimed at once: the most keys that one DeleteObjects takes
-THREADS = 16  # that ask S3
-# Longer than a batch takes. If a sweep dies, another one claims its rows after this.
+THREADS = 16  # for requests to S3
+# Longer than a batch takes. If a sweep dies, another one claims its rows after this time.
 LEASE = timedelta(minutes=15)
 MAX_BACK_OFF = timedelta(days=1)
-GIVE_UP_AFTER = 5  # failures of a bucket in a row, in one sweep
-# Raised when a row is deleted to which a model of the host refers.
+GIVE_UP_AFTER = 5  # consecutive failures of a bucket in one sweep
+# Django raises these if a row is deleted and a row of the host's models refers to it.
 REFERRED_TO = (ProtectedError, RestrictedError, IntegrityError)
 
 
 def sweep(*, limit: int | None = None, destination: str = "") -> Counter[str]:
-    """Look at every row that is due: at most ``limit`` rows, and of ``destination`` if it is named.
+    """Handle the rows that are due: at most ``limit``, and only of ``destination`` if it is given.
 
     Several sweeps may run at once, and each may be killed at any time. Returns how many uploads
-    were completed, rejected, expired, announced, cleaned (their objects deleted), pruned (their
-    rows deleted), are waiting for their deadline, or failed and will be looked at later.
+    were "completed", "rejected", "expired", "announced", "cleaned" (their objects were deleted) and
+    "pruned" (their rows were deleted), how many are "waiting" for their deadline, and how many
+    "failed" and will be tried again later.
     """
     return sum(sweep_batches(limit=limit, destination=destination), Counter[str]())
 
 
 def sweep_batches(*, limit: int | None = None, destination: str = "") -> Iterator[Counter[str]]:
-    """As ``sweep``, in batches of at most 1,000 rows. The caller may stop between two batches."""
+    """As ``sweep``, but yield the counts of each batch of at most 1,000 rows.
+
+    The caller may stop between two batches.
+    """
     refuse_transaction("sweep")
     buckets = _Buckets()
     left = limit
@@ -80,7 +84,7 @@ def sweep_batches(*, limit: int | None = None, destination: str = "") -> Iterato
 
 
 def due(destination: str = "") -> Counter[str]:
-    """How many rows a sweep would look at now: pending, unannounced, uncleaned, unpruned."""
+    """How many rows are due now: "pending", "unannounced", "uncleaned" and "unpruned"."""
     tombstone = ~Q(status__in=(Status.PENDING, Status.VERIFYING, Status.COMPLETED))
     found = _due(timezone.now(), destination).aggregate(
         pending=Count("pk", filter=Q(status__in=(Status.PENDING, Status.VERIFYING))),
@@ -97,14 +101,14 @@ def _due(now: datetime, destination: str) -> UploadQuerySet:
 
 
 def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, list[Upload]]:
-    """Claim the next rows that are due. Returns how many were pruned, and the others."""
+    """Claim the next rows that are due. Returns how many were pruned, and the other rows."""
     now = timezone.now()
-    # No other sweep has this time: by it we find what we claimed.
+    # Random microseconds make this time ours alone, so that it identifies the rows that we claim.
     until = times.later(now, LEASE) + timedelta(microseconds=random.randrange(10**6))  # noqa: S311
     rows = Upload.objects.using(database())
     # Not one UPDATE … WHERE pk IN (SELECT … LIMIT …): PostgreSQL may run the subquery again for
-    # each row, and so exceed the limit. SQLite has no row locks: there the UPDATE's conditions
-    # protect us.
+    # each row, and so exceed the limit. SQLite has no row locks; there the conditions of the UPDATE
+    # are enough.
     found = _due(now, destination).order_by("due_at").select_for_update(skip_locked=True)
     locks = connections[database()].features.has_select_for_update
     try:
@@ -117,7 +121,7 @@ def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, li
                 due_at=until
             ):
                 return pruned, []
-    except Exception:  # A host's model refers to a row (known only at COMMIT), or a handler failed.
+    except Exception:  # A host's model refers to a row (COMMIT reports it), or a handler failed.
         if not prune:
             raise
         return _claim(count, destination, prune=False)
@@ -125,7 +129,7 @@ def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, li
 
 
 def _prune(pks: Sequence[Any], **unchanged: Any) -> int:
-    """All or none."""
+    """Delete all of these rows or none of them. Returns how many were deleted."""
     if not pks:
         return 0
     rows = Upload.objects.using(database()).filter(pk__in=pks, **unchanged)
@@ -135,26 +139,25 @@ def _prune(pks: Sequence[Any], **unchanged: Any) -> int:
 
 
 class _OfOneKey(BucketUnavailable):
-    """S3 answers for the bucket, and fails for this one key."""
+    """S3 fails for this one key. For the bucket it answers."""
 
 
 class _Buckets:
-    """The buckets of one sweep. It stops asking a bucket that fails again and again."""
+    """The buckets of one sweep. A bucket that fails several times is not asked any more."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], Bucket | None] = {}
-        self._failures: Counter[Bucket] = Counter()  # two servers may have one name
+        self._failures: Counter[Bucket] = Counter()  # not by name: two servers may have the same
 
     def of(self, upload: Upload) -> Bucket | None:
+        """The bucket of a row; None if it is not configured, or fails."""
         where = upload.storage, upload.bucket
         if where not in self._found:
             try:
                 bucket = bucket_of(upload)
                 bucket.probe()
             except (BucketUnavailable, ImproperlyConfigured):
-                logger.error(
-                    "The sweep leaves out the bucket %r, until the next one", upload.bucket
-                )
+                logger.error("This sweep leaves out the bucket %r, because it fails", upload.bucket)
                 self._found[where] = None
             else:
                 self._found[where] = bucket
@@ -162,7 +165,7 @@ class _Buckets:
         return None if found is None or self._failures[found] >= GIVE_UP_AFTER else found
 
     def judge(self, bucket: Bucket, error: BucketUnavailable) -> BucketUnavailable:
-        """Whose failure it is. A key's own failure never counts against its bucket."""
+        """Find out whether the bucket failed, or only this key. Only the former is counted."""
         if bucket.is_away():
             self._failures[bucket] += 1
             return error
@@ -199,14 +202,14 @@ class _Sweep:
 
     def _announce(self, uploads: Sequence[Upload]) -> None:
         for upload in uploads:
-            # The ones before it may have taken long: another sweep may have claimed it by now.
+            # The handlers of earlier uploads may have run long. Has another sweep claimed this one?
             if move_claimed([upload], due_at=times.later(timezone.now(), ANNOUNCE_LEASE)):
                 with suppress(Upload.DoesNotExist):  # a handler deleted the row
                     announce(upload, "sweep")
                 self.done["announced"] += 1
 
     def _settle(self, uploads: Sequence[Upload]) -> None:
-        """Settle each by what S3 has; wait for what may yet come, and give up what cannot."""
+        """Settle each row by what S3 has. Without an object, wait for it or expire the row."""
         missing: list[Upload] = []
         failed: list[Upload] = []
         over: list[Upload] = []
@@ -227,12 +230,12 @@ class _Sweep:
         self._expire(over)
         self._wait(missing)
         self._put_off(failed)
-        # Last, because S3 may take minutes to put the parts of each together.
+        # Last, because S3 may take minutes to join the parts of each file.
         for upload in whole:
             self._handle(upload, partial(confirm, upload))
 
     def _handle(self, upload: Upload, operation: Callable[..., object]) -> None:
-        """Run an operation that settles this upload, and look after what it leaves pending."""
+        """Run an operation that settles this upload. Set a new ``due_at`` if it stays pending."""
         asked_at = timezone.now()
         try:
             operation(cause="sweep")
@@ -248,8 +251,8 @@ class _Sweep:
             self._put_off([upload])
             return
         except UploadError:
-            pass  # the row says how it was settled, or that parts are missing yet
-        except Exception:  # a wrong setting of the host's, say
+            pass  # the row says how it was settled, or that parts are still missing
+        except Exception:  # for example, a wrong setting of the host
             logger.exception("The sweep could not confirm the upload %s", upload.pk)
             self._put_off([upload])
             return
@@ -260,7 +263,7 @@ class _Sweep:
 
     def _expire(self, uploads: Sequence[Upload]) -> None:
         now = timezone.now()
-        # They are due at once to be cleaned, which aborts their parts.
+        # They are due again at once, so that their parts are aborted.
         changes: dict[str, Any] = {
             "status": Status.EXPIRED,
             "due_at": now,
@@ -278,16 +281,16 @@ class _Sweep:
             self.done["expired"] += len(expired)
 
     def _wait(self, uploads: Sequence[Upload]) -> None:
-        """Look again when the last request has ended for sure, and then at the deadline."""
+        """Set ``due_at`` to when no request can be running any more, or to the deadline."""
         now = timezone.now()
         alike: defaultdict[Any, list[Upload]] = defaultdict(list)
         for upload in uploads:
-            # As expressions of the rows' columns, so that one UPDATE serves many rows.
+            # As expressions of columns, so that one UPDATE can change many rows.
             next_look = {
                 upload.expires_at: F("expires_at"),
                 upload.key_closes_at: F("url_expires_at")
                 + (upload.key_closes_at - upload.url_expires_at),
-                # As a value: the column may be NULL by now, if the lease was given back.
+                # A value, because the column may be NULL now: the lease may be given back.
                 upload.busy_until or now: upload.busy_until,
             }
             ahead = min((when for when in next_look if when > now), default=None)
@@ -300,7 +303,7 @@ class _Sweep:
         """Delete the objects of tombstones, and abort their multipart uploads."""
         now = timezone.now()
         open_still = [upload for upload in uploads if upload.key_closes_at > now]
-        self._wait(open_still)  # They were renewed at the last moment.
+        self._wait(open_still)  # these were renewed at the last moment
         clean: set[Upload] = set()
         closed = [upload for upload in uploads if upload.key_closes_at <= now]
         parts = [upload for upload in closed if upload.is_multipart]
@@ -323,7 +326,7 @@ class _Sweep:
             self.done["cleaned"] += len(move_claimed(alike, **cleaned(alike[0], now)))
 
     def _delete(self, bucket: Bucket | None, uploads: Sequence[Upload]) -> set[str]:
-        """Returns the keys whose objects are still there."""
+        """Delete the objects of these rows. Returns the keys whose objects are still there."""
         keys = [upload.key for upload in uploads]
         if bucket is None:
             return set(keys)
@@ -334,26 +337,26 @@ class _Sweep:
             self.buckets.judge(bucket, error)
             return set(keys)
         for code, count in Counter(refused.values()).items():
-            logger.error("S3 would not delete %d objects of %r: %s", count, bucket.name, code)
+            logger.error("S3 did not delete %d objects of %r: %s", count, bucket.name, code)
         return set(refused)
 
     def _prune(self, uploads: Sequence[Upload]) -> None:
-        """One by one, because one of them could not be pruned: a host's model may refer to it."""
+        """Prune rows one by one. Together it failed: a host's model may refer to one of them."""
         for upload in uploads:
             try:
                 self.done["pruned"] += _prune([upload.pk], due_at=upload.due_at)
             except REFERRED_TO:
                 move_claimed([upload], due_at=None)
-            except Exception:  # a host's handler of pre_delete or post_delete
+            except Exception:  # a handler of the host for pre_delete or post_delete
                 logger.exception("The sweep could not prune the upload %s", upload.pk)
                 self._put_off([upload])
 
-    # Asking S3.
+    # Requests to S3.
 
     def _ask(
         self, question: Callable[[Upload, Bucket], _Answer], uploads: Iterable[Upload]
     ) -> list[tuple[Upload, _Answer | BaseException]]:
-        """Ask S3 about many uploads at once. Errors are returned. No thread uses the database."""
+        """Ask S3 about many uploads in parallel. Return errors. No thread uses the database."""
 
         def ask(upload: Upload, bucket: Bucket) -> _Answer | BaseException:
             if self.buckets.is_away(bucket):
@@ -376,11 +379,11 @@ class _Sweep:
             (upload, self.pool.submit(ask, upload, bucket) if bucket else None)
             for upload, bucket in asked
         ]
-        away = BucketUnavailable("Its bucket is away.")
+        away = BucketUnavailable("Its bucket cannot be reached.")
         return [(upload, future.result() if future else away) for upload, future in futures]
 
     def _put_off(self, uploads: Sequence[Upload]) -> None:
-        """Look again later: after LEASE, doubled until it is as long as the row has been due."""
+        """Set a later ``due_at``. The longer a row has been due, the longer is the delay."""
         now = timezone.now()
         by_delay: defaultdict[timedelta, list[Upload]] = defaultdict(list)
         for upload in uploads:
@@ -403,31 +406,32 @@ def _kind(upload: Upload) -> str:
 
 
 def _due_since(upload: Upload) -> datetime:
-    """When the row first was due, as far as its columns say."""
+    """When the row was due for the first time, as far as its columns tell."""
     if upload.status == Status.PENDING:
         return upload.url_expires_at + conf.sweep_grace()
     return upload.key_closes_at
 
 
 def _is_over(upload: Upload, asked_at: datetime) -> bool:
-    """Whether nothing could come any more, already when S3 was asked.
+    """Whether no object could arrive any more at the time when S3 was asked.
 
-    Not while another process completes it: S3 may make the object between two of our questions.
+    False while another process completes the upload, because S3 may just be making the object.
     """
     return max(upload.gives_up_at, upload.busy_until or upload.gives_up_at) <= asked_at
 
 
 def _was_tried_in_vain(upload: Upload, asked_at: datetime) -> bool:
-    """Whether S3 did not say, a day after the upload was over, that it had put its parts together.
+    """Whether S3 failed to join the parts for a whole day after the upload was over.
 
-    Its answer is lost where a lease is left. Until then it is asked again and again.
+    A lease that is left in the row shows that S3's answer was lost. Until then, every sweep asks
+    S3 again.
     """
     lease_ended = upload.busy_until
     return lease_ended is not None and upload.gives_up_at + MAX_BACK_OFF < lease_ended <= asked_at
 
 
 def _look(upload: Upload, bucket: Bucket) -> StoredObject | list[StoredPart]:
-    """What S3 has at the key: the object, or all the parts of which it can be made."""
+    """What S3 has at the key: the object, or all the parts from which it can be made."""
     try:
         return bucket.head(upload.key)
     except ObjectMissing:

@@ -1,6 +1,4 @@
-"""A command whose lines are seen as it prints them: a container's log is a pipe, of which Python
-would hold 8 KiB back.
-"""
+"""A command that flushes each line. A container's log is a pipe, and Python buffers 8 KiB of it."""
 
 from __future__ import annotations
 
@@ -10,6 +8,8 @@ from django.core.management.base import BaseCommand
 
 
 class Flushed:
+    """A stream that is flushed after each write."""
+
     def __init__(self, out: TextIO) -> None:
         self._out = out
 

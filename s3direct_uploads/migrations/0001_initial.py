@@ -37,7 +37,7 @@ class Migration(migrations.Migration):
                     models.JSONField(
                         blank=True,
                         default=dict,
-                        help_text="What the storage and the destination add to every PUT.",
+                        help_text="What the storage and the destination add to the PUT.",
                     ),
                 ),
                 ("filename", models.CharField(max_length=255)),
@@ -53,20 +53,22 @@ class Migration(migrations.Migration):
                     "multipart_upload_id",
                     models.TextField(
                         blank=True,
-                        help_text="Empty although there is a part size: S3's answer was lost.",
+                        help_text="If it is empty, and there is a part size, S3's answer was lost.",
                     ),
                 ),
                 (
                     "part_size",
                     models.BigIntegerField(
-                        blank=True, help_text="Bytes, of a multipart upload's parts.", null=True
+                        blank=True,
+                        help_text="The size of each part in bytes. Empty for one PUT.",
+                        null=True,
                     ),
                 ),
                 (
                     "busy_until",
                     models.DateTimeField(
                         blank=True,
-                        help_text="Until then one process has the multipart upload to itself.",
+                        help_text="Until then, one process alone creates or completes the multipart upload.",
                         null=True,
                     ),
                 ),
@@ -93,14 +95,17 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
                 (
                     "url_expires_at",
-                    models.DateTimeField(help_text="When the newest signature ends."),
+                    models.DateTimeField(help_text="When the newest signature expires."),
                 ),
-                ("expires_at", models.DateTimeField(help_text="Its deadline, never extended.")),
+                (
+                    "expires_at",
+                    models.DateTimeField(help_text="The deadline. It is never extended."),
+                ),
                 (
                     "due_at",
                     models.DateTimeField(
                         blank=True,
-                        help_text="When somebody must next look at it; empty: never.",
+                        help_text="When a sweep must look at it. Empty: never.",
                         null=True,
                     ),
                 ),

@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             model_name="upload",
             name="counted",
             field=models.BooleanField(
-                default=False, help_text="In its owner's usage, until its object is gone."
+                default=False, help_text="Whether it counts in its owner's usage."
             ),
         ),
         migrations.CreateModel(
@@ -29,12 +29,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("destination", models.CharField(max_length=63)),
-                ("pending", models.BigIntegerField(default=0, help_text="Uploads.")),
+                (
+                    "pending",
+                    models.BigIntegerField(default=0, help_text="How many uploads are pending."),
+                ),
                 (
                     "total_size",
                     models.BigIntegerField(
                         default=0,
-                        help_text="Bytes, of all uploads whose objects are there or may yet come.",
+                        help_text="In bytes: all uploads whose objects exist, or may still arrive.",
                     ),
                 ),
                 (

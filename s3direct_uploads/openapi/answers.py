@@ -1,4 +1,4 @@
-"""The answers for which the views need no serializer, as serializers."""
+"""Serializers of the answers that REST Framework or the views render without a serializer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from s3direct_uploads.destinations import MAX_OBJECT_SIZE, MAX_PART_SIZE, MAX_PARTS
-from s3direct_uploads.serializers import PresignedPartSerializer, UploadSerializer
+from s3direct_uploads.destinations import MAX_OBJECT_SIZE
+from s3direct_uploads.serializers import UploadSerializer
 
 
 @extend_schema_serializer(many=False)  # else the answer to a list would be a list of pages
@@ -16,21 +16,6 @@ class PageSerializer(serializers.Serializer[Any]):
     next = serializers.URLField(allow_null=True)
     previous = serializers.URLField(allow_null=True)
     results = UploadSerializer(many=True)
-
-
-class StoredPartSerializer(serializers.Serializer[Any]):
-    part_number = serializers.IntegerField(min_value=1, max_value=MAX_PARTS)
-    size = serializers.IntegerField(min_value=0, max_value=MAX_PART_SIZE, help_text="In bytes.")
-
-
-class SignedPartsSerializer(serializers.Serializer[Any]):
-    parts = PresignedPartSerializer(many=True)
-    expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
-
-
-class UrlSerializer(serializers.Serializer[Any]):
-    url = serializers.URLField(help_text="It is a secret: anyone who has it can read the file.")
-    expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
 
 
 class ErrorItemSerializer(serializers.Serializer[Any]):

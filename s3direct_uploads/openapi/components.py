@@ -1,6 +1,7 @@
-"""The components: our serializers, under names of our own, with limits that they do not check.
+"""The components of the OpenAPI document: our serializers, with names and more limits.
 
-A host may have an UploadSerializer of its own, so all the names begin with DirectUpload.
+All names begin with DirectUpload, because a host may have an UploadSerializer of its own. The
+limits are those that a serializer does not validate.
 """
 # mypy: untyped-calls-exclude="drf_spectacular"
 
@@ -30,15 +31,16 @@ from . import answers
 JSON = dict[str, Any]
 ERROR = "DirectUploadError"
 
-# What the rules say, for clients that check before they ask. Whoever makes up data by them is slow
-# at lookaheads; \w and \d are other characters in Python than in ECMA 262.
+# The rules of the destinations as patterns, so that a client can validate before it calls. Without
+# lookaheads, because tools that generate data from patterns are slow with them. Without \w and \d,
+# because Python and ECMA 262 mean other characters by them.
 _NOT_IN_NAMES = r"/\\\u0000-\u001f\u007f-\u009f"
 _UNSEEN = r"\s\u061c\u200b-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
 FILENAME = rf"^[^{_NOT_IN_NAMES}]*[^{_NOT_IN_NAMES}{_UNSEEN}][^{_NOT_IN_NAMES}]*$"
 _WORD = r"[A-Za-z0-9!#$&^_.+-]+"
 _PARAMETER = r' *; *[A-Za-z0-9_.+-]+=([A-Za-z0-9_.,+-]+|"[A-Za-z0-9_.+, =-]*")'
 CONTENT_TYPE = rf"^({_WORD}/{_WORD}({_PARAMETER})*)?$"
-# 32, 4 or 8 bytes in base64. The last letter has bits to spare, which must be zero.
+# 32, 4 or 8 bytes in base64. The last letter has unused bits, which must be zero.
 CHECKSUM = (
     "^([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/]{5}[AQgw]==|"
     "[A-Za-z0-9+/]{10}[AEIMQUYcgkosw048]=)$"
@@ -52,7 +54,7 @@ def _destination() -> JSON:
     return {"minLength": 1, **({"enum": names} if names else {})}
 
 
-# Else drf-spectacular names an enum by its field alone, and a host may have a StatusEnum.
+# drf-spectacular would name an enum only by its field, and a host may have a StatusEnum.
 ENUMS = {
     "algorithm": "DirectUploadChecksumAlgorithm",
     "destination": "DirectUploadDestination",
@@ -74,7 +76,7 @@ class Description(OpenApiSerializerExtension):
         fields = self.target.fields
         properties = schema.get("properties", {})
         for name, property in properties.items():
-            property.pop("readOnly", None)  # nobody sends an answer back
+            property.pop("readOnly", None)  # no client sends an answer back
             limits = self.limits.get(name, {})
             property.update(limits() if callable(limits) else limits)
             if "enum" in property:
@@ -95,7 +97,7 @@ def _is_required(field: Any) -> bool:
 
 def _named_enum(auto_schema: AutoSchema, field: Any, schema: JSON) -> JSON:
     schema.pop("x-spec-enum-id", None)
-    schema.pop("description", None)  # the choices, once more
+    schema.pop("description", None)  # it only repeats the choices
     described = {"description": str(field.help_text)} if field.help_text else {}
     if field.field_name not in ENUMS:
         return {**schema, **described}
@@ -107,7 +109,7 @@ def _named_enum(auto_schema: AutoSchema, field: Any, schema: JSON) -> JSON:
 
 
 def _describe(serializer: type, name: str, *, max_items: int | None = None, **limits: Any) -> None:
-    """Only this class: a host's subclass of it is the host's, and has a name of its own."""
+    """Describe this class only. A host's subclass of it gets a name of its own."""
     about = {"target_class": serializer, "name": name, "limits": limits, "max_items": max_items}
     type(f"{name}Description", (Description,), about)  # drf-spectacular keeps all subclasses
 
@@ -142,7 +144,7 @@ _describe(
 _describe(
     serializers.ListQuerySerializer,
     "DirectUploadListQuery",
-    # An empty parameter is as good as none, but drf-spectacular would write that it is refused.
+    # An empty parameter is the same as none, but drf-spectacular would write that it is refused.
     destination={"minLength": 0, "pattern": NO_NUL_NOR_BLANK},
     filename={"minLength": 0, "pattern": NO_NUL},
 )
@@ -160,13 +162,13 @@ _describe(
     parts={"minItems": 1, "maxItems": FIRST_PARTS},
 )
 _describe(
-    answers.SignedPartsSerializer,
+    serializers.SignedPartsSerializer,
     "DirectUploadSignedParts",
     parts={"minItems": 1, "maxItems": serializers.MOST_PARTS_SIGNED},
 )
-_describe(answers.StoredPartSerializer, "DirectUploadStoredParts", max_items=MAX_PARTS)
+_describe(serializers.StoredPartSerializer, "DirectUploadStoredParts", max_items=MAX_PARTS)
 _describe(answers.PageSerializer, "DirectUploadPage", results={"maxItems": NewestFirst.page_size})
-_describe(answers.UrlSerializer, "DirectUploadUrl")
+_describe(serializers.DownloadUrlSerializer, "DirectUploadUrl")
 _describe(answers.ErrorSerializer, ERROR)
 _describe(answers.ErrorItemSerializer, "DirectUploadErrorItem")
 _describe(answers.FileSerializer, "DirectUploadFile")

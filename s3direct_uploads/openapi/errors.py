@@ -1,4 +1,4 @@
-"""Which errors an operation answers with, by status: what it declares, and what any call does."""
+"""The errors of each operation by status: those that it declares, and those of every call."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from .answers import ErrorSerializer
 from .components import ERROR, JSON
 from .examples import Examples
 
-# An UploadError says it itself, in the first line of its docstring.
+# The meaning of an UploadError is the first line of its docstring. These are the other codes.
 MEANINGS = {
-    "invalid": "The request is not right. `errors` says what is wrong, and what would be right.",
+    "invalid": "The request is wrong. `errors` says what is wrong, and what would be right.",
     "parse_error": "The body is not JSON.",
     "not_authenticated": "Nobody is signed in.",
     "authentication_failed": "The credentials are wrong.",
     "permission_denied": "This is not allowed. With a session, the CSRF token may be missing.",
     "not_found": "You have no such upload (another user's upload is not found either), or there is "
     "no such page.",
-    "request_too_large": "The body or the query is larger than this call can need.",
+    "request_too_large": "The body or the query is too large for this call.",
     "unsupported_media_type": "The `Content-Type` of the body is not `application/json`.",
     "throttled": "There were too many requests.",
-    "misconfigured": "The settings of the server are wrong. Its system checks say how.",
+    "misconfigured": "The settings of the server are wrong. Its system checks say what is wrong.",
 }
-# Who may call at all, and how often, is the host's. Any call may be answered so.
+# The host decides who may call, and how often. So every call may have these answers.
 ANY_CALL = {
     401: ("not_authenticated", "authentication_failed"),
     403: ("permission_denied", "not_authenticated", "authentication_failed"),
     413: ("request_too_large",),
     429: ("throttled",),
 }
-# What the HTTP layer refuses by itself, before an operation is called.
+# The HTTP layer refuses these itself, before it calls an operation.
 HTTP_STATUS = {"invalid": 400, "parse_error": 400, "not_found": 404, "unsupported_media_type": 415}
-# Where a session authenticates, REST Framework looks for a CSRF token in the body as well.
+# With session authentication, REST Framework also reads the body, to find a CSRF token.
 ANY_BODY = ("parse_error", "unsupported_media_type")
 WITH_ERRORS = {"invalid", "parse_error", "parts_incomplete", "quota_exceeded", "too_many_pending"}
 
@@ -47,8 +47,8 @@ def describe_errors(
     operation: Callable[..., Any] | None = None,
     invalid: tuple[str, ...] = (),
 ) -> dict[int, OpenApiResponse]:
-    """These codes, those of any call, and what the operation declares that it raises."""
-    raised: tuple[type[UploadError], ...] = (OwnerUnknown,)  # whoever calls
+    """The answers for these codes, those of every call, and those that the operation declares."""
+    raised: tuple[type[UploadError], ...] = (OwnerUnknown,)  # every call may raise it
     if operation:
         raised += raised_by(operation)
     found = [(status, code, MEANINGS[code]) for status, each in ANY_CALL.items() for code in each]
@@ -71,7 +71,7 @@ def _describe(
     status: int, meanings: dict[str, str], examples: Iterator[OpenApiExample]
 ) -> OpenApiResponse:
     description = "\n".join(f"- `{code}`: {meaning}" for code, meaning in meanings.items())
-    if status == 401:  # an authentication class of the host's has codes of its own
+    if status == 401:  # the authentication class of a host may have codes of its own
         return OpenApiResponse(ErrorSerializer, description)
     codes = list(meanings)
     narrow: JSON = {

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.http import Http404
 from rest_framework.exceptions import ParseError, Throttled, UnsupportedMediaType
+from rest_framework.exceptions import ValidationError as RestValidationError
 
-from s3direct_uploads import exceptions
-from s3direct_uploads.destinations import MAX_PUT_SIZE
+from s3direct_uploads import exceptions, lifecycle
+from s3direct_uploads.destinations import MAX_OBJECT_SIZE, MAX_PUT_SIZE, Destination
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import PresignedMultipart, PresignedPart, PresignedRequest
-from s3direct_uploads.serializers import UploadSerializer
+from s3direct_uploads.serializers import ListQuerySerializer, UploadSerializer
 from s3direct_uploads.views import RequestTooLarge, handle_exception
 
 JSON = dict[str, Any]
@@ -61,11 +64,11 @@ def _shown(upload: Upload, presigned: Any = None) -> JSON:
 
 
 class Examples(NamedTuple):
-    """Made once for each document: a row needs settings, the text of an error a language."""
+    """All examples of one document. They are made late: rows need settings, texts a language."""
 
-    bodies: dict[str, Any]  # what is sent and answered when nothing is wrong, by a name
-    errors: dict[str, JSON]  # the body of an answer, by its code
-    invalid: dict[str, JSON]  # the same where the code is "invalid", by the code in `errors`
+    bodies: dict[str, Any]  # requests, and answers without an error, by a name
+    errors: dict[str, JSON]  # the body of an error's answer, by its code
+    invalid: dict[str, JSON]  # the body of a 400 "invalid", by the code in its `errors`
 
 
 def make_examples() -> Examples:
@@ -146,35 +149,34 @@ def _answer(error: Exception) -> JSON:
 
 def _errors_by_code() -> dict[str, JSON]:
     found = {body["code"]: body for body in map(_answer, _errors())}
-    # Not made from an ImproperlyConfigured, which would be logged as an error.
-    detail = "Uploads are not set up correctly here."
+    # Not made from an ImproperlyConfigured, because that would be logged as an error.
+    detail = "Uploads are not set up correctly on this server."
     misconfigured = {**found["hook_failed"], "code": "misconfigured", "detail": detail}
     return {**found, "misconfigured": misconfigured}
 
 
+def _refusals() -> Iterator[Callable[[], Any]]:
+    """Calls that raise a ValidationError."""
+    photos, documents = Destination("photos"), Destination("documents")
+    photos.max_size, photos.content_types = 20 * 1024**2, ["image/*"]
+    documents.max_size, documents.content_types = MAX_OBJECT_SIZE, ["video/*"]
+    in_parts = _row(VIDEO, part_size=PART_SIZE)
+    with_sha256 = _row(VIDEO, part_size=PART_SIZE, checksum_algorithm="SHA256", checksum="-")
+    page = _row(status="completed", content_type="text/html")
+    yield partial(photos.clean, _row(size=photos.max_size + 1), None)
+    yield partial(documents.clean, _row(VIDEO, size=MAX_PUT_SIZE + 1), None)
+    yield partial(documents.clean, with_sha256, None)
+    yield partial(lifecycle.sign_parts, in_parts, [4])
+    yield partial(lifecycle.presign_download, page, inline=True)
+    yield partial(ListQuerySerializer(data={"status": "ready"}).is_valid, raise_exception=True)
+
+
 def _invalid() -> dict[str, JSON]:
-    algorithms = ["CRC32", "CRC64NVME"]
-    found: dict[str, tuple[str, str, JSON]] = {
-        "too_large": ("size", "At most 20 MiB.", {"max_size": 20 * 1024**2}),
-        "multipart_required": (
-            "size",
-            "More than 5 GiB takes a multipart upload.",
-            {"max_size": MAX_PUT_SIZE},
-        ),
-        "not_for_multipart": (
-            "checksum",
-            "Of a multipart upload S3 knows only CRC32 or CRC64NVME.",
-            {"algorithms": algorithms},
-        ),
-        "out_of_range": (
-            "part_numbers",
-            "This upload has the parts 1 to 3.",
-            {"max_part_number": 3},
-        ),
-        "not_inline": ("disposition", "Files of this type are only downloaded.", {}),
-        "invalid_choice": ("status", '"ready" is not a valid choice.', {}),
-    }
-    return {
-        code: _answer(ValidationError({field: ValidationError(detail, code, params)}))
-        for code, (field, detail, params) in found.items()
-    }
+    found = {}
+    for refuse in _refusals():
+        try:
+            refuse()
+        except (ValidationError, RestValidationError) as error:
+            body = _answer(error)
+            found[body["errors"][0]["code"]] = body
+    return found

@@ -1,4 +1,4 @@
-"""The operations of the viewset: what each is for, what it takes, and how it answers."""
+"""The operations of the viewset: the purpose, the request and the answers of each."""
 # mypy: untyped-calls-exclude="drf_spectacular"
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from s3direct_uploads import lifecycle
 from s3direct_uploads.serializers import (
     BeginSerializer,
     DownloadQuerySerializer,
+    DownloadUrlSerializer,
     ListQuerySerializer,
     PartNumbersSerializer,
+    SignedPartsSerializer,
+    StoredPartSerializer,
     UploadSerializer,
 )
 
-from .answers import PageSerializer, SignedPartsSerializer, StoredPartSerializer, UrlSerializer
+from .answers import PageSerializer
 from .errors import ANY_BODY, describe_errors
 from .examples import Examples, make_examples
 
@@ -47,13 +50,13 @@ HEADERS = [
 IDEMPOTENCY_KEY = _header(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[!-~]([ -~]{0,62}[!-~])?$"},
-    description="A key that you make up for this upload. If you send the same key and the same "
-    "body again, the answer has the same upload, signed again.",
+    description="A random key for this upload. If you send the same key and the same body again, "
+    "the answer has the same upload, signed again.",
 )
 
 
 LOCATION = _header("Location", OpenApiTypes.URI, required=True, response=[302])
-CURSOR = OpenApiParameter("cursor", str, description="Do not make one up: follow `next`.")
+CURSOR = OpenApiParameter("cursor", str, description="Follow `next` instead of writing one.")
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class Operation:
     description: str
     answers: Mapping[int, Body]
     raises: Callable[..., Any] | None = None
-    codes: tuple[str, ...] = ()  # of the errors that are raised before the operation is called
-    invalid: tuple[str, ...] = ()  # by name, examples of what makes a request invalid
+    codes: tuple[str, ...] = ()  # of errors that are raised before the operation is called
+    invalid: tuple[str, ...] = ()  # names of examples for a 400 "invalid"
     parameters: tuple[Any, ...] = ()
     request: Body | None = None
 
@@ -104,15 +107,15 @@ OPERATIONS = {
     "create": Operation(
         "begin_upload",
         "Begin an upload",
-        "Declare a file. The answer says how to send it to S3: by one request, or in parts. When "
-        "it is sent, confirm the upload. The destination may refuse a declaration for other "
-        "reasons than this schema says: the file may be too large, or of a wrong type.",
+        "Declare a file. The answer says how to send it to S3: by one request, or in parts. Send "
+        "the file, then confirm the upload. The destination has rules that are not in this schema: "
+        "for example, how large a file may be, and which types it accepts.",
         {
             201: Body(
                 UploadSerializer,
                 "The upload has begun, with a `request` or with `multipart`. Both are null only "
-                "if an earlier call with this Idempotency-Key began an upload that is settled "
-                "already.",
+                "if an earlier call with this Idempotency-Key began the upload, and it is already "
+                "settled.",
                 ("begun", "begun_in_parts"),
             )
         },
@@ -141,15 +144,15 @@ OPERATIONS = {
     "confirm": Operation(
         "confirm_upload",
         "Confirm that the file was sent",
-        "The server asks S3 what it has, and compares it with the declaration. S3 first puts "
-        "parts together, which can take minutes if there are many. You may repeat the call: a "
-        f"settled upload is answered as it was the first time. {NO_BODY}",
+        "The server asks S3 what it has, and compares it with the declaration. If the file was "
+        "sent in parts, S3 first joins them. With many parts this can take minutes. You may repeat "
+        f"the call: for a settled upload, the answer is always the same. {NO_BODY}",
         {
             200: Body(UploadSerializer, "Completed.", ("completed",)),
             202: Body(
                 UploadSerializer,
-                "Not completed yet: ask again. `verifying` means that the server checks the file, "
-                "`pending` that another request completes the upload.",
+                "Not completed yet: confirm again later. `verifying` means that the server checks "
+                "the file. `pending` means that another request completes the upload.",
                 ("verifying", "completed_by_another_request"),
             ),
         },
@@ -159,7 +162,8 @@ OPERATIONS = {
     "renew": Operation(
         "renew_upload",
         "Get a fresh request",
-        f"The server signs the same declaration again, until the upload's deadline. {NO_BODY}",
+        "The server signs the same declaration again, unless the upload's deadline has passed. "
+        f"{NO_BODY}",
         {
             200: Body(
                 UploadSerializer,
@@ -174,16 +178,16 @@ OPERATIONS = {
         "list_upload_parts",
         "List the parts that S3 has",
         "To resume a pending upload, send the parts that are not in this list. If S3 no longer "
-        "knows the parts, the upload may be completed: confirm says so.",
-        {200: Body(StoredPartSerializer, "As S3 says, in order.", ("parts",))},
+        "has the parts, the upload may be completed: confirm it.",
+        {200: Body(StoredPartSerializer, "The parts in order.", ("parts",))},
         raises=lifecycle.list_parts,
         codes=("not_found",),
     ),
     "sign_parts": Operation(
         "sign_upload_parts",
         "Get the URLs of more parts",
-        "Ask for parts in advance, or again when their URLs have expired, until the upload's "
-        "deadline.",
+        "Ask for URLs before you need them, or again after they have expired. After the upload's "
+        "deadline the server signs none.",
         {
             200: Body(
                 SignedPartsSerializer,
@@ -199,8 +203,9 @@ OPERATIONS = {
     "destroy": Operation(
         "delete_upload",
         "Cancel or delete an upload",
-        "A pending upload is cancelled. A completed upload is deleted. The file is deleted when no "
-        "URL can send it again. You may repeat the call, and you can still look at the upload.",
+        "The server cancels a pending upload, and deletes a completed one. It deletes the file "
+        "after the last URL has expired. You may repeat the call. You can still look at the "
+        "upload.",
         {204: Body(None, "Cancelled or deleted, now or before.")},
         raises=lifecycle.cancel,
         codes=("not_found",),
@@ -209,7 +214,7 @@ OPERATIONS = {
         "get_upload_url",
         "Get a URL that downloads the file",
         "The upload must be completed.",
-        {200: Body(UrlSerializer, "Signed.", ("url",))},
+        {200: Body(DownloadUrlSerializer, "The signed URL.", ("url",))},
         raises=lifecycle.presign_download,
         codes=("invalid", "not_found"),
         invalid=("not_inline",),
@@ -219,7 +224,7 @@ OPERATIONS = {
         "download_upload",
         "Download the file",
         "The upload must be completed. An `<a>` or an `<img>` may point here.",
-        {302: Body(None, "To S3.")},
+        {302: Body(None, "A redirect to S3.")},
         raises=lifecycle.presign_download,
         codes=("invalid", "not_found"),
         invalid=("not_inline",),
@@ -240,7 +245,7 @@ class UploadViewSetDescription(OpenApiViewExtension):
             method: Any = isolate_view_method(view, name)
             hosts = getattr(method, "kwargs", {}).pop("schema", None)
             operation.schema(examples)(method)
-            if hosts:  # what a host's subclass says of its own methods comes first
+            if hosts:  # the schema of a host's subclass for its own methods comes first
                 ours = method.kwargs["schema"]
                 method.kwargs["schema"] = type(hosts.__name__, (hosts, ours), {})
         return view

@@ -1,4 +1,4 @@
-"""One bucket: what the server asks of it itself. What clients are handed is in signing.py."""
+"""One bucket: the requests that the server sends to it. signing.py signs those of clients."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("s3direct_uploads")
 
-# What a GET answers where the object is encrypted by its uploader's key: on AWS, on Ceph.
+# The answer to a GET if the uploader encrypted the object with a key of their own: AWS, Ceph.
 NEEDS_CUSTOMERS_KEY = ("InvalidRequest", "InvalidArgument")
 
 
 class Bucket(Signing, BucketConfiguration):
-    """One S3 bucket, as one of STORAGES describes it.
+    """One S3 bucket, as a storage in STORAGES describes it.
 
-    Every method raises BucketUnavailable where S3 is down, slow, or refuses us.
+    Every method raises BucketUnavailable if S3 is down, slow, or refuses the server.
     """
 
     def __init__(self, storage: S3Storage, name: str = "") -> None:
-        """``name`` is another bucket than the storage has now: a row's of another tenant.
+        """``name`` is given if the storage has another bucket now: the row is another tenant's.
 
-        Whatever else the storage says is asked here, once, in the thread of the request.
+        All other values of the storage are read here, once, in the thread of the request.
         """
         self.name: str = name or storage.bucket_name
         self.location: str = storage.location
         guard = getattr(storage, "overwrite_guard", OVERWRITE_GUARDS[0])
         if guard not in OVERWRITE_GUARDS:
-            raise ImproperlyConfigured(f"{guard!r} is no overwrite_guard.")
+            raise ImproperlyConfigured(f"The storage has an unknown overwrite_guard: {guard!r}.")
         self.takes_parts_only = guard == "multipart"
         self._condition = {} if self.takes_parts_only else {"IfNoneMatch": "*"}
         self._storage = storage
@@ -96,10 +96,10 @@ class Bucket(Signing, BucketConfiguration):
     def _sender(self) -> S3Client:
         return self._connection.sender
 
-    # What the server asks of S3 itself.
+    # Requests of the server.
 
     def head(self, key: str) -> StoredObject:
-        """Raises ObjectMissing if nothing is there.
+        """HEAD the object. Raises ObjectMissing if there is none.
 
         Raises ObjectMismatch if S3's answer about this object cannot be read, although its answer
         about another key can.
@@ -107,7 +107,7 @@ class Bucket(Signing, BucketConfiguration):
         try:
             return self._head(key)
         except AnswerUnreadable:
-            self.probe()  # the bucket, or a proxy before it, may be what is wrong
+            self.probe()  # perhaps the bucket is wrong, or a proxy in front of it
         try:
             return self._head(key)
         except AnswerUnreadable:
@@ -120,7 +120,7 @@ class Bucket(Signing, BucketConfiguration):
             found: Mapping[str, Any] = self._client.head_object(
                 Bucket=self.name, Key=key, ChecksumMode="ENABLED"
             )
-        if "ContentLength" not in found:  # a proxy compresses answers, say
+        if "ContentLength" not in found:  # for example, a proxy compresses answers
             logger.error("The answer to HeadObject does not say how large the object is")
             raise BucketUnavailable("S3 does not answer as it should; try again later.")
         return StoredObject(
@@ -140,10 +140,10 @@ class Bucket(Signing, BucketConfiguration):
         )
 
     def _is_unreadable(self, key: str) -> bool:
-        """Whether the object is to blame: a HEAD's refusal has no body, and so does not say why.
+        """Whether the object causes the error. A refused HEAD has no body, and so no error code.
 
-        It is, if its uploader encrypted it by a key of their own. Another 400, such as
-        KMS.DisabledException, is the bucket's matter, and hits honest objects.
+        The object causes it if its uploader encrypted it with a key of their own. Another 400, such
+        as KMS.DisabledException, concerns the whole bucket, and so also honest objects.
         """
         try:
             with failures("GetObject"):
@@ -158,34 +158,37 @@ class Bucket(Signing, BucketConfiguration):
         return False
 
     def put(self, key: str, body: BinaryIO, declared: Declared) -> None:
-        """What a client's PUT does, by the server itself; ``body`` must be seekable."""
+        """PUT an object as a client does, but from the server. ``body`` must be seekable."""
         request: dict[str, Any] = {"Bucket": self.name, "Key": key, **self._condition}
         request |= {"ContentLength": declared.size, **parameters_of(declared)}
         with failures("PutObject"):
             try:
                 self._sender.put_object(Body=body, **request)
             except ClientError as error:
-                # 412: it is there. The first try arrived and its answer was lost.
+                # 412: the object is there. The first try arrived, and its answer was lost.
                 if status_of(error) != 412:
                     raise
 
     def create_multipart(self, key: str, declared: Declared) -> str:
-        """S3's id of a new multipart upload."""
+        """Create a multipart upload, and return S3's id for it.
+
+        Raises AnswerLost if S3 may have created one whose id nobody knows.
+        """
         request: dict[str, Any] = {"Bucket": self.name, "Key": key, **declared.parameters}
         request["ContentType"] = declared.content_type
         if declared.checksum:
-            # Of the whole object: S3 computes it from the parts.
+            # The checksum of the whole object, which S3 computes from the parts.
             request["ChecksumAlgorithm"] = declared.checksum_algorithm
             request["ChecksumType"] = "FULL_OBJECT"
         with failures("CreateMultipartUpload"):
             created: Mapping[str, Any] = self._creator.create_multipart_upload(**request)
             if not created.get("UploadId"):
-                raise ResponseParserError("Whoever answered was not S3.")
+                raise ResponseParserError("The answer did not come from S3.")
         upload_id: str = created["UploadId"]
         return upload_id
 
     def list_parts(self, key: str, upload_id: str) -> list[StoredPart]:
-        """All that S3 has, in order. Raises MultipartGone."""
+        """All parts that S3 has, in order. Raises MultipartGone."""
         pages = self._client.get_paginator("list_parts")
         with failures("ListParts"):
             return [
@@ -201,10 +204,10 @@ class Bucket(Signing, BucketConfiguration):
         parts: Sequence[StoredPart],
         declared: Declared,
     ) -> None:
-        """Make an object of these parts, or find that there is one. Takes minutes for many parts.
+        """Make an object of these parts, unless there is one. With many parts it takes minutes.
 
-        Raises MultipartGone, PartsIncomplete if one of them was replaced since, and ObjectMismatch
-        if their checksum is another.
+        Raises MultipartGone, PartsIncomplete if a part was replaced since it was listed, and
+        ObjectMismatch if the checksum differs.
         """
         request: dict[str, Any] = {
             "Bucket": self.name,
@@ -226,10 +229,11 @@ class Bucket(Signing, BucketConfiguration):
                 # 412: there is an object. We made it, and the answer was lost.
                 if status_of(error) != 412:
                     raise
-                self.abort_multipart(key, upload_id)  # if another did, its parts are there still
+                # If another multipart upload made it, the parts of this one are still there.
+                self.abort_multipart(key, upload_id)
 
     def abort_multiparts(self, key: str) -> None:
-        """Abort every multipart upload that is open at this very key, whoever knows of it."""
+        """Abort every open multipart upload with exactly this key, also those that no row knows."""
         pages = self._client.get_paginator("list_multipart_uploads")
         with failures("AbortMultipartUpload"):
             for page in pages.paginate(Bucket=self.name, Prefix=key):
@@ -238,7 +242,7 @@ class Bucket(Signing, BucketConfiguration):
                         self.abort_multipart(key, each["UploadId"])
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
-        """It is no error if it is gone."""
+        """Abort this multipart upload. It is no error if it does not exist."""
         with failures("AbortMultipartUpload"):
             try:
                 self._client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
@@ -247,15 +251,15 @@ class Bucket(Signing, BucketConfiguration):
                     raise
 
     def delete(self, key: str) -> None:
-        """Delete every version at this very key. It is no error if nothing is there."""
+        """Delete every version at exactly this key. It is no error if nothing is there."""
         with failures("DeleteObject"):
             if _has_versions(self._client.delete_object(Bucket=self.name, Key=key)):
                 self._delete_versions(key)
 
     def delete_all(self, keys: Sequence[str]) -> dict[str, str]:
-        """As ``delete``, of 1,000 keys at most. Returns S3's error code by key, of those it kept.
+        """As ``delete``, for at most 1,000 keys. Returns the error codes of keys that S3 refused.
 
-        Each key is its own matter: a version under a legal hold keeps no other key.
+        A failure with one key, such as a legal hold, does not stop the deletion of the others.
         """
         if self._deletes_many:
             try:
@@ -267,7 +271,7 @@ class Bucket(Signing, BucketConfiguration):
             except BucketUnavailable:
                 if self.is_away():
                     raise
-                # It fails at one of these keys, or is too slow for all of them.
+                # S3 fails with one of these keys, or is too slow for all of them together.
         refused: dict[str, str] = {}
         for number, key in enumerate(keys):
             try:
@@ -279,7 +283,7 @@ class Bucket(Signing, BucketConfiguration):
         return refused
 
     def _delete_many(self, keys: Sequence[str]) -> dict[str, str]:
-        """Raises NotImplementedError where the server has no DeleteObjects, or another than AWS."""
+        """Raises NotImplementedError if the server has no DeleteObjects, or a different one."""
         with failures("DeleteObjects"):
             try:
                 answer = self._client.delete_objects(
@@ -302,7 +306,7 @@ class Bucket(Signing, BucketConfiguration):
         return refused
 
     def _delete_versions(self, key: str) -> None:
-        """All of them, as far as S3 lets us; raises the last ClientError."""
+        """Delete all versions that S3 lets us delete. Raises the last ClientError."""
         refused: ClientError | None = None
         for version_id in self._versions(key):
             try:
@@ -322,10 +326,11 @@ class Bucket(Signing, BucketConfiguration):
         ]
 
     def probe(self) -> None:
-        """Ask for a key that nobody made. Raises BucketUnavailable unless S3 says it is missing.
+        """HEAD a key that does not exist. Raises BucketUnavailable unless S3 says it is missing.
 
-        Raises BucketMisconfigured where a 404 for a key is not to be believed: a bucket that is
-        missing answers 404 for all keys; without s3:ListBucket a key that is missing is a 403.
+        Raises BucketMisconfigured if S3's answers do not show whether a key exists. If the bucket
+        is missing, S3 answers 404 for every key. Without s3:ListBucket, it answers 403 for a
+        missing key.
         """
         try:
             self._head(keys.join(self.location, secrets.token_urlsafe(16)))
@@ -335,7 +340,7 @@ class Bucket(Signing, BucketConfiguration):
             self._client.head_bucket(Bucket=self.name)
 
     def is_away(self) -> bool:
-        """Whether S3 fails for keys that nobody made, too: then no one key is to blame."""
+        """Whether S3 also fails for a key that does not exist. Then no single key is the cause."""
         try:
             self.probe()
         except BucketUnavailable:
@@ -343,7 +348,7 @@ class Bucket(Signing, BucketConfiguration):
         return False
 
     def list_objects(self, prefix: str) -> Iterator[list[Listed]]:
-        """Pages of at most 1,000."""
+        """Yield pages of at most 1,000 objects."""
         pages = self._client.get_paginator("list_objects_v2")
         with failures("ListObjectsV2"):
             for page in pages.paginate(Bucket=self.name, Prefix=prefix):
@@ -353,7 +358,7 @@ class Bucket(Signing, BucketConfiguration):
                 ]
 
     def list_multiparts(self, prefix: str) -> Iterator[list[Listed]]:
-        """Pages of at most 1,000 multipart uploads that are open."""
+        """Yield pages of at most 1,000 open multipart uploads."""
         pages = self._client.get_paginator("list_multipart_uploads")
         with failures("ListMultipartUploads"):
             for page in pages.paginate(Bucket=self.name, Prefix=prefix):
@@ -364,5 +369,6 @@ class Bucket(Signing, BucketConfiguration):
 
 
 def _has_versions(deleted: Mapping[str, Any]) -> bool:
-    # Only a bucket with versions says either; another needs no leave to list them.
+    # Only a bucket with versions returns one of these. Other buckets need no permission to list
+    # versions.
     return bool(deleted.get("DeleteMarker") or deleted.get("VersionId"))

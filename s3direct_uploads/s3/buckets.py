@@ -1,4 +1,4 @@
-"""Which bucket a storage means now, and which one a row remembers."""
+"""Find the bucket that a storage has now, or the bucket of a row."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from .client import connect, connection_facts
 
 logger = logging.getLogger("s3direct_uploads")
 
-MAX_BUCKETS = 10_000  # small ones: a tenant has one of its own
-ALIASES = ("-s3alias", "--ol-s3")  # how an access point's alias ends, and no bucket's name
+MAX_BUCKETS = 10_000  # small objects in memory; each tenant may have a bucket of its own
+ALIASES = ("-s3alias", "--ol-s3")  # the alias of an access point ends so, a bucket's name never
 
 
 def get_bucket(alias: str) -> Bucket:
-    """The bucket of a storage in STORAGES, as that is described now: to the current tenant.
+    """The bucket that a storage in STORAGES has now, for the current tenant.
 
     Raises StorageNotS3, ImproperlyConfigured.
     """
     storage = _get_storage(alias)
     try:
         name = storage.bucket_name
-    except Exception as error:  # whatever a property of the host's own raises
-        raise ImproperlyConfigured(f"The storage {alias!r} cannot be asked: {error!r}") from error
+    except Exception as error:  # a property of the host may raise anything
+        raise ImproperlyConfigured(f"The storage {alias!r} failed: {error!r}") from error
     if not name:
         raise ImproperlyConfigured(f"The storage {alias!r} has no bucket_name.")
     return _bucket_of(storage, name)
 
 
 def _bucket_of(storage: S3Storage, name: str) -> Bucket:
-    """The same one for as long as the storage says the same of itself."""
+    """The same Bucket as before, as long as the storage has the same values."""
     try:
         buckets = connect(storage, connection_facts(storage)).buckets
         said = name, storage.location, getattr(storage, "overwrite_guard", None)
@@ -48,21 +48,21 @@ def _bucket_of(storage: S3Storage, name: str) -> Bucket:
     except ImproperlyConfigured:
         raise
     except Exception as error:  # as above
-        raise ImproperlyConfigured(f"The bucket {name!r} cannot be described: {error!r}") from error
+        raise ImproperlyConfigured(f"The storage of bucket {name!r} failed: {error!r}") from error
 
 
 def _get_storage(alias: str) -> S3Storage:
     try:
         storage = storages[alias]
-    except Exception as error:  # whatever the import or the constructor of a storage raises
-        raise ImproperlyConfigured(f"The storage {alias!r} cannot be made: {error}") from error
+    except Exception as error:  # the import or the constructor of a storage may raise anything
+        raise ImproperlyConfigured(f"The storage {alias!r} cannot be created: {error}") from error
     if not isinstance(storage, S3Storage) or isinstance(storage, S3StaticStorage):
         raise StorageNotS3(f"The storage {alias!r} is not on S3.")
     return storage
 
 
 def is_access_point(name: str) -> bool:
-    """Whether this bucket_name is an access point's, by its ARN or its alias."""
+    """Whether this bucket_name is the ARN or the alias of an access point."""
     return name.startswith("arn:") or is_access_point_alias(name)
 
 
@@ -71,18 +71,18 @@ def is_access_point_alias(name: str) -> bool:
 
 
 def takes_parts_only(alias: str) -> bool:
-    """Whether all uploads to this storage go in parts, be they ever so small."""
+    """Whether all uploads to this storage are sent in parts, even empty ones."""
     try:
         return get_bucket(alias).takes_parts_only
     except (StorageNotS3, ImproperlyConfigured):
-        return False  # begin says so, once what is declared is found to be well
+        return False  # begin reports it after it has validated the declaration
 
 
 def find_bucket(alias: str, name: str) -> Bucket:
-    """The bucket that a row remembers, by its alias or, where that was renamed, by its own name.
+    """The bucket of a row: by the storage's alias, or by its name if the alias was changed.
 
-    Where tenants have buckets of their own, what the row says counts, whoever's turn it is.
-    Raises BucketUnavailable if it is configured no more.
+    If each tenant has its own bucket, this is the row's bucket, not that of the current tenant.
+    Raises BucketUnavailable if no storage has this bucket any more.
     """
     for candidate in dict.fromkeys((alias, *settings.STORAGES)):
         try:
@@ -97,5 +97,5 @@ def find_bucket(alias: str, name: str) -> Bucket:
             return _bucket_of(storage, name)
     except (ImproperlyConfigured, StorageNotS3):
         pass
-    logger.error("No storage has the bucket %r any more (it was that of %r)", name, alias)
+    logger.error("No storage has the bucket %r any more. The storage %r had it.", name, alias)
     raise BucketUnavailable("The bucket of this upload is not configured.")

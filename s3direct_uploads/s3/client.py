@@ -1,4 +1,4 @@
-"""boto3's clients: one set for what a storage says of its S3, shared by threads."""
+"""boto3's clients. All storages with the same connection options share one set, in all threads."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("s3direct_uploads")
 
-# A worker that waits for S3 is a worker lost: two tries and a pause make 11 s at the very most.
+# A worker that waits for S3 does nothing else. Two tries and a pause take 11 s at most.
 CONNECT_TIMEOUT = 2  # seconds
 READ_TIMEOUT = 3  # seconds; a HEAD takes milliseconds
 MAX_ATTEMPTS = 2
-PUT_READ_TIMEOUT = 60  # seconds; for scripts: after gigabytes S3 takes its time to answer
-# To put an object's parts together can take minutes. Tried once: S3 takes a second request beside
-# the first for a conflict, and then may want all the parts anew.
+PUT_READ_TIMEOUT = 60  # seconds; for scripts, because S3 answers slowly after gigabytes
+# S3 may take minutes to join parts. We try only once: S3 treats a second request during the first
+# as a conflict, and then may need all parts again.
 COMPLETE_READ_TIMEOUT = 180  # seconds
-MAX_CLOCK_SKEW = timedelta(seconds=60)  # by more, URLs end too early or begin too late
-# Of the storage's object parameters, what goes with every request that takes it, not with a PUT
-# alone.
+MAX_CLOCK_SKEW = timedelta(seconds=60)  # with more, URLs expire too early or are not valid yet
+# These object parameters of a storage are sent with every request that takes them, not only with a
+# PUT.
 SHARED_HEADERS = {
     "RequestPayer": "x-amz-request-payer",
     "ExpectedBucketOwner": "x-amz-expected-bucket-owner",
 }
-# A tenant may have an S3 of its own. A session has some 10 MiB, so no more are kept than this.
+# Each tenant may have an S3 of its own. A session needs about 10 MiB, so only so many are kept.
 MAX_CONNECTIONS = 32
 
 
 class Connection:
-    """The clients of a storage, as it described its S3 when it was asked. Threads share them."""
+    """The clients for a storage's connection options at one moment. Threads share them."""
 
     def __init__(self, storage: S3Storage, shared: Mapping[str, str]) -> None:
         self._options = {
@@ -55,8 +55,8 @@ class Connection:
         }
         self._shared = shared
         self._config: Config = storage.client_config
-        self._making = threading.Lock()  # clients: a session is not safe for threads
-        self.buckets: dict[tuple[Any, ...], Any] = {}  # those that use it, kept by get_bucket
+        self._making = threading.Lock()  # a session is not thread-safe while it makes a client
+        self.buckets: dict[tuple[Any, ...], Any] = {}  # a cache of get_bucket
         public: str | None = getattr(storage, "public_endpoint_url", None)
         try:
             self.session = storage._create_session()
@@ -65,12 +65,12 @@ class Connection:
             raise ImproperlyConfigured(f"No S3 client can be made: {error}") from error
         self.endpoint_url = self._endpoint.url
         self.client = self._make(self.endpoint_url)
-        # The host that clients see is a part of what is signed. This client never sends.
+        # The signature covers the host that clients use. This client only signs, and never sends.
         self.signer = self._make(public) if public else self.client
 
     @cached_property
     def creator(self) -> S3Client:
-        # Tried once: where the first answer was lost, the second would hide an upload for good.
+        # Only one try: after a lost answer, a second try would leave an upload that nobody knows.
         return self._make(self.endpoint_url, attempts=1)
 
     @cached_property
@@ -91,14 +91,14 @@ class Connection:
         style = self._endpoint.addressing_style(endpoint_url)
         config = addressed(self._config, style).merge(
             Config(
-                # botocore's default for presigned URLs, SigV2 in two regions, signs no length or
-                # type.
+                # In two regions, botocore's default for presigned URLs is SigV2, which signs
+                # neither length nor type.
                 signature_version="s3v4",
                 connect_timeout=CONNECT_TIMEOUT,
                 read_timeout=read_timeout,
                 retries={"mode": "standard", "total_max_attempts": attempts},
-                max_pool_connections=50,  # threads of one process that wait for S3 at once
-                # Other servers than AWS's stumble over the trailers that boto3 adds by default.
+                max_pool_connections=50,  # so many threads of one process may wait for S3 at once
+                # Some servers fail on the trailers that boto3 adds by default.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             )
@@ -122,7 +122,7 @@ class Connection:
 
 
 class Facts(NamedTuple):
-    """What a storage says that makes other clients."""
+    """The options of a storage that its clients depend on."""
 
     options: tuple[Any, ...]
     shared: tuple[tuple[str, str], ...]  # of SHARED_HEADERS
@@ -130,7 +130,7 @@ class Facts(NamedTuple):
 
 def connection_facts(storage: S3Storage) -> Facts:
     said = storage.object_parameters
-    said = said if isinstance(said, Mapping) else {}  # begin says that it is wrong
+    said = said if isinstance(said, Mapping) else {}  # begin reports that it is wrong
     return Facts(
         facts_of(storage),
         tuple((name, said[name]) for name in SHARED_HEADERS if isinstance(said.get(name), str)),
@@ -142,12 +142,12 @@ def connect(storage: S3Storage, facts: Facts) -> Connection:
     return Connection(storage, dict(facts.shared))
 
 
-# A client's connections must not be shared with the parent's.
+# After a fork, a child must not use the connections of its parent.
 os.register_at_fork(after_in_child=connect.cache_clear)
 
 
 def _say_it_in_the_url(request: Any, signature_version: str, **_: Any) -> None:
-    """Of a presigned GET: whoever follows a link sends no headers of ours, and S3 reads both."""
+    """Move our headers into the query of a presigned GET: a browser sends none for a link."""
     if signature_version.endswith("-query"):
         for header in SHARED_HEADERS.values():
             if header in request.headers:
@@ -159,17 +159,17 @@ _skew_was_logged = float("-inf")
 
 
 def watch_clock(http_response: Any, **_: Any) -> None:
-    """A clock that is wrong makes URLs that end too early, or are not valid yet."""
+    """Log if this machine's clock is wrong: its URLs expire too early, or are not valid yet."""
     global _skew_was_logged
     try:
         theirs = parsedate_to_datetime(http_response.headers["Date"])
         skew = datetime.now(UTC) - theirs
-    except (KeyError, TypeError, ValueError):  # none, or none that can be read
+    except (KeyError, TypeError, ValueError):  # the header is missing, or cannot be read
         return
     if abs(skew) > MAX_CLOCK_SKEW and time.monotonic() - _skew_was_logged > 3600:
         _skew_was_logged = time.monotonic()
         logger.warning(
-            "This machine's clock is %d s %s S3's: presigned URLs suffer. Set it by NTP.",
+            "This machine's clock is %d s %s S3's, so presigned URLs may fail. Set it by NTP.",
             abs(skew.total_seconds()),
             "ahead of" if skew > timedelta(0) else "behind",
         )

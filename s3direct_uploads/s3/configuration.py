@@ -1,4 +1,4 @@
-"""A bucket's own configuration, for whoever sets it up or explains it. It raises Refusal."""
+"""The configuration of a bucket, for setup_bucket and check_bucket. The methods raise Refusal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class BucketConfiguration:
-    """Asks and changes what S3 keeps of a bucket beside its objects, as S3 itself says it."""
+    """The part of a bucket that reads and changes its configuration, in S3's own format."""
 
     name: str
     _storage: S3Storage
@@ -26,31 +26,31 @@ class BucketConfiguration:
 
     @property
     def region(self) -> str:
-        """That which is signed."""
+        """The region for which requests are signed."""
         named = self._client.meta.region_name
-        return "us-east-1" if named == "aws-global" else named  # older botocores' word for none
+        return "us-east-1" if named == "aws-global" else named  # older versions of botocore
 
     @property
     def partition(self) -> str:
-        """Of AWS, in which the region is: "aws-cn"."""
+        """The AWS partition of the region, such as "aws-cn"."""
         return self._client.meta.partition
 
     @property
     def access_key(self) -> str:
-        """Of the credentials; "" where there are none."""
+        """The access key of the credentials; "" if there are none."""
         try:
             return self._credentials.get_frozen_credentials().access_key or ""
-        except (AttributeError, BotoCoreError):  # none at all, or whoever lends them is away
+        except (AttributeError, BotoCoreError):  # there are none, or they cannot be fetched
             return ""
 
     @property
     def is_lent(self) -> bool:
-        """Whether the credentials are a role's: what they sign dies with them, in hours."""
+        """Whether a role lends the credentials. Its URLs expire with them, within hours."""
         return bool(self._credentials.get_frozen_credentials().token)
 
     @property
     def endpoints(self) -> tuple[str, str]:
-        """The URLs of the bucket: the server's, and that which clients see."""
+        """The URLs of the bucket: the one for the server, and the one for clients."""
         server, clients = (
             each.generate_presigned_url("list_objects_v2", Params={"Bucket": self.name})
             for each in (self._client, self._signer)
@@ -59,11 +59,11 @@ class BucketConfiguration:
 
     @property
     def verify(self) -> bool | str | None:
-        """Whose certificates are believed, as botocore takes it."""
+        """Which certificates are trusted, in botocore's form."""
         return self._storage.verify  # type: ignore[no-any-return]
 
     def ask(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One of boto3's operations on this bucket, such as "get_bucket_cors"."""
+        """Call one of boto3's operations on this bucket, such as "get_bucket_cors"."""
         try:
             answer: dict[str, Any] = getattr(self._client, operation)(
                 Bucket=self.name, **parameters
@@ -83,15 +83,16 @@ class BucketConfiguration:
 
     def create(self) -> None:
         """Make the bucket. It may exist already."""
-        # us-east-1 is the one region that must not be named.
+        # S3 refuses a request that names us-east-1; every other region must be named.
         where = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
         try:
             self.ask("create_bucket", **({"CreateBucketConfiguration": where} if where else {}))
         except Refusal as refusal:
-            if refusal.code != "BucketAlreadyOwnedByYou":  # so do all regions but us-east-1 say it
+            if refusal.code != "BucketAlreadyOwnedByYou":  # us-east-1 answers 200 instead
                 raise
 
     def is_missing(self) -> bool:
+        """Whether the bucket does not exist."""
         try:
             self.ask("head_bucket")
         except Refusal as refusal:
@@ -101,7 +102,7 @@ class BucketConfiguration:
         return False
 
     def knows_us(self) -> bool:
-        """Whether S3 knows these credentials at all, whatever they may do here."""
+        """Whether S3 knows these credentials, even if they may not use this bucket."""
         try:
             self._client.list_buckets()
         except (ClientError, BotoCoreError):
@@ -120,7 +121,7 @@ class BucketConfiguration:
         )
 
     def set_lifecycle_rules(self, rules: list[dict[str, Any]]) -> None:
-        # Said beside the rules, and back to its default if it is not said again.
+        # This setting is sent with the rules. If it is missing, S3 resets it to its default.
         name = "TransitionDefaultMinimumObjectSize"
         try:
             there = self.ask("get_bucket_lifecycle_configuration")

@@ -1,4 +1,4 @@
-"""What S3 answers when it does not do what it was asked, and what that means here."""
+"""The errors that boto3 raises, and which of our errors each of them means."""
 
 from __future__ import annotations
 
@@ -31,37 +31,39 @@ from s3direct_uploads.exceptions import (
 
 logger = logging.getLogger("s3direct_uploads")
 
-# What botocore raises once a request has left (where no connection is made it is another), and what
-# a gateway says that could not wait for S3. It matters where something must not be done twice.
+# botocore raises these after a request was sent. (If there is no connection, it raises others.) The
+# statuses come from a gateway that did not wait for S3. For these operations it matters, because
+# they must not be done twice.
 ANSWER_LOST = (HTTPClientError, ResponseParserError)
 ANSWER_LOST_STATUS = {
-    "CreateMultipartUpload": (500, 502, 504),  # of a 500 nobody knows; the next one has a new key
-    "CompleteMultipartUpload": (502, 504),  # after a 500 S3 wants to be asked again
+    "CreateMultipartUpload": (500, 502, 504),  # after a 500 it is not known; a retry has a new key
+    "CompleteMultipartUpload": (502, 504),  # after a 500 S3's documentation says: try again
 }
-MULTIPART_GONE = ("NoSuchUpload", "NoSuchKey")  # the latter is Ceph's word once it is completed
-# What passes by itself is tried again, by botocore too; the rest wants somebody to mend it.
-_MEND_KEYS = "Mend access_key and secret_key of the storage, or the role that it runs under."
-_MEND_REGION = "Mend region_name (and endpoint_url) of the storage: the bucket is elsewhere."
+MULTIPART_GONE = ("NoSuchUpload", "NoSuchKey")  # Ceph answers the second one after Complete
+# Somebody must correct these errors. botocore itself tries again after errors that end by
+# themselves.
+_MEND_KEYS = "Correct access_key and secret_key of the storage, or the role of the server."
+_MEND_REGION = "Correct region_name (and endpoint_url) of the storage: the bucket is elsewhere."
 HINTS = {
-    "AccessDenied": "Grant the server what the README lists, s3:ListBucket too: without that S3 "
-    "answers 403 for what is merely missing.",
+    "AccessDenied": "Grant the server the permissions that the README lists, s3:ListBucket "
+    "included. Without s3:ListBucket, S3 answers 403 for a missing object.",
     "InvalidAccessKeyId": _MEND_KEYS,
     "SignatureDoesNotMatch": _MEND_KEYS,
     "ExpiredToken": _MEND_KEYS,
     "InvalidToken": _MEND_KEYS,
-    "RequestTimeTooSkewed": "Set this machine's clock: it is minutes away from S3's.",
+    "RequestTimeTooSkewed": "Set this machine's clock: it differs from S3's by minutes.",
     "PermanentRedirect": _MEND_REGION,
     "AuthorizationHeaderMalformed": _MEND_REGION,
-    "NoSuchBucket": "Mend bucket_name of the storage, or make the bucket.",
+    "NoSuchBucket": "Correct bucket_name of the storage, or create the bucket.",
 }
-# A HEAD's answer has no body, and so no code but its status.
+# The answer to a HEAD has no body, and so no code except its status.
 BARE_STATUS = {"301": "PermanentRedirect", "307": "PermanentRedirect", "403": "AccessDenied"}
 
 
 class Refusal(Exception):
-    """Why S3 did not do what it was asked, for who sets a bucket up or explains one.
+    """S3 refused a request of setup_bucket or check_bucket.
 
-    ``status`` is 0 where no answer came, and ``code`` then what failed: "ConnectTimeoutError".
+    If no answer came, ``status`` is 0, and ``code`` says what failed: "ConnectTimeoutError".
     """
 
     def __init__(self, status: int, code: str, headers: Mapping[str, str], detail: str) -> None:
@@ -73,38 +75,38 @@ class Refusal(Exception):
 
     @property
     def is_unknown_operation(self) -> bool:
-        """Whether this server lacks the operation, if it is one on a bucket's configuration."""
-        # rclone and others overlook "?cors", and would make the bucket.
+        """Whether this server does not have the operation, which is on a bucket's configuration."""
+        # rclone and others ignore "?cors", and try to create the bucket.
         overlooked = ("BucketAlreadyExists", "BucketAlreadyOwnedByYou")
         lacking = ("NotImplemented", "MethodNotAllowed", *overlooked)
         return self.status in (405, 501) or self.code in lacking
 
 
 class AnswerUnreadable(BucketUnavailable):
-    """S3 answered, and its answer to a well-formed HEAD is nothing that can be used."""
+    """S3 answered a valid HEAD, and the answer cannot be read."""
 
 
 @contextmanager
 def failures(operation: str) -> Iterator[None]:
-    """Turn whatever boto3 raises at this operation into one of our errors."""
+    """Turn any error that boto3 raises during this operation into one of our errors."""
     try:
         yield
     except ClientError as error:
         raise _meaning(operation, error) from error
     except RecursionError as error:
-        # Redirected to a region that is not named: botocore asks where it is, and is redirected.
+        # S3 redirects without naming the region. botocore asks for it, and is redirected again.
         logger.error("S3 redirects %s. %s", operation, _MEND_REGION)
         raise BucketMisconfigured("S3 is not set up correctly here.") from error
     except ParamValidationError as error:
-        raise ImproperlyConfigured(f"{operation} as the storage has it: {error}") from error
+        raise ImproperlyConfigured(f"{operation} with the storage's options: {error}") from error
     except (NoCredentialsError, PartialCredentialsError) as error:
-        # It may pass: an instance's come from a server, too.
+        # This may end by itself: an instance gets its credentials from a server.
         logger.error("No credentials for S3: set access_key and secret_key of the storage")
         raise BucketMisconfigured("The server has no credentials for S3.") from error
     except (BotoCoreError, ResponseParserError) as error:
         if operation in ("HeadObject", "GetObject") and _is_unreadable(error):
             raise AnswerUnreadable("S3 does not answer as it should; try again later.") from error
-        # The class says enough, and a message may quote a URL.
+        # Only the class, because a message may quote a URL.
         logger.error("S3 failed at %s: %s", operation, type(error).__name__)
         lost = operation in ANSWER_LOST_STATUS and isinstance(error, ANSWER_LOST)
         failure = AnswerLost if lost else BucketUnavailable
@@ -112,18 +114,18 @@ def failures(operation: str) -> Iterator[None]:
     except (ValueError, TypeError, KeyError) as error:
         if operation not in ("HeadObject", "GetObject"):
             raise
-        # botocore's parser has no class of its own for a header that it cannot read.
+        # botocore's parser raises these for a header that it cannot read.
         raise AnswerUnreadable("S3 does not answer as it should; try again later.") from error
 
 
 def _meaning(operation: str, error: ClientError) -> UploadError:
-    """What S3's refusal means. A 404 is an answer, as is what S3 says of parts."""
+    """Which of our errors S3's refusal means."""
     code = code_of(error)
     if operation == "HeadObject" and status_of(error) == 404:
         return ObjectMissing("Nothing has been uploaded yet.")
     if operation in ("ListParts", "CompleteMultipartUpload"):
         if code in MULTIPART_GONE:
-            return MultipartGone("S3 knows this multipart upload no more.")
+            return MultipartGone("S3 no longer has this multipart upload.")
         if code in ("InvalidPart", "InvalidPartOrder"):
             return PartsIncomplete({})
         if code == "BadDigest":
@@ -131,7 +133,7 @@ def _meaning(operation: str, error: ClientError) -> UploadError:
     if operation == "HeadBucket" and status_of(error) == 404:
         code = "NoSuchBucket"
     if operation == "HeadObject" and status_of(error) == 400:
-        # Its uploader encrypted the object by a key of their own; or our credentials expired.
+        # Either the uploader encrypted the object with their own key, or our credentials expired.
         return AnswerUnreadable("S3 does not answer as it should; try again later.")
     if code in HINTS or status_of(error) in (401, 403):
         hint = HINTS.get(code, HINTS["AccessDenied"])
@@ -144,7 +146,7 @@ def _meaning(operation: str, error: ClientError) -> UploadError:
 
 
 def _is_unreadable(error: BaseException) -> bool:
-    """Whether an answer came, and neither http.client nor botocore can read it."""
+    """Whether an answer came that http.client or botocore cannot read."""
     # urllib3 wraps what http.client raises, and botocore wraps that. HTTPException itself means
     # "got more than 100 headers"; its other subclasses mean that the connection broke.
     inner = getattr(error, "kwargs", {}).get("error")

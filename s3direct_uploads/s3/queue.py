@@ -1,4 +1,4 @@
-"""An SQS queue, in which S3's events lie."""
+"""An SQS queue that receives S3's events."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from .failures import status_of
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
-# What SQS allows at the most: seconds to wait for a message, and messages at once.
+# The most that SQS allows: seconds to wait for a message, and messages at once.
 POLL, BATCH = 20, 10
-# How long a message is ours: to complete one upload's parts and, of nine, to ask S3 in vain, 11 s
-# each. What takes longer comes twice, and does no harm.
+# So long SQS gives a message to nobody else. It is enough to complete the parts of one upload, and
+# to wait in vain for S3 for nine others (11 s each). If it takes longer, a message comes twice.
+# This does no harm.
 VISIBILITY = COMPLETE_READ_TIMEOUT + 120  # seconds
 
 
 @dataclass(frozen=True)
 class Message:
-    """Of an SQS queue."""
+    """A message of an SQS queue."""
 
     id: str
     body: str = field(repr=False)
@@ -38,7 +39,7 @@ class Message:
 
 
 class Queue:
-    """An SQS queue, with the credentials that boto3 finds; every method raises QueueUnavailable."""
+    """An SQS queue. boto3 finds the credentials. Every method raises QueueUnavailable."""
 
     def __init__(self, url: str, *, region: str | None = None, endpoint_url: str | None = None):
         self.url = url
@@ -55,7 +56,7 @@ class Queue:
             )
 
     def receive(self) -> list[Message]:
-        """Wait for messages; nobody else is given them for VISIBILITY seconds."""
+        """Wait for messages. SQS gives them to nobody else for VISIBILITY seconds."""
         with _queue_failures("receive"):
             answer = self._client.receive_message(
                 QueueUrl=self.url,
@@ -69,13 +70,13 @@ class Queue:
         ]
 
     def delete(self, messages: Sequence[Message]) -> list[str]:
-        """At most BATCH; the ids of those that SQS would not delete."""
+        """Delete at most BATCH messages. Returns the ids of those that SQS did not delete."""
         if not messages:
             return []
         with _queue_failures("delete"):
             answer = self._client.delete_message_batch(
                 QueueUrl=self.url,
-                # Numbered, for SQS may give out a message twice in one batch.
+                # Numbers, because SQS may return a message twice in one batch.
                 Entries=[
                     {"Id": str(number), "ReceiptHandle": message.receipt}
                     for number, message in enumerate(messages)

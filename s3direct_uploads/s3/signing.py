@@ -1,4 +1,4 @@
-"""What clients are handed: requests that S3 refuses in any other form."""
+"""Sign the requests that clients send. S3 refuses each of them in any other form."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Signing:
-    """The part of a bucket that signs. It asks S3 nothing."""
+    """The part of a bucket that signs. It does not call S3."""
 
     name: str
     location: str
@@ -44,7 +44,7 @@ class Signing:
     _credentials: Any
 
     def presign_put(self, key: str, declared: Declared, *, expires: timedelta) -> PresignedRequest:
-        """A PUT that S3 refuses in any other form, and a second time.
+        """Sign a PUT. S3 refuses it in any other form, and a second time.
 
         ``expires`` is 7 days at most.
         """
@@ -64,10 +64,11 @@ class Signing:
         expires: timedelta,
         stored: Mapping[str, Any] | None = None,
     ) -> PresignedRequest:
-        """A download under its human name, of this version where the bucket has versions.
+        """Sign a download of this version, under the filename that the client declared.
 
-        Where the storage's own ``url()`` names a domain, or is not signed, so does this, as long as
-        the file is then shown or saved as is asked for. ``stored`` are the object's parameters.
+        If the storage's own ``url()`` leads to a domain, or has no signature, this returns that
+        URL, as long as a browser then shows or saves the file as requested. ``stored`` are the
+        parameters of the object.
         """
         url = self._url_by_storage(key, filename, inline, expires, stored or {})
         if url is None:
@@ -87,15 +88,15 @@ class Signing:
         expires: timedelta,
         stored: Mapping[str, Any],
     ) -> str | None:
-        """None where S3 itself must sign."""
+        """The URL of the storage's own ``url()``; None if the URL must lead to S3 itself."""
         storage, folder = self._storage, keys.join(self.location, "")
         signs = signs_urls(storage)
         if signs and not (storage.custom_domain and takes(storage, "parameters", "expire")):
             return None
         if not key.startswith(folder) or self.name != storage.bucket_name:
-            return None  # the domain, as the storage has it now, has no such file
-        # What nobody signed can be left out by whoever has the URL, and S3 refuses it from others.
-        # Then the file is shown, unless it is stored as an attachment.
+            return None  # the domain of the storage does not serve this file
+        # In an unsigned URL a disposition has no effect: anybody can remove it, and S3 refuses it.
+        # The browser shows the file, unless the object is stored as an attachment.
         if not signs and inline == forces_attachment(stored):
             return None
         options: dict[str, Any] = {}
@@ -111,12 +112,12 @@ class Signing:
     def presign_parts(
         self, key: str, upload_id: str, sizes: Mapping[int, int], *, expires: timedelta
     ) -> list[PresignedPart]:
-        """A PUT for each part, of exactly its size; ``sizes`` has bytes by part number."""
+        """Sign a PUT for each part, with exactly its size. ``sizes`` has bytes by part number."""
         with failures("presigning parts"):
             credentials = self._credentials and self._credentials.get_frozen_credentials()
         if not credentials or not credentials.access_key or not credentials.secret_key:
             raise ImproperlyConfigured("There are no credentials to sign with.")
-        # Of botocore's own URL we take what it alone knows: the host, the path, and the region.
+        # Only botocore knows the host, the path and the region. They come from a URL that it signs.
         example = self._presign(
             "upload_part", key, {"UploadId": upload_id, "PartNumber": 1}, expires
         )
@@ -143,16 +144,19 @@ class Signing:
                     query={"uploadId": upload_id, "partNumber": str(number)},
                     headers={"content-length": str(size), **shared},
                 ),
-                shared,  # who sends a body says its length by itself
+                shared,  # without the length: every HTTP client sends it by itself
             )
             for number, size in sizes.items()
         ]
 
     def object_parameters(self, key: str, acl: str | None) -> dict[str, Any]:
-        """What the storage, and the destination's ACL, add to a PUT: JSON, {"CacheControl": …}."""
+        """What the storage and the destination's ACL add to a PUT, as JSON: {"CacheControl": …}.
+
+        Raises ImproperlyConfigured if the storage's parameters are wrong.
+        """
         try:
             said = self._storage.get_object_parameters(key)
-        except Exception as error:  # whatever a host's own raises
+        except Exception as error:  # a method of the host may raise anything
             raise ImproperlyConfigured(
                 f"The bucket {self.name!r}: get_object_parameters raised {error!r}"
             ) from error
@@ -173,7 +177,7 @@ class Signing:
         return url
 
     def headers_of(self, parameters: Mapping[str, Any]) -> dict[str, str]:
-        """boto3's parameters of a PUT as it sends them itself."""
+        """The headers that boto3 sends for these parameters of a PUT."""
         model = self._client.meta.service_model
         serializer = create_serializer(model.resolved_protocol, include_validation=False)
         request = {"Bucket": self.name, "Key": "-", **self._shared, **parameters}
@@ -183,12 +187,12 @@ class Signing:
 
 
 def parameters_of(declared: Declared) -> dict[str, Any]:
-    """What a PUT signs beside its length and its condition, in boto3's words."""
+    """The parameters that a PUT signs besides its length and its condition, in boto3's form."""
     parameters = {**declared.parameters}
     if declared.content_type:
         parameters["ContentType"] = declared.content_type
     if declared.checksum:
-        # Ceph compares the checksum only where the algorithm is named as well.
+        # Ceph compares the checksum only if the request also names the algorithm.
         parameters["ChecksumAlgorithm"] = declared.checksum_algorithm
         parameters[f"Checksum{declared.checksum_algorithm}"] = declared.checksum
     return parameters

@@ -1,4 +1,4 @@
-"""What is signed for clients, and what S3 is found to have: plain values."""
+"""Plain values: what is signed for clients, and what S3 has."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 CHECKSUMS = ("SHA256", "CRC32", "CRC64NVME")
 
 
-# A server may keep these when a client merely adds them to a PUT, signed or not: a decompression
-# bomb, a poisoned cache. Each with the member of a HEAD that has it. The first five all servers
-# keep; the others Ceph does, which takes x-goog-meta-* and the like for x-amz-meta-*.
+# If a client adds these headers to a PUT, S3 stores them although nobody signed them. An attacker
+# could use this for a decompression bomb, or to poison a cache. The value is the member of a HEAD's
+# answer that has it. All servers store the first five. Ceph stores the others: it treats
+# x-goog-meta-* and similar headers as x-amz-meta-*.
 STORED_UNSIGNED = {
     "CacheControl": "CacheControl",
     "ContentDisposition": "ContentDisposition",
@@ -22,26 +23,26 @@ STORED_UNSIGNED = {
     "Metadata": "Metadata",
     "WebsiteRedirectLocation": "WebsiteRedirectLocation",
 }
-# A browser adds one of these to a request that has If-None-Match (Fetch standard): Chromium the
-# first, Firefox the second. Neither does harm.
+# A browser adds one of these to a request with If-None-Match (Fetch standard): Chromium the first,
+# Firefox the second. Both are harmless.
 BROWSERS_OWN = {"CacheControl": ("max-age=0", "no-cache")}
 
 
 @dataclass(frozen=True)
 class Declared:
-    """An object as it was declared. All of it is signed: S3 refuses anything else."""
+    """An object as the client declared it. All of it is signed, so S3 refuses anything else."""
 
     size: int  # bytes
     content_type: str = ""
     checksum_algorithm: str = ""
     checksum: str = ""  # base64, of the whole object
-    # What the storage and the destination add: {"CacheControl": "no-cache"}.
+    # Added by the storage and the destination: {"CacheControl": "no-cache"}.
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PresignedRequest:
-    """What a client is to send, exactly. Never stored, logged or shown in the admin."""
+    """The request that a client must send, unchanged. It is never stored, logged or shown."""
 
     method: str
     url: str = field(repr=False)
@@ -51,7 +52,7 @@ class PresignedRequest:
 
 @dataclass(frozen=True)
 class PresignedPart:
-    """A PUT of one part, of exactly this size."""
+    """The PUT of one part of exactly this size."""
 
     part_number: int  # from 1
     size: int  # bytes
@@ -61,7 +62,7 @@ class PresignedPart:
 
 @dataclass(frozen=True)
 class PresignedMultipart:
-    """What a client needs to begin to send in parts; more are signed when it asks."""
+    """What a client needs to begin sending parts. It asks for the URLs of later parts."""
 
     part_size: int  # bytes; the last part may be smaller
     part_count: int
@@ -85,12 +86,12 @@ class StoredObject:
     size: int  # bytes
     content_type: str
     etag: str
-    version_id: str  # "" where the bucket has no versions
-    checksums: dict[str, str]  # {"SHA256": base64}: those that S3 returned, of the whole object
-    parameters: dict[str, Any]  # {"CacheControl": "no-cache"}: those of STORED_UNSIGNED it has
+    version_id: str  # "" if the bucket has no versions
+    checksums: dict[str, str]  # {"SHA256": base64}: of the whole object, as S3 returned them
+    parameters: dict[str, Any]  # {"CacheControl": "no-cache"}: the names are in STORED_UNSIGNED
 
     def unsigned(self, signed: Mapping[str, Any]) -> list[str]:
-        """The names of the parameters that are not as they were ``signed``."""
+        """The names of the parameters that differ from the ``signed`` ones."""
         wrong = []
         for name in STORED_UNSIGNED:
             found, wanted = self.parameters.get(name), signed.get(name) or None
@@ -101,7 +102,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Listed:
-    """An object, or a multipart upload that is open, as S3 lists it."""
+    """An object, or an open multipart upload, in a listing of S3."""
 
     key: str
     since: datetime

@@ -1,9 +1,12 @@
-"""What a client may say and is told; ``UploadField`` for the host's own serializers."""
+"""Serializers for requests and answers, and ``UploadField`` for the host's own serializers."""
 
 from .answers import (
+    DownloadUrlSerializer,
     PresignedMultipartSerializer,
     PresignedPartSerializer,
     PresignedRequestSerializer,
+    SignedPartsSerializer,
+    StoredPartSerializer,
     UploadSerializer,
 )
 from .requests import (
@@ -22,11 +25,14 @@ __all__ = [
     "BeginSerializer",
     "ChecksumSerializer",
     "DownloadQuerySerializer",
+    "DownloadUrlSerializer",
     "ListQuerySerializer",
     "PartNumbersSerializer",
     "PresignedMultipartSerializer",
     "PresignedPartSerializer",
     "PresignedRequestSerializer",
+    "SignedPartsSerializer",
+    "StoredPartSerializer",
     "UploadField",
     "UploadSerializer",
 ]

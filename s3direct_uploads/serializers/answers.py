@@ -1,4 +1,4 @@
-"""What a client is told."""
+"""The serializers of the answers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from s3direct_uploads.s3 import PresignedMultipart, PresignedRequest
 
 
 class MomentField(serializers.DateTimeField):
-    """In UTC, and said so, whatever a host's USE_TZ, TIME_ZONE and DATETIME_FORMAT are."""
+    """A time in UTC with a "Z", whatever a host's USE_TZ, TIME_ZONE and DATETIME_FORMAT are."""
 
     def to_representation(self, value: datetime) -> str:
         return times.utc(value).isoformat().replace("+00:00", "Z")
 
 
-# Of the serializers that follow, each docstring and each help_text stands in the OpenAPI schema.
+# The docstrings and help_texts of these serializers are in the OpenAPI schema.
 
 
 URL_HELP = "It is a secret: anyone who has it can send the file."
@@ -82,9 +82,9 @@ class PresignedMultipartSerializer(PresignedSerializer):
 class UploadSerializer(serializers.ModelSerializer[Upload]):
     """An upload. `request` or `multipart` says how to send the file, if it is to be sent now."""
 
-    # They are in context["presigned"].
+    # `request` and `multipart` come from context["presigned"].
 
-    # Said in full, for a host's settings would change it: COERCE_…_TO_STRING.
+    # Declared here, because a host's settings (COERCE_…_TO_STRING) could change the default field.
     size = serializers.IntegerField(
         read_only=True, min_value=0, max_value=destinations.MAX_OBJECT_SIZE, help_text="In bytes."
     )
@@ -131,3 +131,20 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
 
     def get_reason(self, upload: Upload) -> str | None:
         return upload.reason or None
+
+
+class StoredPartSerializer(serializers.Serializer[Any]):
+    part_number = serializers.IntegerField(min_value=1, max_value=destinations.MAX_PARTS)
+    size = serializers.IntegerField(
+        min_value=0, max_value=destinations.MAX_PART_SIZE, help_text="In bytes."
+    )
+
+
+class SignedPartsSerializer(serializers.Serializer[Any]):
+    parts = PresignedPartSerializer(many=True)
+    expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
+
+
+class DownloadUrlSerializer(serializers.Serializer[Any]):
+    url = serializers.URLField(help_text="It is a secret: anyone who has it can read the file.")
+    expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")

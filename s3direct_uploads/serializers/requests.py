@@ -1,4 +1,4 @@
-"""What a client may say: its form. What it may mean is the destination's matter."""
+"""The form of what a client sends. The destination validates its meaning."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rest_framework import serializers
 from s3direct_uploads import destinations
 from s3direct_uploads.models import Upload
 
-MOST_PARTS_SIGNED = 1_000  # in one answer, which then has half a megabyte
+MOST_PARTS_SIGNED = 1_000  # in one answer, which then has about half a megabyte
 
 
 class TextField(serializers.CharField):
-    """A string, where REST Framework would take a number for one."""
+    """A string. REST Framework's own field would also accept a number."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -22,10 +22,10 @@ class TextField(serializers.CharField):
 
 
 class WholeNumberField(serializers.IntegerField):
-    """A number, where REST Framework would take a string for one."""
+    """A whole number. REST Framework's own field would also accept a string."""
 
     def to_internal_value(self, data: Any) -> int:
-        # REST Framework would take str() of it first, however long and deep it is.
+        # REST Framework would call str() first, however long and deep the value is.
         if not isinstance(data, int | float | str):
             self.fail("invalid")
         number = super().to_internal_value(data)
@@ -35,7 +35,7 @@ class WholeNumberField(serializers.IntegerField):
 
 
 class TrueOrFalseField(serializers.BooleanField):
-    """true or false, where REST Framework would take "yes" and 1 for the former."""
+    """true or false. REST Framework's own field would also accept "yes" and 1."""
 
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
@@ -61,7 +61,7 @@ class BeginSerializer(serializers.Serializer[Any]):
     has more rules: how large a file may be, which types it takes, and who may upload.
     """
 
-    # It checks only the form. What a declaration may say is the destination's matter.
+    # It validates only the form. The destination validates the rest.
 
     destination = serializers.CharField(help_text="The name of the rules for this upload.")
     filename = TextField(
@@ -108,7 +108,7 @@ class BeginSerializer(serializers.Serializer[Any]):
 
 
 class BoundedListField(serializers.ListField):
-    """A list whose length is checked first, where REST Framework validates all its items before."""
+    """A list whose length is checked before its items. REST Framework does it the other way."""
 
     def to_internal_value(self, data: Any) -> list[Any]:
         if isinstance(data, list) and self.max_length is not None and len(data) > self.max_length:
@@ -126,7 +126,7 @@ class PartNumbersSerializer(serializers.Serializer[Any]):
 
 
 class ListQuerySerializer(serializers.Serializer[Any]):
-    """Which of one's uploads to list; all are exact."""
+    """Which of the user's uploads to list. Every value must match exactly."""
 
     status = serializers.ChoiceField(choices=Upload.Status.choices, required=False)
     destination = serializers.CharField(required=False)

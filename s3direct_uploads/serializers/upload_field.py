@@ -1,4 +1,4 @@
-"""``UploadField`` for the host's own serializers, and the mixin that attaches what it takes."""
+"""``UploadField`` for the host's own serializers, and the mixin that attaches its uploads."""
 
 from __future__ import annotations
 
@@ -23,35 +23,40 @@ from s3direct_uploads.storage import answered_with, is_asked_anew, signs_urls, t
 
 
 class UploadField(serializers.Field[Any, Any, Any, Any]):
-    """A completed upload, for a model's FileField, or for a JSONField by ListField or DictField.
+    """A completed upload, for a model's FileField, or for a JSONField (ListField, DictField).
 
-    In: the id of an upload of the request's user, to this destination, that nothing holds yet. It
-    becomes an Upload in ``validated_data``, and a name when ``AttachUploadsMixin`` has attached it:
-    the outermost serializer must have that mixin, wherever in it the field stands. An update also
-    takes what is there already, by its id or as it was read, and leaves it as it is. In a list of
-    serializers it cannot know which row is meant, unless the list sets ``child.instance``.
+    Input: the id of an upload that the request's user owns, that has this destination, and that no
+    model has attached. ``validated_data`` has the Upload. ``AttachUploadsMixin`` attaches it, and
+    replaces it by its name. The outermost serializer must have this mixin, even if the field is in
+    a nested one. An update also accepts the file that the row already has, by its id or in the form
+    that was read, and leaves it unchanged. In a list of serializers the field does not know which
+    row is meant, unless the list sets ``child.instance``.
 
-    Out: ``{name, url, size, content_type, filename}``. The URL shows what is safe to be shown, and
-    downloads the rest; not where it has no signature that could say so (a ``custom_domain`` without
-    CloudFront's, ``querystring_auth``, a storage that is not on S3).
+    Output: ``{name, url, size, content_type, filename}``. The URL shows types that are safe in a
+    browser, and downloads the others. Without a signature it cannot do this: with a
+    ``custom_domain`` that CloudFront does not sign, with ``querystring_auth=False``, or if the
+    storage is not on S3.
 
-    Raises ImproperlyConfigured where the mixin or the request is missing.
+    Raises ImproperlyConfigured if the mixin or the request is missing. Example::
+
+        class PhotoSerializer(AttachUploadsMixin, serializers.ModelSerializer):
+            image = UploadField(destination="photos")
     """
 
     default_error_messages = {
-        "invalid": "An upload's id, please.",
+        "invalid": "Send the id of an upload.",
         "does_not_exist": "You have no such upload.",
-        "wrong_destination": "This was uploaded for something else.",
+        "wrong_destination": "This upload is for another destination.",
         "not_completed": "This upload is not completed.",
         "already_attached": "This upload is in use already.",
-        "not_current": "This is not the file that is here now: send an upload's id.",
+        "not_current": "This is not the current file. Send the id of an upload.",
     }
 
     def __init__(self, *, destination: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.destination = destination
         self._uploads: dict[str, Upload | None] = {}
-        self._current: Any = None  # what the row holds, and its files by their names and keys
+        self._current: Any = None  # the row's value, and its files by name and by key
         self._current_names: dict[str, _File] = {}
         self._current_keys: dict[str, _File] = {}
 
@@ -66,17 +71,17 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             upload_id = UUID(data)
         except (ValueError, TypeError, AttributeError):
             self.fail("invalid")
-        # Not from a replica: it may have been confirmed a moment ago.
+        # From the primary, because the upload may have been confirmed a moment ago.
         uploads = Upload.objects.using(router.db_for_write(Upload))
         self._look_at_current()
         if self._current_keys:
-            # Anybody's: this row holds it already, so nothing changes.
+            # The owner is not checked here: this row already has the file, so nothing changes.
             here = uploads.filter(pk=upload_id, attached_at__isnull=False).first()
             if here and here.key in self._current_keys:
                 return self._unchanged(self._current_keys[here.key])
         if "request" not in self.context:
             raise ImproperlyConfigured(
-                "An UploadField asks whose upload it is: write context={'request': request}."
+                "An UploadField needs the request's user: write context={'request': request}."
             )
         upload = uploads.owned_by(self.context["request"].user).filter(pk=upload_id).first()
         if upload is None:
@@ -94,7 +99,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             return None
         file = self._file(value)
         upload = value if isinstance(value, Upload) else self._upload_of(file)
-        # A file that came in another way: its size would cost a request to S3 for each.
+        # Without an upload the size is unknown. To find it, each file would need a request to S3.
         size = upload.size if upload else None
         content_type = upload.content_type if upload else content_types.guess(file.name)
         filename = upload.filename if upload else file.name.rpartition("/")[2]
@@ -106,7 +111,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             "filename": filename,
         }
 
-    # What is there already.
+    # The current file of the row.
 
     def _as_it_was_read(self, data: Mapping[Any, Any]) -> str:
         self._look_at_current()
@@ -118,31 +123,31 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
 
     def _unchanged(self, file: _File) -> str:
         if isinstance(self.parent, serializers.BaseSerializer):
-            raise SkipField  # assigned anew, an ImageField would read the file for its dimensions
+            raise SkipField  # if it were assigned, an ImageField would read its dimensions from S3
         return file.name
 
     def _look_at_current(self) -> None:
         value = self._current_value()
         if value is self._current:
-            return  # looked at already, for another item of the same list
+            return  # done already, for another item of the same list
         files = [self._file(each) for each in _flat(value)]
         self._current = value
         self._current_names = {each.name: each for each in files}
         self._current_keys = {each.key: each for each in files}
 
     def _current_value(self) -> Any:
-        """What the row that is updated holds in this field, and no other row; None if nothing."""
+        """The value of this field in the row that is updated; None if there is none."""
         path: list[Any] = []
         field: Any = self
         while (parent := field.parent) is not None:
             if isinstance(parent, serializers.ListSerializer):
-                return None  # nobody says which row is meant
+                return None  # it is not known which row is meant
             if isinstance(parent, serializers.BaseSerializer):
                 path.append(field)
                 if parent.instance is not None:
                     break
             field = parent
-        # With many=True REST Framework gives the child all the rows.
+        # With many=True, REST Framework gives the child all rows.
         if parent is None or isinstance(parent.instance, list | tuple | QuerySet | Manager):
             return None
         value = parent.instance
@@ -153,7 +158,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             return None
         return value
 
-    # What is shown.
+    # The output.
 
     def _file(self, value: FieldFile | Upload | str) -> _File:
         if isinstance(value, Upload):
@@ -162,7 +167,9 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             return _File(value.storage, value.name or "")
         rules = destinations.find(self.destination)  # a name, in a JSONField
         if rules is None:
-            raise ImproperlyConfigured(f"An UploadField names no destination: {self.destination!r}")
+            raise ImproperlyConfigured(
+                f"There is no destination {self.destination!r} for an UploadField."
+            )
         return _File(storages[rules.storage], value)
 
     def _upload_of(self, file: _File) -> Upload | None:
@@ -173,7 +180,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         return self._uploads[file.key]
 
     def _files_in_list(self) -> list[_File]:
-        """The files of all the rows that are being rendered, so that one query serves them all."""
+        """The files of all rows that are being rendered, so that one query finds their uploads."""
         field: Any = self
         while isinstance(field.parent, serializers.ListField | serializers.DictField):
             field = field.parent
@@ -189,14 +196,14 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             try:
                 values.append(field.get_attribute(each))
             except (SkipField, AttributeError, KeyError):
-                pass  # its own turn will tell
+                pass  # it is reported when this row itself is rendered
         return [self._file(each) for each in _flat(values)]
 
 
 class AttachUploadsMixin(serializers.BaseSerializer[Any]):
-    # For the outermost serializer around an UploadField: save() attaches in one transaction with
-    # the rows, and create() and update() get names instead of uploads, nested ones included.
-    # (A docstring would describe the host's own serializer in its OpenAPI schema.)
+    # The outermost serializer around an UploadField needs this. save() attaches the uploads in the
+    # same transaction as the rows. create() and update() get names instead of uploads, also in
+    # nested data. (This is no docstring, because a host's OpenAPI schema would show it.)
 
     @classmethod
     def many_init(cls, *args: Any, **kwargs: Any) -> Any:
@@ -215,13 +222,13 @@ class AttachUploadsMixin(serializers.BaseSerializer[Any]):
             if isinstance(_field_of(one, name), UploadField)
         }
         with transaction.atomic(using=router.db_for_write(Upload)):
-            # What save() gets by a keyword replaces an upload, which then stays unattached.
+            # A keyword of save() replaces the upload of a field, which then stays unattached.
             self._validated_data = _attached(said, self, leave=kwargs)
             kwargs |= _attached(given, one)
             try:
                 return super().save(**kwargs)
             finally:
-                self._validated_data = said  # a save that failed may be tried again
+                self._validated_data = said  # so that a failed save can be repeated
 
 
 @cache
@@ -234,7 +241,7 @@ def _attaches(serializer: object) -> bool:
     if AttachUploadsMixin not in order:
         return False
     late = order[: order.index(AttachUploadsMixin)]
-    return serializers.ListSerializer not in late  # which has a save() of its own
+    return serializers.ListSerializer not in late  # it has a save() of its own
 
 
 def _require_attaching(root: Any) -> None:
@@ -248,19 +255,19 @@ def _require_attaching(root: Any) -> None:
     else:
         cure = f"class {type(child).__name__}(AttachUploadsMixin, …)"
     raise ImproperlyConfigured(
-        f"{type(root).__name__} has an UploadField and would not attach what that takes; its owner "
-        f"could delete it while it is in use. AttachUploadsMixin attaches: write {cure}."
+        f"{type(root).__name__} has an UploadField, and does not attach its uploads. Their owners "
+        f"could delete them while they are in use. AttachUploadsMixin attaches them: write {cure}."
     )
 
 
 def _attached(value: Any, field: Any, leave: Collection[str] = ()) -> Any:
-    """``value`` with the names of its uploads, now attached, in their place; but for ``leave``.
+    """Attach the uploads in ``value``, and return it with their names instead.
 
-    ``field`` is what has validated it, None where nobody knows. Raises rest_framework's
-    ValidationError, in the shape of the data.
+    Keys in ``leave`` are left as they are. ``field`` validated the value; None if it is not known.
+    Raises rest_framework's ValidationError, in the shape of the data.
     """
     if isinstance(value, Upload):
-        # A foreign key to Upload wants the row itself.
+        # A foreign key to Upload needs the row itself.
         return value if isinstance(field, serializers.RelatedField) else _attach(value)
     if isinstance(value, dict):
         attached = {}
@@ -286,14 +293,17 @@ def _attached_at(at: Any, value: Any, field: Any, leave: Collection[str] = ()) -
 
 
 def _field_of(field: Any, key: Any) -> Any:
-    """The field whose value stands at ``key`` of what ``field`` has validated."""
+    """The field for the value at ``key`` in the data that ``field`` validated."""
     if isinstance(field, serializers.Serializer):
         return next((each for each in field.fields.values() if each.source == key), None)
     return getattr(field, "child", None)  # a DictField's
 
 
 def _is_here(upload: Upload) -> bool:
-    """False for a tenant's in another tenant's turn. Else ``attach`` says what is wrong."""
+    """Whether the current tenant's storage has this upload.
+
+    True if the storage is the same for all tenants: then ``attach`` reports what is wrong.
+    """
     storage = storages[upload.storage]
     if not any(is_asked_anew(storage, name) for name in ("location", "bucket_name")):
         return True
@@ -307,12 +317,12 @@ def _attach(upload: Upload) -> str:
     try:
         return upload.attach()
     except (AlreadyAttached, NotCompleted) as error:
-        # Another request came first, after this one was found valid.
+        # Another request was faster, after this one was validated.
         raise serializers.ValidationError([error.detail], code=error.code) from None
 
 
 def _require_same_storage(upload: Upload, serializer: Any, source: str) -> None:
-    """Else the name would mean another object, or none, to the model's field."""
+    """Raises ImproperlyConfigured if the model's field would look for the name elsewhere."""
     model = getattr(getattr(serializer, "Meta", None), "model", None)
     field = getattr(getattr(model, source, None), "field", None)  # a FileField's descriptor
     storage = getattr(field, "storage", None)
@@ -328,7 +338,7 @@ def _folder(storage: Storage) -> tuple[str, str]:
 
 
 class _File(NamedTuple):
-    """A file where it is stored."""
+    """A file in a storage."""
 
     storage: Storage
     name: str
@@ -339,7 +349,7 @@ class _File(NamedTuple):
 
 
 def _flat(value: Any) -> Iterator[FieldFile | str]:
-    """The files in a value: one, or those of a list or dict of them."""
+    """The files in a value, which may be one file, or a list or dict of files."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -350,14 +360,14 @@ def _flat(value: Any) -> Iterator[FieldFile | str]:
 
 
 def _url(file: _File, filename: str, content_type: str, *, confirmed: bool) -> str:
-    """Where a browser finds the file. A page is downloaded: it would run on S3's host."""
+    """The URL of the file for a browser. A page is downloaded, so that its scripts do not run."""
     storage = file.storage
     if not (
         isinstance(storage, S3Storage) and signs_urls(storage) and takes(storage, "parameters")
     ):
         return storage.url(file.name)
     inline = content_types.is_safe_inline(content_type)
-    # Where it was guessed from the name, S3 may have the file as something else: as a page.
+    # If the type was only guessed from the name, S3 may have another type, such as a page's.
     guessed = content_type if inline and not confirmed else ""
     parameters = answered_with(storage, inline=inline, filename=filename, content_type=guessed)
     url: str = storage.url(file.name, parameters=parameters)

@@ -602,7 +602,7 @@ def test_an_action_takes_only_so_many_at_once(
     uploads = [row(alice.begin()) for _ in range(4)]
     answer = support.act("cancel", *uploads[:1], select_across="1")
     assert told(answer) == [
-        ("warning", "Only 2 uploads are tried at once: choose fewer."),
+        ("warning", "Only the first 2 uploads were tried. Choose fewer at once."),
         ("success", "2 cancelled or deleted."),
     ]
     assert Upload.objects.in_status("cancelled").count() == 2

@@ -307,7 +307,7 @@ def test_a_file_of_another_tenants_is_no_file_for_this_ones_models(
     turn(location="bob")
     answer = alice.client.post("/api/photos/", {"title": "t", "image": str(upload.pk)})
     assert answer.status_code == 400
-    assert answer.json()["image"] == ["This was uploaded for something else."]
+    assert answer.json()["image"] == ["This upload is for another destination."]
     upload.refresh_from_db()
     assert upload.attached_at is None
     turn(location="ada")

@@ -1,4 +1,4 @@
-"""What is wrong with a bucket, line by line."""
+"""manage.py check_bucket: report what is wrong with a bucket, line by line."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ class Command(PrintingCommand):
 
 @contextmanager
 def stopped_gently() -> Iterator[None]:
-    """kill lets us clean up, as Ctrl-C does."""
+    """Clean up after SIGTERM, as after Ctrl-C."""
     before = signal.getsignal(signal.SIGTERM)
 
     def stop(*_: Any) -> None:
-        sys.exit(143)  # as a shell names it
+        sys.exit(143)  # a shell's exit code for SIGTERM
 
     signal.signal(signal.SIGTERM, stop)
     try:
@@ -93,7 +93,7 @@ def stopped_gently() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What S3 refuses is in the report; in the log it would only frighten."""
+    """Turn the log off. S3's refusals are part of the test, and the report has them."""
     logger = logging.getLogger("s3direct_uploads")
     logger.disabled = True
     try:

@@ -1,4 +1,4 @@
-"""S3's events, by way of SQS."""
+"""manage.py consume_s3_events: receive S3's events from an SQS queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3direct_uploads.s3 import Message, Queue
 
 logger = logging.getLogger("s3direct_uploads")
 
-PAUSE = 5  # seconds, where S3 or SQS was away: each try counts towards the dead-letter queue
+PAUSE = 5  # seconds after S3 or SQS failed: SQS counts each try, for its dead-letter queue
 
 
 class Command(PrintingCommand):
@@ -50,7 +50,7 @@ class Command(PrintingCommand):
                 except QueueUnavailable as error:
                     logger.error("%s", error.detail)
                     self.stopped.wait(PAUSE)
-        except QueueUnavailable as error:  # at once: it is set up wrongly
+        except QueueUnavailable as error:  # the first try failed, so the settings may be wrong
             raise CommandError(error.detail) from error
         finally:
             for number, handler in before.items():
@@ -58,11 +58,11 @@ class Command(PrintingCommand):
 
     def stop(self, *args: Any) -> None:
         self.stopped.set()
-        if self.waiting:  # for 20 s, maybe: longer than some supervisors do
+        if self.waiting:  # perhaps for 20 s, and some supervisors do not wait so long
             raise KeyboardInterrupt
 
     def consume(self, queue: Queue) -> None:
-        """One batch. Raises QueueUnavailable."""
+        """Receive and handle one batch. Raises QueueUnavailable."""
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:  # as in a host's tests
                 connection.close_if_unusable_or_obsolete()
@@ -71,7 +71,7 @@ class Command(PrintingCommand):
             messages = queue.receive()
             self.waiting = False
         except KeyboardInterrupt:
-            return  # a message that was on its way comes again
+            return  # if a message was already sent to us, SQS sends it again
         finally:
             self.waiting = False
         tallies = {message: self.settle(message) for message in messages}
@@ -85,7 +85,7 @@ class Command(PrintingCommand):
             self.stopped.wait(PAUSE)
 
     def settle(self, message: Message) -> events.Tally | None:
-        """None: it cannot be read."""
+        """Handle one message; None if it cannot be read."""
         try:
             return events.settle(events.parse(message.body))
         except MalformedEvent as error:

@@ -1,4 +1,4 @@
-"""manage.py recount_usage: hold what is counted of each owner against the rows."""
+"""manage.py recount_usage: count each owner's uploads again, and correct wrong usage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An S3 of one's own, for development."""
+"""manage.py run_s3: serve S3 on this machine, for development."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Command(PrintingCommand):
         if len(ports) != 1:
             raise CommandError(
                 "Write 'endpoint_url': 'http://127.0.0.1:9000' in the OPTIONS of each S3 storage "
-                "in STORAGES that this command shall serve. All of them need the same endpoint_url."
+                "in STORAGES that this command serves. All of them need the same endpoint_url."
             )
         server = _start(ports.pop())
         origins = [*LOCAL_ORIGINS, *options["origin"]]
@@ -79,7 +79,7 @@ def _local_buckets() -> Iterator[tuple[str, Bucket]]:
 
 def _start(port: int) -> Any:
     try:
-        # moto would allow every origin; its buckets' own CORS rules are nearer to the real thing.
+        # Otherwise moto allows every origin. With a bucket's CORS rules it is more like S3.
         os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
         from moto.server import ThreadedMotoServer
     except ImportError as error:
@@ -89,8 +89,8 @@ def _start(port: int) -> Any:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise CommandError(f"Port {port} is taken by another program: {error}") from error
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its access log has whole URLs
+            raise CommandError(f"Another program uses port {port}: {error}") from error
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its access log has presigned URLs
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
     return server

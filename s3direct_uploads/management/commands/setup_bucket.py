@@ -1,4 +1,4 @@
-"""From an empty bucket, or none, to one that pages may upload to."""
+"""manage.py setup_bucket: create or configure a bucket so that pages may upload to it."""
 
 from __future__ import annotations
 
@@ -182,19 +182,21 @@ class Command(PrintingCommand):
         if merge(kept) == kept:
             self.stdout.write(f"{what}: written.")
             return
-        # Refused, or taken without a word and thrown away.
+        # The server refused the rules, or silently ignored them.
         self.stderr.write(
             f"{what}: this server keeps no {lacking} (see docs/providers.md).", self.style.WARNING
         )
 
 
 def add_bucket_arguments(parser: CommandParser) -> None:
+    """Add the arguments that select one bucket."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--destination", help="Only the bucket of this destination.")
     which.add_argument("--storage", metavar="ALIAS", help="Only the bucket of this storage.")
 
 
 def find_aliases(options: dict[str, Any]) -> list[str]:
+    """The aliases of the selected storages. Raises CommandError."""
     try:
         aliases = provisioning.aliases(options["destination"], options["storage"])
         for alias in aliases:

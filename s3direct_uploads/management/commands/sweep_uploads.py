@@ -1,4 +1,4 @@
-"""manage.py sweep_uploads: settle what its client left behind, and clean up."""
+"""manage.py sweep_uploads: settle uploads that their clients abandoned, and delete old objects."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import signal
 import threading
 from argparse import ArgumentParser
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.db import close_old_connections
-from tqdm import tqdm
 
 from s3direct_uploads import conf, destinations, lifecycle
 from s3direct_uploads.exceptions import BucketUnavailable
@@ -69,14 +70,14 @@ class Command(PrintingCommand):
             self.sweep_in_a_loop(destination, limit, loop)
 
     def sweep_in_a_loop(self, destination: str, limit: int | None, seconds: float) -> None:
-        """Until SIGTERM or SIGINT: then what was claimed is finished first."""
+        """Sweep until SIGTERM or SIGINT arrives. Then finish the claimed batch first."""
         stopping = threading.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: stopping.set())
         while not stopping.is_set():
             try:
                 self.sweep(destination, limit, stopping)
-            except Exception as error:  # the database is away, say: later it may be back
+            except Exception as error:  # for example, the database is down: it may be back later
                 self.stderr.write(f"The sweep failed: {type(error).__name__}: {error}")
             close_old_connections()
             stopping.wait(seconds)
@@ -85,13 +86,10 @@ class Command(PrintingCommand):
         self, destination: str, limit: int | None, stopping: threading.Event | None = None
     ) -> None:
         swept: Counter[str] = Counter()
-        # On a terminal alone, as disable=None says; not by self.stderr, which ends what is written.
-        with tqdm(desc="Sweeping", unit=" uploads", leave=False, disable=None) as bar:
-            if not bar.disable:
-                bar.reset(total=sum(lifecycle.due(destination).values()))
+        with progress_bar(destination) as advance:
             for batch in lifecycle.sweep_batches(limit=limit, destination=destination):
                 swept += batch
-                bar.update(sum(batch.values()))
+                advance(sum(batch.values()))
                 if stopping is not None and stopping.is_set():
                     break
         self.say("Swept", swept)
@@ -116,3 +114,22 @@ class Command(PrintingCommand):
     def say(self, what: str, counts: Counter[str]) -> None:
         parts = [f"{count} {name}" for name, count in sorted(counts.items()) if count]
         self.stdout.write(f"{what}: {', '.join(parts) or 'nothing'}.")
+
+
+@contextmanager
+def progress_bar(destination: str) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar if stderr is a terminal and tqdm is installed.
+
+    Yields a function that advances the bar by a number of uploads.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda uploads: None
+        return
+    # disable=None: no bar without a terminal. It writes to sys.stderr, because self.stderr would
+    # end each update with a line break.
+    with tqdm(desc="Sweeping", unit=" uploads", leave=False, disable=None) as bar:
+        if not bar.disable:
+            bar.reset(total=sum(lifecycle.due(destination).values()))
+        yield bar.update

@@ -1,6 +1,6 @@
 /**
- * Checksums of files of any size, a piece at a time: CRC32 and SHA-256, in base64 as S3 has them.
- * It is upload.js's worker, so that the page does not freeze meanwhile; what has no workers imports it.
+ * Checksums of files of any size, computed piece by piece: CRC32 and SHA-256, in base64 as for S3.
+ * upload.js runs it as a worker, so that the page does not freeze. Without workers, upload.js imports it.
  *
  * @module
  *
@@ -11,6 +11,8 @@ const WORKER = "s3direct-uploads checksum";
 const PIECE = 4 * 1024 ** 2; // bytes in memory at once
 
 /**
+ * Computes a checksum. Rejects if the file cannot be read, or is shorter than its size.
+ *
  * @param {"CRC32" | "SHA256"} algorithm
  * @param {File | FileOnDisk} file
  * @param {AbortSignal} [signal]
@@ -29,10 +31,10 @@ export async function checksum(algorithm, file, signal) {
 }
 
 /**
- * The same, computed beside the page where it has workers that load, and else on the page.
+ * Computes a checksum in a worker, or on the page if no worker loads. Also rejects if it is aborted.
  *
  * @param {"CRC32" | "SHA256"} algorithm @param {File | FileOnDisk} file @param {AbortSignal} [signal]
- * @returns {Promise<{algorithm: string, value: string}>} rejects when the file cannot be read, and when it is aborted
+ * @returns {Promise<{algorithm: string, value: string}>}
  */
 export async function inWorker(algorithm, file, signal) {
   let worker;
@@ -41,7 +43,7 @@ export async function inWorker(algorithm, file, signal) {
     const found = await answered(worker, {algorithm, file}, signal);
     if (found) return found;
   } catch {
-    // There are no workers here, or none from the host of this module, or the file cannot be sent to one.
+    // There are no workers, or this module is from another host, or the file cannot be sent to a worker.
   } finally {
     worker?.terminate();
   }
@@ -49,8 +51,8 @@ export async function inWorker(algorithm, file, signal) {
 }
 
 function startWorker() {
-  // This module's name may have a hash (ManifestStaticFilesStorage): then only its own URL is sure to exist. Bundlers
-  // give it another name, and find the worker only by the other form.
+  // With hashed names (ManifestStaticFilesStorage), only the URL of this module is sure to exist. Bundlers rename the
+  // module, and recognise a worker only by the second form.
   return /^http.*\/checksum\.[^/]*$/.test(import.meta.url)
     ? new Worker(import.meta.url, {type: "module", name: WORKER})
     : new Worker(new URL("./checksum.js", import.meta.url), {type: "module", name: WORKER});
@@ -58,7 +60,7 @@ function startWorker() {
 
 /**
  * @param {Worker} worker @param {object} question @param {AbortSignal} [signal]
- * @returns {Promise<{algorithm: string, value: string} | null>} null when it did not load, failed, or was aborted
+ * @returns {Promise<{algorithm: string, value: string} | null>} null if it did not load, failed, or was aborted
  */
 function answered(worker, question, signal) {
   return new Promise((resolve) => {
@@ -66,10 +68,10 @@ function answered(worker, question, signal) {
       signal?.removeEventListener("abort", end);
       resolve(event.type === "message" ? event.data : null);
     };
-    if (signal?.aborted) return resolve(null); // and its event will not come again
+    if (signal?.aborted) return resolve(null); // its event will not come again
     signal?.addEventListener("abort", end);
     worker.onmessage = end;
-    worker.onerror = end; // not found, not JavaScript, refused by the page's Content-Security-Policy …
+    worker.onerror = end; // not found, no JavaScript, refused by the page's Content-Security-Policy …
     worker.onmessageerror = end;
     worker.postMessage(question);
   });
@@ -95,7 +97,7 @@ class Crc32 {
   }
 }
 
-/** By FIPS 180-4. The browser's own takes a file only whole, and only on https. */
+/** SHA-256 by FIPS 180-4. The browser's own function needs the whole file in memory, and https. */
 class Sha256 {
   hash = Int32Array.from(fractions(8, 1 / 2));
   rest = new Uint8Array(0);
@@ -164,7 +166,7 @@ class Sha256 {
 }
 
 /**
- * The first 32 bits of the fractional parts of the first primes' roots: SHA-256's constants.
+ * The constants of SHA-256: the first 32 bits of the fractional parts of the roots of the first primes.
  *
  * @param {number} count @param {number} power
  */
@@ -197,7 +199,7 @@ function bigEndian(words) {
 
 if (/** @type {any} */ (globalThis).name === WORKER && typeof postMessage === "function") {
   addEventListener("message", async ({data: {algorithm, file}}) => {
-    // The page then tries it itself, and has the error: not every browser can send a DOMException from here.
+    // null makes the page compute it again, and find the error: some browsers cannot send a DOMException from a worker.
     postMessage(await checksum(algorithm, file).catch(() => null));
   });
 }

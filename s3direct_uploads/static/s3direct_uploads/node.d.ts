@@ -3,11 +3,11 @@
 import type {FileOnDisk, Transport} from "./types";
 
 /**
- * A file on Node.js's disk, for upload(): what fs.openAsBlob opens takes a third more time to send. Nothing is to be
- * closed. Rejects when it is no regular file, or is not there. An upload rejects with "file_unreadable" when the file
- * was changed since.
+ * Opens a file on disk for upload(). A Blob of fs.openAsBlob takes a third more time to send. You need not close the
+ * file. Rejects if it does not exist, or is no regular file. If the file changes later, the upload rejects with
+ * "file_unreadable".
  */
 export declare function openFile(path: string | URL, options?: {type?: string; name?: string}): Promise<FileOnDisk>;
 
-/** For upload.js alone. */
+/** Only for upload.js. */
 export declare const byNode: Transport["put"];

@@ -1,7 +1,7 @@
-// @ts-nocheck no types of Node.js are installed, and no page loads this
+// @ts-nocheck the types of Node.js are not installed, and no page loads this file
 /**
- * Node.js: files on its disk; and how upload.js sends where there is no XMLHttpRequest, for Node's fetch takes twice
- * the time and three times the memory, and tells no progress.
+ * For Node.js: files on disk, and how upload.js sends without XMLHttpRequest. Node's fetch is not used, because it needs
+ * twice the time and three times the memory, and reports no progress.
  *
  *     import {openFile} from "s3direct-uploads/node.js";
  *
@@ -12,12 +12,12 @@
 
 const BATCH = 512 * 1024; // bytes that go to the socket in one system call
 
-// Not imported by its name, which bundlers for browsers stumble over.
+// Loaded in this way, because bundlers for browsers fail on the names of these modules.
 const node = (name) => process.getBuiltinModule(`node:${name}`);
 
 /**
- * What fs.openAsBlob opens does as well, but is read in pieces of 64 KiB, which takes a third more time to send.
- * Rejects as fs.stat does, and where there is no regular file.
+ * Opens a file for upload(). A Blob of fs.openAsBlob also works, but it is read in pieces of 64 KiB, and takes a third
+ * more time to send. Rejects as fs.stat does, and if the path is no regular file.
  */
 export async function openFile(path, {type = "", name} = {}) {
   const {basename, resolve} = node("path");
@@ -27,7 +27,7 @@ export async function openFile(path, {type = "", name} = {}) {
   return new FileOnDisk(absolute, stats, {name: name ?? basename(absolute), type});
 }
 
-/** Bytes of a file on disk. The file is open only while they are read: nobody has to close it. */
+/** Bytes of a file on disk. The file is open only while they are read, so nobody has to close it. */
 class Slice {
   type = "";
 
@@ -50,7 +50,7 @@ class Slice {
     return bytes.buffer;
   }
 
-  /** One piece at a time, in the memory of the one before. */
+  /** Yields one piece at a time. Each one uses the memory of the one before. */
   async *batches() {
     const file = await this.opened();
     try {
@@ -60,7 +60,7 @@ class Slice {
         const {bytesRead} = await file.read(buffer, 0, Math.min(BATCH, left), at);
         at += bytesRead;
         left -= bytesRead;
-        // Before the last piece leaves: so that S3 never has all of what is half the one file, half another.
+        // Before the last piece is sent. So S3 never gets a whole object of which half is the old file, half the new.
         if (!left || !bytesRead) await this.check(file);
         if (bytesRead) yield [buffer.subarray(0, bytesRead)];
       } while (left);
@@ -73,7 +73,7 @@ class Slice {
     try {
       return await node("fs/promises").open(this.path);
     } catch (error) {
-      const name = error.code === "ENOENT" ? "NotFoundError" : "NotReadableError"; // as a browser's File says it
+      const name = error.code === "ENOENT" ? "NotFoundError" : "NotReadableError"; // the names of a browser's File
       throw Object.assign(new DOMException(error.message, name), {cause: error});
     }
   }
@@ -92,7 +92,7 @@ class FileOnDisk extends Slice {
   }
 }
 
-/** As byXhr in upload.js; rejects when the body cannot be read. */
+/** The same as byXhr in upload.js. Rejects if the body cannot be read. */
 export function byNode({method = "PUT", url, headers}, body, signal, onLoaded) {
   const {request} = node(url.startsWith("https:") ? "https" : "http");
   return new Promise((resolve, reject) => {
@@ -106,7 +106,7 @@ export function byNode({method = "PUT", url, headers}, body, signal, onLoaded) {
       } catch {
         fail();
       }
-      if (!sending.writableEnded) sending.destroy(); // refused before all was sent
+      if (!sending.writableEnded) sending.destroy(); // S3 refused it before everything was sent
     });
     feed(sending, body, onLoaded).catch((error) => {
       reject(error);
@@ -126,7 +126,7 @@ async function feed(sending, body, onLoaded) {
   sending.end();
 }
 
-/** A Blob's pieces, as many at a time as go to the socket at once. */
+/** The pieces of a Blob, in batches for one system call. */
 async function* batches(blob) {
   let batch = [];
   let size = 0;
@@ -135,14 +135,14 @@ async function* batches(blob) {
     size += piece.length;
     if (size < BATCH) continue;
     yield batch;
-    for (const {buffer} of batch) buffer.transfer?.(0); // Node.js 22: their memory is free now, and no garbage
+    for (const {buffer} of batch) buffer.transfer?.(0); // Node.js 22: free their memory now
     batch = [];
     size = 0;
   }
   if (size) yield batch;
 }
 
-/** Resolves when they have left, or never will. */
+/** Resolves when the pieces were sent, or when the connection is closed. */
 function written(sending, pieces) {
   return new Promise((resolve) => {
     const end = () => {

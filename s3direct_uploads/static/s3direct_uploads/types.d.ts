@@ -1,49 +1,49 @@
-/** The types of upload.js, for editors and compilers: no browser loads this file. */
+/** The types of upload.js, for editors and compilers. No browser loads this file. */
 
 export type Step = "begin" | "send" | "renew" | "confirm";
 
 export interface Options {
-  /** Where Django has the uploads, such as "/api/uploads/". */
+  /** The URL of Django's endpoint, such as "/api/uploads/". */
   endpoint: string;
   destination: string;
   context?: Record<string, unknown>;
-  /** For Django, never for S3. A function is called anew for each request: a token may change under way. */
+  /** Sent to Django, never to S3. A function is called for each request, because a token may change meanwhile. */
   headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
-  /** For Django, never for S3. */
+  /** Used for requests to Django, never to S3. */
   credentials?: RequestCredentials;
   onProgress?: (progress: Progress) => void;
-  /** Aborting cancels the upload at Django too. */
+  /** If it is aborted, the upload is also cancelled in Django. */
   signal?: AbortSignal;
   /**
-   * Of the whole file; what is only named is computed in a worker, or on the page where no worker loads. S3 knows no
-   * SHA256 of a file in parts: with it there is one PUT, of 5 GiB at most.
+   * The checksum of the whole file. If you only name the algorithm, it is computed in a worker, or on the page if no
+   * worker loads. S3 has no SHA256 of a file in parts: with SHA256 the file is sent by one PUT, of 5 GiB at most.
    */
   checksum?: Checksum | "CRC32" | "SHA256";
-  /** false: never in parts. */
+  /** If it is false, the file is never sent in parts. */
   multipart?: boolean;
-  /** Parts at once: 4 unless given, and fewer while there are errors. */
+  /** How many parts are sent at once. The default is 4; after errors there are fewer. */
   parallel?: number;
   /**
-   * Whether to go on with an upload of this file that was interrupted: false never, true also with one that this
-   * browser does not remember, if it was of a file of this name, size and context, and the file was not modified
-   * since. Node.js remembers none.
+   * Whether to resume an interrupted upload of this file. By default, only if this browser remembers it. false: never.
+   * true: also if it is not remembered, but has the same name, size and context, and the file was not modified since.
+   * Node.js remembers no uploads.
    */
   resume?: boolean;
-  /** At most 64 characters. A failed upload's takes it up where it failed. */
+  /** At most 64 characters. With the key of a failed upload, that upload continues where it failed. */
   idempotencyKey?: string;
-  /** For tests, and for where there is neither a browser nor Node.js. */
+  /** For tests, and for platforms other than browsers and Node.js. */
   transport?: Transport;
   /** For tests. */
   clock?: Clock;
 }
 
-/** How requests are sent: all of upload()'s go by these two. */
+/** How requests are sent. upload() sends all of its requests by these two functions. */
 export interface Transport {
-  /** To Django, as by the global fetch. */
+  /** Sends a request to Django, like the global fetch. */
   fetch(url: string, init: RequestInit): Promise<Response>;
   /**
-   * To S3: exactly these headers. Resolves with S3's answer, and with status 0 when there was none, or when it was
-   * aborted. Rejects when the body cannot be read, and only then. `onLoaded` is told the bytes that have left.
+   * Sends a request to S3, with exactly these headers. Resolves with S3's answer, or with the status 0 if there was no
+   * answer, or if it was aborted. Rejects only if the body cannot be read. `onLoaded` gets the number of sent bytes.
    */
   put(
     request: PresignedRequest,
@@ -53,44 +53,44 @@ export interface Transport {
   ): Promise<{status: number; text: string}>;
 }
 
-/** How time passes, and chance decides. */
+/** Time and random numbers. */
 export interface Clock {
-  /** In milliseconds, since whenever; never runs backward. */
+  /** In milliseconds since any moment. It never runs backward. */
   now(): number;
   setTimeout(callback: () => void, milliseconds: number): unknown;
   clearTimeout(timer: any): void;
-  /** From 0 to 1: which part of the longest delay a retry waits. */
+  /** A random number from 0 to 1. A retry waits for this part of its longest delay. */
   random(): number;
 }
 
 export interface Progress {
-  /** Bytes that have left. Never runs backward, not even when sending starts over. */
+  /** Sent bytes. The number never decreases, even if the file is sent again from its beginning. */
   loaded: number;
   total: number;
   phase: "begin" | "send" | "confirm";
-  /** Of the last seconds; 0 while nothing is known. */
+  /** The speed during the last seconds; 0 if it is not known. */
   bytesPerSecond: number;
-  /** Until all has left, at this speed; null while nothing is known. */
+  /** How long the rest takes at this speed; null if it is not known. */
   secondsLeft: number | null;
 }
 
-/** What openFile of node.js makes: to upload() as good as a File. */
+/** The result of openFile in node.js. upload() accepts it like a File. */
 export interface FileOnDisk extends Slice {
   readonly name: string;
   /** In milliseconds since 1970. */
   readonly lastModified: number;
 }
 
-/** Some of its bytes: what upload() needs of a Blob. */
+/** A part of a file: what upload() needs of a Blob. */
 export interface Slice {
   readonly size: number;
   readonly type: string;
   slice(start?: number, end?: number): Slice;
-  /** Rejects when the file was changed meanwhile, and with a NotFoundError when it is gone. */
+  /** Rejects if the file was changed meanwhile, and with a NotFoundError if it was deleted. */
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
-/** What Django says of an upload. A status that you do not know is not final. */
+/** An upload as Django returns it. Treat a status that you do not know as not final. */
 export interface Upload {
   id: string;
   status: string;
@@ -105,7 +105,7 @@ export interface Upload {
   reason: string | null;
 }
 
-/** Paused, nothing is sent to S3. */
+/** The promise that upload() returns. While it is paused, nothing is sent to S3. */
 export type Uploading = Promise<Upload> & {pause: () => void; resume: () => void};
 
 export interface Checksum {
@@ -132,10 +132,10 @@ export interface PresignedMultipart {
   expires_in: number;
 }
 
-/** An upload that is to be sent, by one of the two. */
+/** An upload that must be sent, by `request` or by `multipart`. */
 export type Begun = Upload & {request: PresignedRequest | null; multipart: PresignedMultipart | null};
 
-/** What an UploadError is made of. */
+/** The facts for an UploadError. */
 export interface Facts {
   step: Step;
   code: string;
@@ -153,23 +153,23 @@ export declare class UploadError extends Error {
   /**
    * Django's `code`, S3's `<Code>`, or one of these:
    * - "network_error": there was no answer, several times.
-   * - "file_unreadable": the file was changed, moved or deleted after it was chosen; it has to be chosen again. A folder
-   *   that was dropped is this as well. `cause` has the error of who read it. With the step "confirm" it changed while it was sent, and the upload is cancelled.
+   * - "file_unreadable": the file was changed, moved or deleted after the user chose it. The user must choose it again.
+   *   A dropped folder has this error, too. `cause` has the original error. With the step "confirm", the file changed
+   *   while it was sent, and the upload is cancelled.
    * - "module_not_loaded": checksum.js (or in Node.js node.js) could not be loaded from the folder of upload.js.
-   * - "unexpected_answer": what answered is not Django, or not S3.
+   * - "unexpected_answer": the answer did not come from Django, or not from S3.
    */
   code: string;
-  /** 0 when there was no answer. */
+  /** 0 if there was no answer. */
   status: number;
-  /** The answer: JSON, parsed, or text. */
+  /** The body of the answer: parsed JSON, or text. */
   body: any;
   upload?: Upload;
-  /** In seconds; 0 when the server did not ask for a wait. */
+  /** In seconds; 0 if the server did not ask for a wait. */
   retryAfter: number;
 }
 
 /**
- * Resolves when the upload is completed; rejects with an UploadError, or with `signal.reason`. What is safe to
- * repeat has been repeated by then.
+ * Resolves when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`.
  */
 export declare function upload(file: File | FileOnDisk, options: Options): Uploading;

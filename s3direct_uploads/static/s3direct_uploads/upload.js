@@ -1,6 +1,6 @@
 /**
- * Uploads a File straight to S3, by requests that Django signed: begin, send, confirm. A large file goes in parts,
- * several at once, and is resumed where it was interrupted.
+ * Uploads a File directly to S3, by requests that Django signed: begin, send, confirm. A large file is sent in parts,
+ * several at once. An interrupted upload can be resumed.
  *
  *     import {upload} from "s3direct-uploads";
  *
@@ -12,21 +12,22 @@
  */
 
 const ATTEMPTS = 5;
-const PART_ATTEMPTS = 8; // a train in a tunnel
+const PART_ATTEMPTS = 8; // enough for a train in a tunnel
 const FIRST_DELAY = 1_000;
 const LONGEST_DELAY = 30_000;
-const LONGEST_RETRY_AFTER = 300; // seconds; a server that asks for more means "not now"
-const SIGNED_AT_ONCE = 100; // parts; Django signs a thousand, of which most would expire unused
+const LONGEST_RETRY_AFTER = 300; // seconds; if a server asks for more, give up
+const SIGNED_AT_ONCE = 100; // parts; Django would sign a thousand, but most URLs would expire unused
 const SMALLEST_MULTIPART = 5 * 1024 ** 2; // bytes: S3's smallest part
-const SPEED_OVER = 8_000; // milliseconds
+const SPEED_OVER = 8_000; // milliseconds over which the speed is measured
 
 const NO_ANSWER = 0;
 const PASSING_STATUSES = new Set([NO_ANSWER, 408, 429, 500, 502, 503, 504]);
-// Although 503, or without an answer: no later attempt does better.
+// Never retried, although the status is 503 or there was no answer: a later attempt fails too.
 const LASTING_CODES = new Set(["storage_not_s3", "misconfigured", "file_unreadable", "module_not_loaded"]);
-const PASSING_S3_CODES = new Set(["RequestTimeout", "ConditionalRequestConflict"]); // although 400 and 409
+// Retried, although the status is 400 or 409.
+const PASSING_S3_CODES = new Set(["RequestTimeout", "ConditionalRequestConflict"]);
 
-/** The ids of those that this page is at: nobody else is to resume them. @type {Set<string>} */
+/** The ids of the uploads that this page is sending. They must not be resumed a second time. @type {Set<string>} */
 const running = new Set();
 
 /** Why an upload did not complete. */
@@ -39,19 +40,19 @@ export class UploadError extends Error {
     this.step = step;
     /** Django's `code`, S3's `<Code>`, or one of ours: see types.d.ts. */
     this.code = code;
-    /** 0 when there was no answer. */
+    /** 0 if there was no answer. */
     this.status = status;
-    /** The answer: JSON, parsed, or text. */
+    /** The body of the answer: parsed JSON, or text. */
     this.body = body;
     this.upload = upload;
-    /** In seconds; 0 when the server did not ask for a wait. */
+    /** In seconds; 0 if the server did not ask for a wait. */
     this.retryAfter = retryAfter;
   }
 }
 
 /**
- * Resolves when the upload is completed; rejects with an UploadError, or with `signal.reason`. What is safe to
- * repeat has been repeated by then. While it is paused nothing is sent to S3.
+ * Resolves when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`. While
+ * it is paused, nothing is sent to S3.
  *
  * @param {File | FileOnDisk} file
  * @param {Options} options
@@ -94,7 +95,7 @@ async function run(file, options, gate) {
     const key = {"Idempotency-Key": idempotencyKey ?? randomKey()};
     /** @type {Begun} */
     const answer = interrupted || (await django.ask("begin", "", declared, key));
-    // Kept apart: an upload may end up in an error, and an error in a log, which is no place for a signature.
+    // The signed URLs are kept apart from the upload: it may be in an error, and an error may be logged.
     const {request, multipart: inParts, ...upload} = answer;
     begun = upload;
     if (upload.status === "completed") return upload;
@@ -103,7 +104,7 @@ async function run(file, options, gate) {
     const parts = inParts && new Parts(inParts, rest);
     if (parts) {
       memory("setItem", upload.id, print);
-      // With a key of the caller's it may have been begun before.
+      // With the caller's idempotencyKey, the upload may have begun before.
       if (interrupted || idempotencyKey) await parts.leaveOutWhatIsThere();
     }
     for (let rounds = 1; ; rounds++) {
@@ -127,7 +128,7 @@ async function run(file, options, gate) {
     }
     if (error instanceof UploadError) {
       error.upload ??= begun;
-      // Nobody is to resume it; and what changed under way nobody is to complete.
+      // Nobody must resume a lost upload. Nobody must complete a file that changed while it was sent.
       const isLost = error.code === "multipart_gone" || (error.code === "file_unreadable" && error.step === "confirm");
       if (begun && isLost) await django.cancel(begun.id);
     }
@@ -137,7 +138,7 @@ async function run(file, options, gate) {
   }
 }
 
-/** Which parts Django misses, if that is the matter. @param {unknown} error @returns {number[] | null} */
+/** The parts that must be sent again; null for any other error. @param {unknown} error @returns {number[] | null} */
 function incompleteParts(error) {
   if (!(error instanceof UploadError) || error.code !== "parts_incomplete") return null;
   return error.body.errors.flatMap((/** @type {any} */ {params}) => params.part_numbers);
@@ -155,15 +156,15 @@ async function confirm(id, django, time, signal) {
   }
 }
 
-// Going on with what was interrupted
+// Resuming
 
 /**
- * The pending upload of this file, freshly signed, if there is one that nobody here is at.
+ * The pending upload of this file, signed again; null if there is none, or if this page is sending it already.
  *
  * @param {Django} django
  * @param {{destination: string, filename: string, size: number, context?: object}} declared
  * @param {string} print
- * @param {number | false | undefined} lastModified a number: go on also with what this browser does not remember
+ * @param {number | false | undefined} lastModified a number: resume also an upload that this browser does not remember
  * @returns {Promise<Begun | null>}
  */
 async function findInterrupted(django, declared, print, lastModified) {
@@ -173,13 +174,13 @@ async function findInterrupted(django, declared, print, lastModified) {
     const {results} = await django.ask("begin", `?${query}`);
     return results.filter((/** @type {Upload} */ {id}) => !running.has(id));
   };
-  // This browser remembers which file it was. The filename and the type are not compared: Django may have stored
-  // another form of them.
+  // This browser remembers the file's fingerprint. The filename and the type are not compared, because Django may have
+  // stored another form of them.
   let [found] = (await pending({})).filter((/** @type {Upload} */ {id}) => memory("getItem", id) === print);
   if (!found && typeof lastModified === "number") {
-    // Only when the caller asks for it, for two files may be alike in all of this: their parts would make a third file.
+    // Only if the caller asks for it: two files may have all of this in common, and their parts would be mixed.
     [found] = (await pending({filename})).filter((/** @type {Upload} */ each) => {
-      const isAsOld = lastModified <= Date.parse(each.created_at); // else what S3 has is of what the file was before
+      const isAsOld = lastModified <= Date.parse(each.created_at); // if not, S3's parts are from before the change
       return !memory("getItem", each.id) && isAsOld && sorted(each.context) === sorted(context);
     });
   }
@@ -187,7 +188,7 @@ async function findInterrupted(django, declared, print, lastModified) {
   return answer?.multipart ? answer : null;
 }
 
-/** As JSON, in one order: PostgreSQL returns an object's keys in an order of its own. @param {unknown} value */
+/** JSON with sorted keys, because PostgreSQL changes the order of an object's keys. @param {unknown} value */
 function sorted(value) {
   return JSON.stringify(value, (_, each) => {
     const isObject = each && typeof each === "object" && !Array.isArray(each);
@@ -207,7 +208,7 @@ function memory(action, id, print = "") {
   try {
     return localStorage[action](`s3direct-uploads:${id}`, print);
   } catch {
-    return null; // there is none, or it is full: then there is nothing to go by
+    return null; // localStorage is missing or full: then nothing is remembered
   }
 }
 
@@ -231,7 +232,7 @@ function sendWhole(request, rest) {
   const {file, id, django, progress, signal} = rest;
   /** @type {PresignedRequest | null | undefined} */
   let newest = request;
-  // Of a slice, Chromium checks that the file is unchanged; of the whole file it does not.
+  // Chromium checks that the file is unchanged if it sends a slice, but not if it sends the whole file.
   return deliver(file.slice(0, file.size), {
     signed: async () => (newest ??= (await renew(id, django))?.request),
     refused: () => (newest = null),
@@ -249,14 +250,14 @@ class Parts {
   constructor({part_size, part_count, parts, expires_in}, rest) {
     this.rest = rest;
     this.partSize = part_size;
-    /** The numbers of the parts that nobody is at yet. */
+    /** The numbers of the parts that are not being sent yet. */
     this.waiting = Array.from({length: part_count}, (_, index) => index + 1);
-    /** What has left of those under way. @type {Map<number, number>} */
+    /** The parts that are being sent: their numbers, and how many bytes were sent. @type {Map<number, number>} */
     this.underway = new Map();
     this.atOnce = rest.parallel;
     this.successes = 0;
     this.sent = 0; // bytes
-    this.over = false; // S3 takes no more parts: they were put together, or given up
+    this.over = false; // S3 accepts no more parts: they were joined, or the upload was aborted
     /** @type {Map<number, PresignedPart & {until: number}>} */
     this.urls = new Map();
     /** @type {Promise<void> | null} */
@@ -291,7 +292,7 @@ class Parts {
       while (this.waiting.length && lanes.size < this.atOnce) {
         const number = /** @type {number} */ (this.waiting.shift());
         const lane = this.sendPart(number, failed.signal)
-          .catch(fail) // the others need not go on
+          .catch(fail) // this also stops the other parts
           .finally(() => lanes.delete(lane));
         lanes.add(lane);
       }
@@ -309,10 +310,10 @@ class Parts {
     const size = this.sizeOf(number);
     this.load(number, 0);
     try {
-      // A slice has no type, which S3 would take for a header that nobody signed.
+      // A slice has no type. If it had one, the browser would send a header that nobody signed.
       await deliver(file.slice(start, start + size), {
         signed: () => this.signed(number),
-        refused: () => this.urls.clear(), // they were signed together
+        refused: () => this.urls.clear(), // all of them: they were signed together
         onLoaded: (loaded) => this.load(number, loaded),
         onFailure: () => {
           this.atOnce = Math.max(1, this.atOnce >> 1);
@@ -329,7 +330,7 @@ class Parts {
       }
     } catch (error) {
       if (!(error instanceof UploadError) || error.code !== "NoSuchUpload") throw error;
-      this.over = true; // confirm tells how it ended
+      this.over = true; // confirm finds out how it ended
     } finally {
       this.urls.delete(number);
       this.underway.delete(number);
@@ -349,12 +350,12 @@ class Parts {
     this.rest.progress.reach(all);
   }
 
-  /** @param {number} number @returns {Promise<PresignedRequest | null>} null when S3 takes no more */
+  /** @param {number} number @returns {Promise<PresignedRequest | null>} null if S3 accepts no more parts */
   async signed(number) {
     while (!this.over && !this.isSigned(number)) await this.sign();
     if (this.over) return null;
     const ahead = this.waiting[2 * this.atOnce];
-    if (ahead && !this.isSigned(ahead)) this.sign().catch(() => {}); // whoever needs it will ask again
+    if (ahead && !this.isSigned(ahead)) this.sign().catch(() => {}); // if it fails, sendPart signs again
     return /** @type {PresignedRequest} */ (this.urls.get(number));
   }
 
@@ -363,7 +364,7 @@ class Parts {
     return this.rest.time.now() < (this.urls.get(number)?.until ?? 0);
   }
 
-  /** Those under way, and the next: whoever comes meanwhile waits for the same answer. */
+  /** Signs the parts that are being sent, and the next ones. Several callers share one request. */
   sign() {
     const {id, django} = this.rest;
     const ask = async () => {
@@ -378,18 +379,18 @@ class Parts {
 
   /** @param {PresignedPart[]} parts @param {number} expiresIn */
   keep(parts, expiresIn) {
-    // By a clock of our own, for phones' are wrong, and sooner: to be sent takes a moment too.
+    // By durations, because the clocks of phones are wrong. After 90 %, because sending takes a moment, too.
     const until = this.rest.time.now() + expiresIn * 900;
     for (const part of parts) this.urls.set(part.part_number, {...part, until});
   }
 }
 
 /**
- * Sends a body to S3 until it is there: what was signed may have expired, and the network fail.
+ * Sends a body to S3, with retries: its URL may have expired, and the network may fail.
  *
  * @typedef {object} Delivery
- * @property {() => Promise<PresignedRequest | null | undefined>} signed null where there is nothing to send any more
- * @property {() => void} refused it is to be signed anew
+ * @property {() => Promise<PresignedRequest | null | undefined>} signed null if there is nothing left to send
+ * @property {() => void} refused the next signed() must sign again
  * @property {(loaded: number) => void} onLoaded
  * @property {() => void} onFailure
  * @property {number} attempts
@@ -400,12 +401,12 @@ class Parts {
  */
 async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, rest, signal}) {
   const {transport, time, gate} = rest;
-  let untried = false; // a URL signed just now and refused at once will do no better signed anew
+  let untried = false; // whether the URL is new: if a new URL is refused, signing again does not help
   for (let failed = 0; ; ) {
     await gate.passed(signal);
     const request = await signed();
     if (!request) return;
-    if (gate.signal.aborted) continue; // shut while it was signed
+    if (gate.signal.aborted) continue; // paused while it was signed
     try {
       return await put(request, body, onLoaded, [signal, gate.signal], transport);
     } catch (error) {
@@ -413,11 +414,11 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, re
       if (gate.signal.aborted) continue;
       throwIfAborted(signal);
       if (!(error instanceof UploadError)) throw error;
-      // 403 is how S3 says that a URL has expired. Ceph says it to the preflight already, and without CORS headers:
-      // then a page sees no answer.
+      // S3 answers 403 if a URL has expired. Ceph already answers it to the preflight, and without CORS headers. Then
+      // the page sees no answer.
       untried = !untried && (error.status === 403 || error.status === NO_ANSWER);
       if (untried) refused();
-      if (untried && error.status) continue; // a broken network wants a pause
+      if (untried && error.status) continue; // at once; without an answer, a pause comes first
       onFailure();
       if (!mayPass(error) || ++failed === attempts) throw error;
       await time.pause(time.delay(failed - 1), signal);
@@ -425,12 +426,12 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, re
   }
 }
 
-/** @param {string} id @param {Django} django @returns {Promise<Begun | null>} null when it was settled meanwhile */
+/** @param {string} id @param {Django} django @returns {Promise<Begun | null>} null if it was settled meanwhile */
 function renew(id, django) {
   return ended(django.ask("renew", `${id}/renew/`, {}));
 }
 
-/** @param {Promise<any>} asked what is null when the upload has come to its end: confirm tells how */
+/** Returns null if Django answers 410: the upload has ended, and confirm finds out how. @param {Promise<any>} asked */
 async function ended(asked) {
   try {
     return await asked;
@@ -440,7 +441,7 @@ async function ended(asked) {
   }
 }
 
-/** Shut while the upload is paused, which aborts what is under way. */
+/** The gate is shut while the upload is paused. To shut it aborts the running requests to S3. */
 class Gate extends EventTarget {
   controller = new AbortController();
   onTurn = () => {};
@@ -484,7 +485,7 @@ class Django {
   }
 
   /**
-   * Whatever is asked may be asked again: begin thanks to its Idempotency-Key, the others by nature.
+   * Asks Django, with retries. Every call may be repeated: begin has an Idempotency-Key, the others are idempotent.
    *
    * @param {Step} step @param {string} path @param {object} [body] to POST @param {Record<string, string>} [extra]
    */
@@ -505,10 +506,10 @@ class Django {
     try {
       const {credentials} = this;
       const headers = await this.headers();
-      // keepalive: aborting is often the last thing a page does.
+      // keepalive, because the page is often closed at this moment.
       await this.transport.fetch(`${this.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
     } catch {
-      // Django gives the upload up by itself in time.
+      // The upload expires in Django after some time.
     }
   }
 }
@@ -523,7 +524,7 @@ async function answered(step, ask) {
     throw new UploadError("The server could not be reached.", {step, code: "network_error", cause});
   }
   const body = parsed(text);
-  if (response.ok && body && typeof body === "object") return body; // the login page that a redirect led to is "ok" as well
+  if (response.ok && body && typeof body === "object") return body; // not the HTML of a login page after a redirect
   const {status, headers} = response;
   throw new UploadError(body?.detail ?? `The server gave an unexpected answer (${status}).`, {
     step,
@@ -549,10 +550,10 @@ async function put(request, body, onLoaded, signals, transport) {
     const {status, text} = await transport.put(request, body, aborted.signal, count).catch((cause) => {
       throw cause instanceof UploadError ? cause : unreadable("send", cause);
     });
-    // 412: something is there already, most likely ours, its answer lost. Confirm tells.
+    // 412: an object is there already. Probably this PUT arrived, and its answer was lost. Confirm finds out.
     if ((status >= 200 && status < 300) || status === 412) return onLoaded(body.size);
     if (status !== NO_ANSWER) throw refusal(status, text);
-    // A page is not told why there was no answer: a file that changed looks like a network that broke.
+    // Without an answer a page does not know why. A changed file looks the same as a failed network.
     if (!aborted.signal.aborted) await assertReadable(body, "send");
     throw unreachable(left);
   } finally {
@@ -560,7 +561,7 @@ async function put(request, body, onLoaded, signals, transport) {
   }
 }
 
-/** How requests are sent, unless options.transport says otherwise. @type {Transport} */
+/** How requests are sent without options.transport. @type {Transport} */
 const TRANSPORT = {
   fetch: (url, init) => fetch(url, init),
   async put(...request) {
@@ -570,7 +571,7 @@ const TRANSPORT = {
   },
 };
 
-/** By XMLHttpRequest, because fetch does not tell how much has left. @type {Transport["put"]} */
+/** By XMLHttpRequest, because fetch does not report the progress of sending. @type {Transport["put"]} */
 function byXhr({method = "PUT", url, headers}, body, signal, onLoaded) {
   return new Promise((resolve) => {
     const xhr = new XMLHttpRequest();
@@ -600,8 +601,8 @@ function unreachable(loaded) {
 }
 
 /**
- * Reads the last byte, which a file that was made shorter lacks. What has no bytes is opened as a whole: a browser reads
- * nothing for a slice of none, and a folder that was dropped may have a size of 0.
+ * Reads the last byte, because a file that became shorter does not have it. An empty file is opened as a whole: a
+ * browser reads nothing for an empty slice, and a dropped folder may have the size 0.
  *
  * @param {Blob | Slice} body @param {Step} step
  */
@@ -616,8 +617,8 @@ async function assertReadable(body, step) {
 }
 
 /**
- * A browser looks whether a file has changed when it begins to read, and not later: S3 may have half of the old file
- * and half of the new one. A file that is gone by now was read before.
+ * A browser checks whether a file has changed only when it begins to read. So S3 may have half of the old file and
+ * half of the new one. A file that was deleted after it was read is no problem.
  *
  * @param {File | FileOnDisk} file
  */
@@ -680,7 +681,7 @@ function throwIfAborted(signal) {
   if (signal?.aborted) throw signal.reason ?? new DOMException("The upload was aborted.", "AbortError");
 }
 
-/** How time passes, unless options.clock says otherwise. @type {Clock} */
+/** The clock without options.clock. @type {Clock} */
 const CLOCK = {
   now: () => performance.now(),
   setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
@@ -700,7 +701,7 @@ class Time {
   }
 
   /**
-   * Exponential, with full jitter: a thousand browsers shall not come back at the same moment.
+   * Exponential, with full jitter, so that a thousand browsers do not retry at the same moment.
    *
    * @param {number} times
    */
@@ -744,7 +745,7 @@ class ForwardProgress {
     this.reach(phase === "confirm" ? this.total : 0);
   }
 
-  /** No time that passes from now on counts. */
+  /** Begin to measure the speed again. */
   rest() {
     this.marks = [];
   }
@@ -756,7 +757,7 @@ class ForwardProgress {
     this.marks.push({at, loaded: this.loaded});
     while (at - this.marks[0].at > SPEED_OVER) this.marks.shift();
     const [oldest] = this.marks;
-    const passed = at - oldest.at; // 0 where a browser's clock has steps of 100 ms
+    const passed = at - oldest.at; // may be 0: some browsers' clocks have steps of 100 ms
     const bytesPerSecond = passed ? (1_000 * (this.loaded - oldest.loaded)) / passed : 0;
     const secondsLeft = bytesPerSecond ? (this.total - this.loaded) / bytesPerSecond : null;
     const {total, phase} = this;
@@ -773,7 +774,7 @@ function parsed(text) {
   }
 }
 
-/** Not by crypto.randomUUID, which a page that came by plain http lacks. */
+/** A random key. crypto.randomUUID does not exist on a page that came by plain http. */
 function randomKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,8 +1,8 @@
-/** The photo wall: files become uploads, uploads become photos. */
+/** The photo wall: it uploads files, and makes a photo of each upload. */
 import {upload} from "s3direct-uploads";
 
 const AT_ONCE = 3;
-const PART_SIZE = 16 * 1024 ** 2; // as the destination has it: only what is larger is sent in parts
+const PART_SIZE = 16 * 1024 ** 2; // the same as in the destination: only larger files are sent in parts
 const {uploads: UPLOADS, photos: PHOTOS} = document.body.dataset;
 
 const $ = (selector, within = document) => within.querySelector(selector);
@@ -10,7 +10,7 @@ const $$ = (selector) => document.querySelectorAll(selector);
 
 // Talking to Django
 
-/** Read anew each time: signing in in another tab exchanges it. */
+/** Read each time, because a login in another tab changes it. */
 const csrf = () => ({"X-CSRFToken": /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? ""});
 
 async function ask(method, url, body) {
@@ -25,14 +25,14 @@ async function ask(method, url, body) {
 }
 
 const WORDS = {
-  already_attached: "This upload is on a wall already.",
-  bucket_unavailable: "The storage is not answering just now.",
+  already_attached: "This upload is already on a wall.",
+  bucket_unavailable: "The storage does not answer at the moment.",
   cancelled: "Cancelled.",
   invalid: "This cannot be uploaded.",
-  not_pending: "This upload came to its end before the photo arrived.",
-  object_mismatch: "What arrived is not the photo that was announced.",
+  not_pending: "This upload ended before the photo arrived.",
+  object_mismatch: "The photo that arrived differs from the one that was declared.",
   object_missing: "The photo did not arrive.",
-  throttled: "Too much at once.",
+  throttled: "Too many requests at once.",
 };
 
 function inWords(error) {
@@ -42,7 +42,7 @@ function inWords(error) {
   return [WORDS[code], ...(details.length ? details : [message])].filter(Boolean).join(" ");
 }
 
-/** Django's own 403, to the photos, has no code; the uploads' errors have one each. */
+/** Errors of the uploads have a code. Django's own 403, for the photos, has none. */
 const isSessionEnded = ({code, status}) =>
   code === "not_authenticated" || code === "authentication_failed" || (!code && status === 403);
 
@@ -97,7 +97,7 @@ function newItem(id) {
   return $(`#${id}-item`).content.firstElementChild.cloneNode(true);
 }
 
-/** A list that Django pages: what it shows first, and a button for what is older. */
+/** A list in pages: the first page, and a button for older items. */
 function pages(section, url, toItem) {
   const list = $("ul", section);
   const older = $(".older", section);
@@ -139,7 +139,7 @@ function uploadItem({filename, size, status, reason, created_at}) {
 
 let reloading;
 function reloadRecords() {
-  clearTimeout(reloading); // thirty photos at once need not ask thirty times
+  clearTimeout(reloading); // so that thirty photos at once cause one request
   reloading = setTimeout(records.reload, 250);
 }
 
@@ -149,7 +149,7 @@ function photoItem(photo) {
   const image = $("img", item);
   $(".caption", item).textContent = photo.filename;
   image.alt = photo.filename;
-  image.addEventListener("error", () => button.classList.add("blank")); // HEIC, say
+  image.addEventListener("error", () => button.classList.add("blank")); // for example HEIC
   image.src = photo.image.url;
   button.addEventListener("click", () => view(item));
   item.photo = photo;
@@ -233,7 +233,7 @@ function underwayItem(file) {
   $(".retry", item).addEventListener("click", () => enqueue(item));
   image.addEventListener("load", () => { image.hidden = false; });
   image.src = URL.createObjectURL(file);
-  // The same key on a retry takes the upload up where it failed.
+  // With the same key, a retry continues the upload where it failed.
   return Object.assign(item, {file, key: crypto.randomUUID?.()});
 }
 
@@ -271,7 +271,7 @@ async function workOn() {
   workOn();
 }
 
-/** The whole of it: the file to S3, and the upload to the photo. */
+/** Send the file to S3, then make a photo of the upload. */
 async function put(item) {
   item.going = item.upload ?? upload(item.file, {
     endpoint: UPLOADS,
@@ -319,10 +319,10 @@ function tell(item, text, {loaded, total}) {
 }
 
 function fail(item, error) {
-  // Settled for good: only another upload can help.
+  // The upload has ended, so a retry needs a new one.
   const settled = error.code === "cancelled" || error.status === 410 || error.status === 422;
   if (settled) item.key = crypto.randomUUID?.();
-  if (item.upload) wall.reload(); // where the photo may be: its answer was lost, perhaps
+  if (item.upload) wall.reload(); // the photo may be there, if only the answer was lost
   item.begun = item.upload ?? error.upload;
   item.classList.add("failed");
   $(".pause", item).hidden = true;
@@ -337,7 +337,7 @@ function fail(item, error) {
 function giveUp(item) {
   item.abort.abort();
   if (running.has(item)) return;
-  // A failed one is still pending at Django, or completed and on no wall.
+  // A failed upload is still pending in Django, or completed without a photo.
   if (item.begun) ask("DELETE", `${UPLOADS}${item.begun.id}/`).catch(() => {}).then(reloadRecords);
   if (waiting.includes(item)) waiting.splice(waiting.indexOf(item), 1);
   discard(item);
@@ -349,7 +349,7 @@ function discard(item) {
   item.remove();
 }
 
-// What an earlier visit left half way
+// Interrupted uploads of an earlier visit
 
 async function offerInterrupted() {
   const {results} = await ask("GET", `${UPLOADS}?status=pending`);
@@ -372,7 +372,7 @@ function interruptedItem(interrupted) {
   return Object.assign(item, {upload: interrupted});
 }
 
-// How files come in
+// How users add files
 
 const hasFiles = ({dataTransfer}) => dataTransfer?.types.includes("Files");
 const veil = $("#veil");
@@ -403,7 +403,7 @@ $("#sign-out").addEventListener("submit", ({target}) => {
   target.elements.csrfmiddlewaretoken.value = csrf()["X-CSRFToken"];
 });
 addEventListener("focus", () => {
-  if (!$("#session-ended").hidden) records.reload(); // signed in again, perhaps
+  if (!$("#session-ended").hidden) records.reload(); // perhaps the user has signed in again
 });
 
 wall.reload();
