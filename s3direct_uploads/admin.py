@@ -5,6 +5,7 @@ Made for ten million rows: nothing counts them all, and every search can use an 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -38,6 +40,7 @@ else:
 
 MOST_COUNTED = 10_000  # rows; to page further is to search badly
 MOST_AT_ONCE = 50  # uploads of one action: S3 is waited for at each, and a request has its end
+REJECTED_BY_STAFF = "It was rejected by this site's staff."  # what its owner is told
 LONGEST_TERM = 1024  # characters: a key's; SQLite refuses a LIKE of 50,000
 LONGEST_QUERY = 8 * 1024  # octets: a filename of 255 characters, all escaped, is a third of it
 
@@ -104,7 +107,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # they count the whole table
     paginator = BoundedPaginator
-    actions = ["confirm_again", "cancel"]
+    actions = ["confirm_again", "accept", "reject", "cancel"]
     readonly_fields = ["preview", "exact_size", "age", "in_usage"]
     fieldsets = [
         (None, {"fields": ["preview", "status", "reason", "owner", "age", "in_usage", "context"]}),
@@ -119,6 +122,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
                     "created_at",
                     "url_expires_at",
                     "expires_at",
+                    "held_at",
                     "completed_at",
                     "announced_at",
                     "attached_at",
@@ -149,6 +153,12 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     @admin.display(description="object")
     def preview(self, upload: Upload) -> SafeString | str:
         """Links to our own view: a presigned URL is made on the click, and stands on no page."""
+        if upload.status == Upload.Status.VERIFYING:
+            # Not for staff either: it may be what the scan is to find.
+            return (
+                f"A scan holds it: nobody can read it. Unless the scan answers until "
+                f"{date_format(upload.hold_ends_at, 'DATETIME_FORMAT')}, it is rejected."
+            )
         if upload.status != Upload.Status.COMPLETED:
             return "none"
         url = reverse(f"{self.admin_site.name}:s3direct_uploads_upload_download", args=[upload.pk])
@@ -201,7 +211,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
             pass
         return queryset.filter(found), False
 
-    # What may be done: look, and the two actions.
+    # What may be done: look, and the actions.
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -222,6 +232,15 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     @admin.action(description="Confirm again", permissions=["operate"])
     def confirm_again(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
         self._each(request, uploads, lifecycle.confirm, "confirmed")
+
+    @admin.action(description="Accept what a scan holds", permissions=["operate"])
+    def accept(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
+        self._each(request, uploads, partial(lifecycle.accept, cause="admin"), "accepted")
+
+    @admin.action(description="Reject what a scan holds", permissions=["operate"])
+    def reject(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
+        operation = partial(lifecycle.reject, reason=REJECTED_BY_STAFF, cause="admin")
+        self._each(request, uploads, operation, "rejected")
 
     @admin.action(description="Cancel, or delete what nothing uses", permissions=["operate"])
     def cancel(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:

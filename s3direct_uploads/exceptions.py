@@ -97,7 +97,10 @@ class NotMultipart(UploadError):
 
 
 class ObjectMismatch(UploadError):
-    """S3 holds something else than was declared, or ``verify`` refused it: rejected, for good."""
+    """S3 holds something else than was declared, or ``verify`` or a scan refused it.
+
+    The upload is rejected, for good.
+    """
 
     code = "object_mismatch"
     status = 422
@@ -114,6 +117,13 @@ class NotCompleted(UploadError):
     """Only a completed upload can be read or attached."""
 
     code = "not_completed"
+    status = 409
+
+
+class NotHeld(UploadError):
+    """No scan holds the upload: it is not confirmed yet, or it was settled before."""
+
+    code = "not_held"
     status = 409
 
 

@@ -61,7 +61,7 @@ STATUSES = {
     "renew_upload": {200, 400, 404, 410, 415, 503},
     "list_upload_parts": {200, 404, 409, 410, 503},
     "sign_upload_parts": {200, 400, 404, 409, 410, 415, 503},
-    "delete_upload": {204, 404, 409, 410},
+    "delete_upload": {204, 404, 409},
     "get_upload_url": {200, 400, 404, 409, 503},
     "download_upload": {302, 400, 404, 409, 503},
 }
@@ -481,7 +481,7 @@ def provoke_hook_failed(app: App, hook: str = "has_permission") -> Any:
 
 def provoke_verifying(app: App) -> Any:
     upload = row(app.begin())
-    Upload.objects.update(status="verifying")
+    Upload.objects.update(status="verifying", held_at=timezone.now())
     return app.confirm(str(upload.pk))
 
 

@@ -6,6 +6,7 @@ answers from it.
 """
 
 from .connection import never_atomic, site
+from .holding import accept, open_object, reject
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -26,6 +27,7 @@ from .sweeping import due, sweep, sweep_batches
 __all__ = [
     "FIRST_PARTS",
     "Stray",
+    "accept",
     "begin",
     "cancel",
     "confirm",
@@ -35,9 +37,11 @@ __all__ = [
     "list_parts",
     "never_atomic",
     "notice",
+    "open_object",
     "presign_download",
     "reconcile",
     "recount",
+    "reject",
     "renew",
     "sign_parts",
     "site",

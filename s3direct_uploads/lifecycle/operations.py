@@ -249,16 +249,16 @@ def list_parts(upload: Upload) -> list[StoredPart]:
         raise
 
 
-@raises(AlreadyAttached, NotPending)
+@raises(AlreadyAttached)
 def cancel(upload: Upload) -> None:
-    """Give up a pending upload, or delete a completed one that no model holds. Idempotent.
+    """Give up an upload that is pending or held by a scan, or delete a completed one. Idempotent.
 
     Parts are given up at once. The object is deleted once nothing can write to its key any more:
     here, or by a later sweep.
-    Raises AlreadyAttached, NotPending (a scan holds it).
+    Raises AlreadyAttached if a model has the upload.
     """
     refuse_transaction("cancel")
-    if bury(upload, Status.CANCELLED):
+    if bury(upload, Status.CANCELLED, of=(Status.PENDING, Status.VERIFYING)):
         abort_multiparts(upload)
         signals.upload_cancelled.send_robust(Upload, upload=upload)
     # Also where a confirm came first, meanwhile.
@@ -270,8 +270,6 @@ def cancel(upload: Upload) -> None:
         delete_object(upload)
     if upload.status == Status.COMPLETED:
         raise AlreadyAttached("This upload is in use.", upload=upload)
-    if upload.status == Status.VERIFYING:
-        raise NotPending("This upload is being verified.", upload=upload)
 
 
 @raises(NotCompleted, BucketUnavailable)
@@ -345,6 +343,7 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
     name = keys.new_name(
         site(), bucket.name, bucket.location, prefix, upload.filename, conf.max_name_length()
     )
+    upload.hold = rules.hold
     upload.storage = rules.storage
     upload.bucket = bucket.name
     upload.key = keys.join(bucket.location, name)

@@ -148,8 +148,8 @@ OPERATIONS = {
             200: Body(UploadSerializer, "Completed.", ("completed",)),
             202: Body(
                 UploadSerializer,
-                "Not completed yet: ask again. `verifying` means that the server checks the file, "
-                "`pending` that another request completes the upload.",
+                "Not completed yet: ask again. `verifying` means that a scan holds the upload, "
+                "which may take long; `pending` that another request completes it.",
                 ("verifying", "completed_by_another_request"),
             ),
         },
@@ -199,8 +199,9 @@ OPERATIONS = {
     "destroy": Operation(
         "delete_upload",
         "Cancel or delete an upload",
-        "A pending upload is cancelled. A completed upload is deleted. The file is deleted when no "
-        "URL can send it again. You may repeat the call, and you can still look at the upload.",
+        "A pending or verifying upload is cancelled. A completed upload is deleted. The file is "
+        "deleted when no URL can send it again. You may repeat the call, and you can still look at "
+        "the upload.",
         {204: Body(None, "Cancelled or deleted, now or before.")},
         raises=lifecycle.cancel,
         codes=("not_found",),
