@@ -29,6 +29,12 @@ export interface Options {
    * since. Node.js remembers none.
    */
   resume?: boolean;
+  /**
+   * Where a scan holds the upload: false (unless given) resolves at once, with the status "verifying"; true asks Django
+   * now and then, and resolves when it is completed. A rejection is an UploadError with the code "object_mismatch";
+   * `upload.reason` says why. It may take long, and an aborted `signal` cancels the upload also while it waits.
+   */
+  waitForScan?: boolean;
   /** At most 64 characters. A failed upload's takes it up where it failed. */
   idempotencyKey?: string;
   /** For tests, and for where there is neither a browser nor Node.js. */
@@ -67,7 +73,8 @@ export interface Progress {
   /** Bytes that have left. Never runs backward, not even when sending starts over. */
   loaded: number;
   total: number;
-  phase: "begin" | "send" | "confirm";
+  /** "verifying": all is sent, and a scan holds the upload. */
+  phase: "begin" | "send" | "confirm" | "verifying";
   /** Of the last seconds; 0 while nothing is known. */
   bytesPerSecond: number;
   /** Until all has left, at this speed; null while nothing is known. */
@@ -169,7 +176,8 @@ export declare class UploadError extends Error {
 }
 
 /**
- * Resolves when the upload is completed; rejects with an UploadError, or with `signal.reason`. What is safe to
+ * Resolves when the upload is completed, or when a scan holds it (`status` is then "verifying"), unless
+ * `waitForScan`; rejects with an UploadError, or with `signal.reason`. What is safe to
  * repeat has been repeated by then.
  */
 export declare function upload(file: File | FileOnDisk, options: Options): Uploading;

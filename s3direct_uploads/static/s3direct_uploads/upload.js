@@ -50,7 +50,8 @@ export class UploadError extends Error {
 }
 
 /**
- * Resolves when the upload is completed; rejects with an UploadError, or with `signal.reason`. What is safe to
+ * Resolves when the upload is completed, or when a scan holds it (`status` is then "verifying"), unless
+ * `waitForScan`; rejects with an UploadError, or with `signal.reason`. What is safe to
  * repeat has been repeated by then. While it is paused nothing is sent to S3.
  *
  * @param {File | FileOnDisk} file
@@ -113,7 +114,7 @@ async function run(file, options, gate) {
       await assertUnchanged(file);
       progress.enter("confirm");
       try {
-        return await confirm(upload.id, django, time, signal);
+        return await confirm(rest, options.waitForScan);
       } catch (error) {
         const missing = incompleteParts(error);
         if (!parts || !missing || rounds === ATTEMPTS) throw error;
@@ -143,14 +144,14 @@ function incompleteParts(error) {
   return error.body.errors.flatMap((/** @type {any} */ {params}) => params.part_numbers);
 }
 
-/** @param {string} id @param {Django} django @param {Time} time @param {AbortSignal} [signal] */
-async function confirm(id, django, time, signal) {
+/** @param {Rest} rest @param {boolean} [waitForScan] @returns {Promise<Upload>} */
+async function confirm({id, django, time, progress, signal}, waitForScan) {
   for (let times = 0; ; times++) {
     const upload = await django.ask("confirm", `${id}/confirm/`, {});
-    if (upload.status === "completed") {
-      memory("removeItem", id);
-      return upload;
-    }
+    const isHeld = upload.status === "verifying";
+    if (isHeld || upload.status === "completed") memory("removeItem", id); // all is sent
+    if (isHeld && progress.phase !== "verifying") progress.enter("verifying");
+    if (upload.status === "completed" || (isHeld && !waitForScan)) return upload;
     await time.pause(FIRST_DELAY + time.delay(times), signal);
   }
 }
@@ -741,7 +742,7 @@ class ForwardProgress {
   enter(phase) {
     this.phase = phase;
     this.rest();
-    this.reach(phase === "confirm" ? this.total : 0);
+    this.reach(phase === "confirm" || phase === "verifying" ? this.total : 0);
   }
 
   /** No time that passes from now on counts. */
