@@ -600,7 +600,7 @@ def test_staff_accepts_and_rejects_what_a_scan_holds(
     alice: App, support: Staff, onlooker: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Albums, "hold", True)
-    album = {"destination": "albums", "context": {"album": 1}}
+    album: dict[str, Any] = {"destination": "albums", "context": {"album": 1}}
     good = row(alice.upload(filename="good.jpg", **album))
     bad = row(alice.upload(filename="bad.jpg", **album))
     pending = row(alice.begin(filename="pending.jpg"))

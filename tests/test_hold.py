@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
@@ -339,6 +340,24 @@ def test_accept_of_an_object_that_is_gone_rejects(held: Upload, s3: Bucket) -> N
     assert held.status == "rejected"
 
 
+def test_a_bucket_that_is_gone_rejects_nothing(
+    make_user: Callable[..., Any], s3: Bucket, storage_options: Callable[..., None]
+) -> None:
+    """It answers 404 for every key, so that this says nothing about one of them."""
+    s3.name = f"gone-{uuid.uuid4().hex}"
+    s3.client.create_bucket(Bucket=s3.name)
+    storage_options(bucket_name=s3.name)
+    upload = row(App(make_user()).upload())
+    s3.client.delete_object(Bucket=s3.name, Key=upload.key)
+    s3.client.delete_bucket(Bucket=s3.name)
+    with lifecycle.open_object(upload) as file, pytest.raises(BucketUnavailable):
+        file.read()
+    with pytest.raises(BucketUnavailable):
+        lifecycle.accept(upload)
+    upload.refresh_from_db()
+    assert upload.status == "verifying"
+
+
 def test_while_s3_is_away_accept_changes_nothing(held: Upload, s3_away: Callable[[], None]) -> None:
     s3_away()
     with pytest.raises(BucketUnavailable):
@@ -627,18 +646,39 @@ def test_a_held_upload_counts_until_its_object_is_gone(alice: App, limited: None
     assert alice.begin().status_code == 201
 
 
-def test_the_bucket_opens_one_version(held: Upload, s3: Bucket) -> None:
-    """Where it has versions: the one that was held, though another was put over it."""
+def test_of_a_bucket_with_versions_the_held_one_is_scanned_and_no_other_completed(
+    make_user: Callable[..., Any], s3: Bucket, storage_options: Callable[..., None]
+) -> None:
+    s3.name = f"versions-{uuid.uuid4().hex}"
+    s3.client.create_bucket(Bucket=s3.name)
     s3.client.put_bucket_versioning(Bucket=s3.name, VersioningConfiguration={"Status": "Enabled"})
-    try:
-        s3.write(held, b"first")
-        first = get_bucket("default").head(held.key)
-        s3.write(held, b"other")
-        file = get_bucket("default").open(
-            held.key, size=5, etag=first.etag, version_id=first.version_id
-        )
-        assert file.read() == b"first"
-    finally:
-        s3.client.put_bucket_versioning(
-            Bucket=s3.name, VersioningConfiguration={"Status": "Suspended"}
-        )
+    storage_options(bucket_name=s3.name)
+    alice = App(make_user())
+    clean, replaced = row(alice.upload()), row(alice.upload())
+    assert clean.version_id
+    s3.write(replaced, JPEG)  # the same bytes, but not what was held
+    assert s3.read(replaced) == JPEG
+    for upload in (clean, replaced):
+        with lifecycle.open_object(upload) as file:
+            assert file.read() == JPEG
+    assert lifecycle.accept(clean).status == "completed"
+    with pytest.raises(ObjectMismatch):
+        lifecycle.accept(replaced)
+    assert replaced.status == "rejected"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pooled_connection_is_given_back_before_s3_is_asked(
+    held: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    connection = connections["default"]
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"pool": True})
+    monkeypatch.setattr(connection, "close", lambda: done.append("closed"))
+    events = get_bucket("default")._client.meta.events
+    events.register_first("before-call.s3", lambda **_: done.append("asked"), unique_id="asked")
+    with lifecycle.open_object(held) as file:
+        file.read()
+    lifecycle.accept(held)
+    events.unregister("before-call.s3", unique_id="asked")
+    assert done == ["closed", "asked", "closed", "asked"]

@@ -97,9 +97,13 @@ def _is_held(upload: Upload) -> bool:
 
 def _is_unchanged(upload: Upload) -> bool:
     release_connection()
+    bucket = bucket_of(upload)
     try:
-        found = bucket_of(upload).head(upload.key)
-    except (ObjectMissing, ObjectMismatch):
+        found = bucket.head(upload.key)
+    except ObjectMissing:
+        bucket.probe()  # a bucket that is missing answers 404 for all keys
+        return False
+    except ObjectMismatch:
         return False
     return (found.etag, found.version_id) == (upload.etag, upload.version_id)
 
@@ -124,8 +128,13 @@ def _next_time(upload: Upload, now: datetime) -> datetime:
 
 def give_up(uploads: Collection[Upload]) -> list[Upload]:
     """Reject those that were not scanned in time. Returns them."""
-    changes = {"status": Status.REJECTED, "reason": NOT_SCANNED, "due_at": timezone.now()}
-    rejected = move_claimed(uploads, {"status": Status.VERIFYING}, **changes)
+    rejected = move_claimed(
+        uploads,
+        {"status": Status.VERIFYING},
+        status=Status.REJECTED,
+        reason=NOT_SCANNED,
+        due_at=timezone.now(),
+    )
     for upload in rejected:
         signals.upload_rejected.send_robust(Upload, upload=upload)
     return rejected

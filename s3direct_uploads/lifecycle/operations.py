@@ -159,7 +159,8 @@ def store(
 ) -> Upload:
     """Upload from a script: begin, PUT, confirm, by the same rules. ``file`` must be seekable.
 
-    Django carries these bytes, up to 5 GiB. Raises what begin and confirm raise.
+    Django carries these bytes, up to 5 GiB. Where the destination has HOLD, a scan holds the upload
+    that is returned. Raises what begin and confirm raise.
     """
     refuse_transaction("store")
     size = file.seek(0, os.SEEK_END)

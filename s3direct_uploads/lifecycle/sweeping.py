@@ -195,8 +195,8 @@ class _Sweep:
         self._prune(kinds["unpruned"])
         self._clean(kinds["uncleaned"])
         self._announce(kinds["unannounced"])
-        self._hold(kinds["unscanned"])
         self._settle(kinds["pending"])
+        self._hold(kinds["unscanned"])
         return self.done
 
     # One method for each kind of row that is due.
@@ -215,7 +215,7 @@ class _Sweep:
         over = [upload for upload in uploads if upload.hold_ends_at <= now]
         self.done["rejected"] += len(holding.give_up(over))
         for upload in uploads:
-            if upload not in over:
+            if upload.hold_ends_at > now:
                 self.done["reminded"] += holding.ask_again(upload)
 
     def _settle(self, uploads: Sequence[Upload]) -> None:

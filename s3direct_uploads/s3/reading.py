@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from s3direct_uploads.exceptions import BucketUnavailable, ObjectMismatch, ObjectMissing
 
-from .failures import failures, status_of
+from .failures import code_of, failures, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -93,7 +93,7 @@ class ObjectFile(io.RawIOBase):
         try:
             answer = self._client.get_object(**asked)
         except ClientError as error:
-            if status_of(error) == 404:
+            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
                 raise ObjectMissing("The object is not there any more.") from error
             raise
         body = answer["Body"]
@@ -101,7 +101,7 @@ class ObjectFile(io.RawIOBase):
         if answer.get("ETag") != self._etag:
             body.close()
             raise ObjectMismatch("Another object is there now.")
-        if self._at and status_of_answer(answer) != 206:
+        if self._at and answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
             body.close()
             raise BucketUnavailable("S3 does not send a part of an object.")
         return body
@@ -110,8 +110,3 @@ class ObjectFile(io.RawIOBase):
         if self._body is not None:
             self._body.close()
             self._body = None
-
-
-def status_of_answer(answer: Any) -> int:
-    status: int = answer["ResponseMetadata"]["HTTPStatusCode"]
-    return status
