@@ -34,7 +34,8 @@ def test_nobody_reads_what_is_held(alice: App) -> None:
 
 def test_nobody_makes_it_public_while_it_is_sent(alice: App, s3: Bucket) -> None:
     begun = alice.begin().json()
-    assert alice.send(begun["request"], **{"x-amz-acl": "public-read"}) == 403
+    acl: dict[str, Any] = {"x-amz-acl": "public-read"}
+    assert alice.send(begun["request"], **acl) == 403
     assert alice.confirm(begun["id"]).json()["code"] == "object_missing"
 
 
