@@ -5,6 +5,7 @@ It is made for ten million rows: no query counts all of them, and every search c
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -38,6 +40,7 @@ else:
 
 MOST_COUNTED = 10_000  # rows; a better search is faster than more pages
 MOST_AT_ONCE = 50  # uploads in one action: each one waits for S3, and a request must end in time
+REJECTED_BY_STAFF = "It was rejected by this site's staff."  # the reason that its owner reads
 LONGEST_TERM = 1024  # characters: the length of a key; SQLite refuses a LIKE of 50,000
 LONGEST_QUERY = 8 * 1024  # bytes: a filename of 255 escaped characters needs a third of it
 
@@ -106,7 +109,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # facets count the whole table
     paginator = BoundedPaginator
-    actions = ["confirm_again", "cancel"]
+    actions = ["confirm_again", "accept", "reject", "cancel"]
     readonly_fields = ["preview", "exact_size", "age", "in_usage"]
     fieldsets = [
         (None, {"fields": ["preview", "status", "reason", "owner", "age", "in_usage", "context"]}),
@@ -121,6 +124,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
                     "created_at",
                     "url_expires_at",
                     "expires_at",
+                    "held_at",
                     "completed_at",
                     "announced_at",
                     "attached_at",
@@ -151,6 +155,12 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     @admin.display(description="object")
     def preview(self, upload: Upload) -> SafeString | str:
         """A link to our own view. It signs a URL at each click, so that no page contains one."""
+        if upload.status == Upload.Status.VERIFYING:
+            # Staff cannot read it either: it may be a virus.
+            return (
+                f"A scan holds it, and nobody can read it. It is rejected if the scan does not "
+                f"answer before {date_format(upload.hold_ends_at, 'DATETIME_FORMAT')}."
+            )
         if upload.status != Upload.Status.COMPLETED:
             return "none"
         url = reverse(f"{self.admin_site.name}:s3direct_uploads_upload_download", args=[upload.pk])
@@ -203,7 +213,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
             pass
         return queryset.filter(found), False
 
-    # Permissions: staff may look, and use the two actions.
+    # Permissions: staff may look, and use the actions.
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -224,6 +234,15 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     @admin.action(description="Confirm again", permissions=["operate"])
     def confirm_again(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
         self._each(request, uploads, lifecycle.confirm, "confirmed")
+
+    @admin.action(description="Accept what a scan holds", permissions=["operate"])
+    def accept(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
+        self._each(request, uploads, partial(lifecycle.accept, cause="admin"), "accepted")
+
+    @admin.action(description="Reject what a scan holds", permissions=["operate"])
+    def reject(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
+        operation = partial(lifecycle.reject, reason=REJECTED_BY_STAFF, cause="admin")
+        self._each(request, uploads, operation, "rejected")
 
     @admin.action(description="Cancel, or delete if no model uses it", permissions=["operate"])
     def cancel(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:

@@ -16,6 +16,7 @@ class S3DirectUploadsConfig(AppConfig):
         register(checks.check_settings)
         register(checks.check_destinations)
         register(checks.check_storages)
+        register(checks.check_holds)
         register(checks.check_database)
         if find_spec("drf_spectacular"):
             from . import openapi  # noqa: F401  # drf-spectacular finds it once it is imported

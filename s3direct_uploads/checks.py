@@ -17,7 +17,7 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
-from . import conf, destinations, times
+from . import conf, destinations, signals, times
 from .destinations import Destination
 from .storage import (
     OVERWRITE_GUARDS,
@@ -51,6 +51,10 @@ def check_storages(**kwargs: Any) -> list[CheckMessage]:
         for alias in sorted({str(destination.storage) for destination in usable})
         for message in _storage(alias, [each for each in usable if each.storage == alias])
     ]
+
+
+def check_holds(**kwargs: Any) -> list[CheckMessage]:
+    return list(_holds())
 
 
 def check_database(**kwargs: Any) -> list[CheckMessage]:
@@ -112,6 +116,51 @@ def _durations() -> Iterator[CheckMessage]:
             hint="Write a shorter URL_EXPIRES. Clients renew their URLs when they need to.",
             id="s3direct_uploads.E017",
         )
+
+
+def _holds() -> Iterator[CheckMessage]:
+    """Of the destinations whose uploads wait for a scan."""
+    holding = {name: each for name, each in _usable().items() if each.hold}
+    if not holding:
+        return
+    if not signals.upload_held.has_listeners(apps.get_model("s3direct_uploads.Upload")):
+        yield Warning(
+            f"No scan is started, so no upload is ever completed: nothing receives upload_held, "
+            f"and these destinations have HOLD: {', '.join(sorted(holding))}.",
+            hint="Connect a receiver to s3direct_uploads.signals.upload_held, in a module that "
+            "your AppConfig.ready() imports; or leave HOLD out.",
+            id="s3direct_uploads.W090",
+        )
+    for alias in sorted({each.storage for each in holding.values()}):
+        storage = _s3_storage(alias)
+        if storage is not None and not signs_urls(storage):
+            its = sorted(name for name, each in holding.items() if each.storage == alias)
+            yield Warning(
+                f"The URLs of the storage {alias!r} have no signature. If its bucket is public, "
+                f"everybody can read the uploads to {', '.join(its)} before a scan accepts them.",
+                hint="Give destinations with HOLD a storage with a private bucket; or silence "
+                "this warning if this bucket is private.",
+                id="s3direct_uploads.W091",
+            )
+    if conf.hold_retry() >= conf.hold_expires():
+        yield Warning(
+            f"HOLD_RETRY ({conf.hold_retry()}) is not shorter than HOLD_EXPIRES "
+            f"({conf.hold_expires()}): a scan that fails once is never started again.",
+            hint="Write a shorter HOLD_RETRY or a longer HOLD_EXPIRES.",
+            id="s3direct_uploads.W092",
+        )
+
+
+def _s3_storage(alias: str) -> S3Storage | None:
+    """None if it is another, or cannot be made: a check of its own says so."""
+    try:
+        backend = import_string(settings.STORAGES[alias]["BACKEND"])
+        if isinstance(backend, type) and issubclass(backend, STATIC):
+            return None
+        storage = storages[alias]
+    except Exception:
+        return None
+    return storage if isinstance(storage, S3Storage) else None
 
 
 def _names_and_events() -> Iterator[CheckMessage]:

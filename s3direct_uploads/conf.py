@@ -24,6 +24,8 @@ DURATIONS = {
     "PENDING_EXPIRES": timedelta(days=1),
     "MULTIPART_EXPIRES": timedelta(days=7),
     "SWEEP_GRACE": timedelta(hours=1),
+    "HOLD_RETRY": timedelta(minutes=15),
+    "HOLD_EXPIRES": timedelta(days=1),
 }
 DEFAULT_MAX_NAME_LENGTH = 100  # the default max_length of a FileField
 MIN_NAME_LENGTH, MAX_NAME_LENGTH = 64, 512
@@ -77,6 +79,16 @@ def multipart_expires() -> timedelta:
 def sweep_grace() -> timedelta:
     """How long after a URL expired a request may still be running that began before."""
     return _duration("SWEEP_GRACE")
+
+
+def hold_retry() -> timedelta:
+    """How long after an upload was held its scan is asked for again; each pause is longer."""
+    return _duration("HOLD_RETRY")
+
+
+def hold_expires() -> timedelta:
+    """How long a scan may hold an upload. After that the upload is rejected."""
+    return _duration("HOLD_EXPIRES")
 
 
 def max_name_length() -> int:

@@ -98,7 +98,10 @@ class NotMultipart(UploadError):
 
 
 class ObjectMismatch(UploadError):
-    """S3 has something else than was declared, or ``verify`` refused it. It stays rejected."""
+    """S3 has something else than was declared, or ``verify`` or a scan refused it.
+
+    The upload stays rejected.
+    """
 
     code = "object_mismatch"
     status = 422
@@ -115,6 +118,13 @@ class NotCompleted(UploadError):
     """Only a completed upload can be read or attached."""
 
     code = "not_completed"
+    status = 409
+
+
+class NotHeld(UploadError):
+    """No scan holds the upload: it is not confirmed yet, or it was settled before."""
+
+    code = "not_held"
     status = 409
 
 

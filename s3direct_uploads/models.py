@@ -175,6 +175,9 @@ class Upload(models.Model):
         blank=True,
         help_text="Until then, one process alone creates or completes the multipart upload.",
     )
+    hold = models.BooleanField(
+        default=False, help_text="Begun where a scan holds what is confirmed."
+    )
     counted = models.BooleanField(
         default=False, help_text="Whether it counts in its owner's usage."
     )
@@ -185,6 +188,9 @@ class Upload(models.Model):
     expires_at = models.DateTimeField(help_text="The deadline. It is never extended.")
     due_at = models.DateTimeField(
         null=True, blank=True, help_text="When a sweep must look at it. Empty: never."
+    )
+    held_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was confirmed, and a scan began to hold it."
     )
     completed_at = models.DateTimeField(null=True, blank=True)
     announced_at = models.DateTimeField(null=True, blank=True)
@@ -243,6 +249,10 @@ class Upload(models.Model):
                 condition=Q(status__in=["completed", "deleted"], completed_at__isnull=False)
                 | (~Q(status__in=["completed", "deleted"]) & Q(completed_at__isnull=True)),
                 name="s3direct_completed_has_time",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="verifying") | Q(held_at__isnull=False),
+                name="s3direct_verifying_has_time",
             ),
             models.CheckConstraint(
                 condition=Q(announced_at__isnull=True) | Q(completed_at__isnull=False),
@@ -311,6 +321,12 @@ class Upload(models.Model):
         in_one_request = self.part_size or self.size
         under_way = timedelta(seconds=in_one_request / SLOWEST_BYTES_PER_SECOND)
         return times.later(self.url_expires_at, max(conf.sweep_grace(), under_way))
+
+    @property
+    def hold_ends_at(self) -> datetime:
+        """When it is rejected unless a scan has answered; only of an upload that was held."""
+        assert self.held_at is not None
+        return times.later(self.held_at, conf.hold_expires())
 
     def attach(self) -> str:
         """Claim this upload for a model, once. Returns the name for the model's FileField.

@@ -155,6 +155,7 @@ def s3_client() -> Iterator[Any]:
 
 SIGNALS = (
     signals.upload_completed,
+    signals.upload_held,
     signals.upload_rejected,
     signals.upload_expired,
     signals.upload_cancelled,

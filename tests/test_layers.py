@@ -23,8 +23,8 @@ serializers admin management tasks fields migrations
 events forms testing
 diagnosis
 lifecycle provisioning
-models s3 signals checks
-destinations storage
+models s3 checks
+destinations signals storage
 conf content_types exceptions keys times
 partitions
 __init__
@@ -36,7 +36,8 @@ __init__
 registry
 problems
 rules
-filenames hooks sizes storable
+hooks
+filenames sizes storable
 """,
     "diagnosis": """
 __init__
@@ -57,6 +58,7 @@ sns
     "lifecycle": """
 __init__
 operations reconciling sweeping
+holding
 settling
 multipart
 rows
@@ -74,7 +76,7 @@ answers
 __init__
 buckets
 bucket
-configuration queue signing
+configuration queue reading signing
 client failures signer values
 """,
     "management": """

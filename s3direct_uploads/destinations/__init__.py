@@ -13,7 +13,7 @@ from .sizes import (
     MIN_PART_SIZE,
     format_size,
 )
-from .storable import as_kept, is_storable
+from .storable import as_kept, as_storable, is_storable
 
 __all__ = [
     "CHECKSUM_BYTES",
@@ -27,6 +27,7 @@ __all__ = [
     "Destination",
     "Problem",
     "as_kept",
+    "as_storable",
     "ask",
     "find",
     "format_size",

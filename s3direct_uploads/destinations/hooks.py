@@ -11,6 +11,8 @@ from django.http import Http404
 
 from s3direct_uploads.exceptions import HookFailed, ObjectMismatch, UploadError
 
+from .storable import as_storable
+
 if TYPE_CHECKING:
     from s3direct_uploads.models import Upload
     from s3direct_uploads.s3 import StoredObject
@@ -71,6 +73,4 @@ def verify(rules: Destination, upload: Upload, stored: StoredObject) -> None:
     try:
         ask(f"verify of {rules.name!r}", call, refusals=(ObjectMismatch,))
     except ObjectMismatch as error:
-        # The detail may quote the file, such as a camera's name with NULs. PostgreSQL keeps no NUL.
-        detail = str(error.detail or "").replace("\0", "").encode(errors="replace").decode()
-        raise ObjectMismatch(detail) from error
+        raise ObjectMismatch(as_storable(error.detail)) from error

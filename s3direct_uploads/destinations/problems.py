@@ -15,6 +15,7 @@ from .rules import Destination, build
 from .sizes import MAX_OBJECT_SIZE, MAX_PART_SIZE, MIN_PART_SIZE
 
 ACLS = ("private", "public-read", "authenticated-read", "bucket-owner-full-control")
+READABLE_ACLS = ("public-read", "authenticated-read")  # the latter: by any AWS account
 ALLOWED_TYPE = re.compile(rf"\*/\*|{content_types.WORD}/(\*|{content_types.WORD})")
 HOOKS = ("has_permission", "get_prefix", "clean_context", "verify")
 KEYS = {attribute.upper() for attribute in Destination.__annotations__}
@@ -187,4 +188,21 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
             "E015",
             f"{where}: ACL must be one of S3's canned ACLs; it is {it.acl!r}.",
             f"Write one of {', '.join(ACLS)}. Leave ACL out for private objects.",
+        )
+    yield from _hold_problems(where, it)
+
+
+def _hold_problems(where: str, it: Destination) -> Iterator[Problem]:
+    if not isinstance(it.hold, bool):
+        yield Problem(
+            "E070",
+            f"{where}: HOLD must be True or False; it is {it.hold!r}.",
+            "Write True if a scan decides about each upload before it is completed.",
+        )
+    elif it.hold and it.acl in READABLE_ACLS:
+        yield Problem(
+            "E071",
+            f"{where}: HOLD and ACL {it.acl!r}: everybody could read an object that no scan has "
+            "accepted yet.",
+            "Leave out one of the two. S3 has one ACL for an object from the moment it is sent.",
         )

@@ -46,6 +46,7 @@ class Destination:
     require_checksum: bool = False
     acl: str | None = None  # as S3 names them: "public-read"
     part_size: int = 16 * 1024**2  # bytes, of a multipart upload's parts; see part_size_of
+    hold: bool = False  # what is confirmed waits for lifecycle.accept or reject
     max_pending: int | None = None  # pending uploads of one owner at once
     max_total_size: int | None = None  # bytes that one owner may keep here
 

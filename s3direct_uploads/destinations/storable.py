@@ -28,6 +28,11 @@ def _number(text: str) -> int | float:
     return int(Decimal(text)) if number.is_integer() else number
 
 
+def as_storable(text: object) -> str:
+    """A text that may quote a file, without what PostgreSQL refuses: NULs and lone surrogates."""
+    return str(text or "").replace("\0", "").encode(errors="replace").decode()
+
+
 def is_storable(value: object) -> bool:
     """Whether every database can keep this JSON value."""
     try:

@@ -5,6 +5,7 @@ conditional UPDATE settles the row. A second caller finds the row settled, and a
 """
 
 from .connection import never_atomic, site
+from .holding import accept, open_object, reject
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -25,6 +26,7 @@ from .sweeping import due, sweep, sweep_batches
 __all__ = [
     "FIRST_PARTS",
     "Stray",
+    "accept",
     "begin",
     "cancel",
     "confirm",
@@ -34,9 +36,11 @@ __all__ = [
     "list_parts",
     "never_atomic",
     "notice",
+    "open_object",
     "presign_download",
     "reconcile",
     "recount",
+    "reject",
     "renew",
     "sign_parts",
     "site",

@@ -160,8 +160,8 @@ def store(
 ) -> Upload:
     """Upload a file from a script by the same rules: begin, PUT and confirm in one call.
 
-    These bytes pass through Django, up to 5 GiB. ``file`` must be seekable. Raises what begin and
-    confirm raise. Example::
+    These bytes pass through Django, up to 5 GiB. ``file`` must be seekable. If the destination has
+    HOLD, a scan holds the upload that is returned. Raises what begin and confirm raise. Example::
 
         with open("beach.jpg", "rb") as file:
             upload = lifecycle.store(file, destination="photos")
@@ -255,17 +255,17 @@ def list_parts(upload: Upload) -> list[StoredPart]:
         raise
 
 
-@raises(AlreadyAttached, NotPending)
+@raises(AlreadyAttached)
 def cancel(upload: Upload) -> None:
-    """Give up a pending upload, or delete a completed one that no model holds. Idempotent.
+    """Give up an upload that is pending or held by a scan, or delete a completed one. Idempotent.
 
     Parts are aborted at once. The object is deleted once no URL can write to its key any more, here
     or by a later sweep.
 
-    Raises AlreadyAttached, and NotPending if a scan holds it.
+    Raises AlreadyAttached.
     """
     refuse_transaction("cancel")
-    if bury(upload, Status.CANCELLED):
+    if bury(upload, Status.CANCELLED, of=(Status.PENDING, Status.VERIFYING)):
         abort_multiparts(upload)
         signals.upload_cancelled.send_robust(Upload, upload=upload)
     # Not "else": another process may have completed it a moment ago.
@@ -277,8 +277,6 @@ def cancel(upload: Upload) -> None:
         delete_object(upload)
     if upload.status == Status.COMPLETED:
         raise AlreadyAttached("This upload is in use.", upload=upload)
-    if upload.status == Status.VERIFYING:
-        raise NotPending("This upload is being verified.", upload=upload)
 
 
 @raises(NotCompleted, BucketUnavailable)
@@ -356,6 +354,7 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
     name = keys.new_name(
         site(), bucket.name, bucket.location, prefix, upload.filename, conf.max_name_length()
     )
+    upload.hold = rules.hold
     upload.storage = rules.storage
     upload.bucket = bucket.name
     upload.key = keys.join(bucket.location, name)

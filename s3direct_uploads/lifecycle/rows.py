@@ -93,13 +93,20 @@ def _take_over(upload: Upload, changes: Mapping[str, Any], cause: str) -> None:
         log_transition(upload, before, cause)
 
 
-def bury(upload: Upload, status: Status, *, cause: str = "client", **changes: Any) -> bool:
-    """Make a tombstone of a pending upload. Returns False if it was settled meanwhile.
+def bury(
+    upload: Upload,
+    status: Status,
+    *,
+    of: Collection[Status] = (Status.PENDING,),
+    cause: str = "client",
+    **changes: Any,
+) -> bool:
+    """Make a tombstone of an upload in one of these states. Returns False if it is in another.
 
     It is due when its last URL has expired, and no process completes it any more. Such a process
     could still make an object after the URLs have expired.
     """
-    while upload.status == Status.PENDING:
+    while upload.status in of:
         as_read = {"url_expires_at": upload.url_expires_at, "busy_until": upload.busy_until}
         due_at = max(upload.key_closes_at, upload.busy_until or upload.key_closes_at)
         changes |= {"status": status, "due_at": due_at, "busy_until": None}

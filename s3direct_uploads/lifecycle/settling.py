@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 
-from s3direct_uploads import destinations, signals, times
+from s3direct_uploads import conf, destinations, signals, times
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
     HookFailed,
@@ -33,6 +33,7 @@ ANNOUNCE_LEASE = timedelta(minutes=5)
 SECOND_CLEANING = timedelta(days=1)
 # Rows are pruned after this. Until then, the owner and the admin can see how the upload ended.
 PRUNE_AFTER = timedelta(days=7)
+MAX_REASON_LENGTH = Upload._meta.get_field("reason").max_length
 # What confirm found in S3: the object, or the error instead of it.
 Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
 
@@ -78,10 +79,11 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
 
 
 def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> None:
-    """Set the final status of a pending row, by what S3 had at ``asked_at``.
+    """Set the next status of a pending row, by what S3 had at ``asked_at``.
 
-    The declared object completes the row, and any other object rejects it. Without an object, the
-    row stays pending as long as an object can still arrive. After that it expires.
+    The declared object completes the row, or holds it for a scan if its destination has HOLD. Any
+    other object rejects it. Without an object, the row stays pending as long as an object can still
+    arrive. After that it expires.
     """
     if isinstance(found, StoredObject):
         try:
@@ -89,10 +91,11 @@ def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> N
         except ObjectMismatch as error:
             found = error
         else:
-            _complete(upload, found, cause)
+            said = {"etag": found.etag, "version_id": found.version_id}
+            (_hold if _is_held(upload) else complete)(upload, cause, **said)
             return
     if isinstance(found, ObjectMismatch):
-        _reject(upload, found, cause)
+        reject_for(upload, found.detail, cause)
     elif upload.gives_up_at <= asked_at and upload.status == Status.PENDING:
         _expire(upload, cause)
 
@@ -118,18 +121,33 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
         destinations.verify(rules, upload, stored)
 
 
-def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:
+def _is_held(upload: Upload) -> bool:
+    """Whether a scan decides: the rules say so, or said so at begin if they are gone since."""
+    rules = destinations.find(upload.destination)
+    return upload.hold if rules is None else rules.hold
+
+
+def _hold(upload: Upload, cause: str, **said: str) -> None:
+    """Keep a confirmed upload from everybody, and ask for its scan."""
+    now = timezone.now()
+    due_at = times.later(now, min(conf.hold_retry(), conf.hold_expires()))
+    changes = {"status": Status.VERIFYING, "held_at": now, "due_at": due_at, "busy_until": None}
+    if move(upload, cause=cause, **changes, **said):
+        signals.upload_held.send_robust(Upload, upload=upload, cause=cause)
+
+
+def complete(upload: Upload, cause: str, **said: str) -> None:
+    """Complete an upload that is as it was read, and announce it. ``said`` are S3's columns."""
     now = timezone.now()
     if move(
         upload,
         cause=cause,
         status=Status.COMPLETED,
-        etag=stored.etag,
-        version_id=stored.version_id,
         completed_at=now,
         busy_until=None,
         # If this process dies before the handlers have run, a sweep runs them at this time.
         due_at=times.later(now, ANNOUNCE_LEASE),
+        **said,
     ):
         announce(upload, cause)
 
@@ -143,9 +161,12 @@ def announce(upload: Upload, cause: str) -> None:
         move(upload, announced_at=timezone.now(), due_at=None)
 
 
-def _reject(upload: Upload, error: ObjectMismatch, cause: str) -> None:
-    reason = (error.detail or "Refused.")[: Upload._meta.get_field("reason").max_length]
-    if bury(upload, Status.REJECTED, cause=cause, reason=reason):
+def reject_for(
+    upload: Upload, reason: str, cause: str, of: Collection[Status] = (Status.PENDING,)
+) -> None:
+    """Make a tombstone of it, with a reason that its client is told."""
+    reason = (destinations.as_storable(reason) or "Refused.")[:MAX_REASON_LENGTH]
+    if bury(upload, Status.REJECTED, of=of, cause=cause, reason=reason):
         abort_multiparts(upload)
         signals.upload_rejected.send_robust(Upload, upload=upload)
 

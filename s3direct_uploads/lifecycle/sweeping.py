@@ -35,6 +35,7 @@ from s3direct_uploads.exceptions import (
 from s3direct_uploads.models import Upload, UploadQuerySet
 from s3direct_uploads.s3 import Bucket, StoredObject, StoredPart
 
+from . import holding
 from .connection import database, refuse_transaction, release_connection
 from .multipart import wrong_parts
 from .rows import Status, bucket_of, move_claimed
@@ -59,8 +60,9 @@ def sweep(*, limit: int | None = None, destination: str = "") -> Counter[str]:
 
     Several sweeps may run at once, and each may be killed at any time. Returns how many uploads
     were "completed", "rejected", "expired", "announced", "cleaned" (their objects were deleted) and
-    "pruned" (their rows were deleted), how many are "waiting" for their deadline, and how many
-    "failed" and will be tried again later.
+    "pruned" (their rows were deleted), how many are "verifying" (a scan holds them now) and
+    "reminded" (their scan was asked for again), how many are "waiting" for their deadline, and how
+    many "failed" and will be tried again later.
     """
     return sum(sweep_batches(limit=limit, destination=destination), Counter[str]())
 
@@ -84,10 +86,11 @@ def sweep_batches(*, limit: int | None = None, destination: str = "") -> Iterato
 
 
 def due(destination: str = "") -> Counter[str]:
-    """How many rows are due now: "pending", "unannounced", "uncleaned" and "unpruned"."""
+    """How many rows are due now, by what a sweep has to do with them: "pending", "uncleaned" …"""
     tombstone = ~Q(status__in=(Status.PENDING, Status.VERIFYING, Status.COMPLETED))
     found = _due(timezone.now(), destination).aggregate(
-        pending=Count("pk", filter=Q(status__in=(Status.PENDING, Status.VERIFYING))),
+        pending=Count("pk", filter=Q(status=Status.PENDING)),
+        unscanned=Count("pk", filter=Q(status=Status.VERIFYING)),
         unannounced=Count("pk", filter=Q(status=Status.COMPLETED)),
         uncleaned=Count("pk", filter=tombstone & Q(object_deleted_at=None)),
         unpruned=Count("pk", filter=tombstone & Q(object_deleted_at__isnull=False)),
@@ -196,6 +199,7 @@ class _Sweep:
         self._clean(kinds["uncleaned"])
         self._announce(kinds["unannounced"])
         self._settle(kinds["pending"])
+        self._hold(kinds["unscanned"])
         return self.done
 
     # One method for each kind of row that is due.
@@ -207,6 +211,15 @@ class _Sweep:
                 with suppress(Upload.DoesNotExist):  # a handler deleted the row
                     announce(upload, "sweep")
                 self.done["announced"] += 1
+
+    def _hold(self, uploads: Sequence[Upload]) -> None:
+        """Ask for the scans that did not answer, and reject what was not scanned in time."""
+        now = timezone.now()
+        over = [upload for upload in uploads if upload.hold_ends_at <= now]
+        self.done["rejected"] += len(holding.give_up(over))
+        for upload in uploads:
+            if upload.hold_ends_at > now:
+                self.done["reminded"] += holding.ask_again(upload)
 
     def _settle(self, uploads: Sequence[Upload]) -> None:
         """Settle each row by what S3 has. Without an object, wait for it or expire the row."""
@@ -398,8 +411,10 @@ class _Sweep:
 
 def _kind(upload: Upload) -> str:
     match upload.status:
-        case Status.PENDING | Status.VERIFYING:
+        case Status.PENDING:
             return "pending"
+        case Status.VERIFYING:
+            return "unscanned"
         case Status.COMPLETED:
             return "unannounced"
     return "uncleaned" if upload.object_deleted_at is None else "unpruned"

@@ -73,6 +73,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "hold",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Begun where a scan holds what is confirmed.",
+                    ),
+                ),
+                (
                     "status",
                     models.CharField(
                         choices=[
@@ -106,6 +113,14 @@ class Migration(migrations.Migration):
                     models.DateTimeField(
                         blank=True,
                         help_text="When a sweep must look at it. Empty: never.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "held_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="When it was confirmed, and a scan began to hold it.",
                         null=True,
                     ),
                 ),
@@ -212,6 +227,14 @@ class Migration(migrations.Migration):
                             _connector="OR",
                         ),
                         name="s3direct_completed_has_time",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("status", "verifying"), _negated=True),
+                            ("held_at__isnull", False),
+                            _connector="OR",
+                        ),
+                        name="s3direct_verifying_has_time",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(

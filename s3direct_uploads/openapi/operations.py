@@ -151,8 +151,8 @@ OPERATIONS = {
             200: Body(UploadSerializer, "Completed.", ("completed",)),
             202: Body(
                 UploadSerializer,
-                "Not completed yet: confirm again later. `verifying` means that the server checks "
-                "the file. `pending` means that another request completes the upload.",
+                "Not completed yet: confirm again later. `verifying` means that a scan holds the "
+                "upload, which may take long. `pending` means that another request completes it.",
                 ("verifying", "completed_by_another_request"),
             ),
         },
@@ -203,9 +203,9 @@ OPERATIONS = {
     "destroy": Operation(
         "delete_upload",
         "Cancel or delete an upload",
-        "The server cancels a pending upload, and deletes a completed one. It deletes the file "
-        "after the last URL has expired. You may repeat the call. You can still look at the "
-        "upload.",
+        "The server cancels a pending or verifying upload, and deletes a completed one. It deletes "
+        "the file after the last URL has expired. You may repeat the call. You can still look at "
+        "the upload.",
         {204: Body(None, "Cancelled or deleted, now or before.")},
         raises=lifecycle.cancel,
         codes=("not_found",),

@@ -34,6 +34,7 @@ from .failures import (
     failures,
     status_of,
 )
+from .reading import Reading
 from .signing import Signing, parameters_of
 from .values import (
     CHECKSUMS,
@@ -53,7 +54,7 @@ logger = logging.getLogger("s3direct_uploads")
 NEEDS_CUSTOMERS_KEY = ("InvalidRequest", "InvalidArgument")
 
 
-class Bucket(Signing, BucketConfiguration):
+class Bucket(Signing, Reading, BucketConfiguration):
     """One S3 bucket, as a storage in STORAGES describes it.
 
     Every method raises BucketUnavailable if S3 is down, slow, or refuses the server.

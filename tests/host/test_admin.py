@@ -595,6 +595,47 @@ def test_cancel_gives_up_what_is_pending_and_deletes_what_nothing_uses(
     }
 
 
+def test_staff_accepts_and_rejects_what_a_scan_holds(
+    alice: App, support: Staff, onlooker: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Albums, "hold", True)
+    album: dict[str, Any] = {"destination": "albums", "context": {"album": 1}}
+    good = row(alice.upload(filename="good.jpg", **album))
+    bad = row(alice.upload(filename="bad.jpg", **album))
+    pending = row(alice.begin(filename="pending.jpg"))
+
+    # Seen, and not to be had.
+    [first, second] = Cells(support.list(status="verifying")).rows
+    assert {first["filename"], second["filename"]} == {"good.jpg", "bad.jpg"}
+    page = support.detail(good).content.decode()
+    assert "A scan holds it" in page
+    assert "/download/" not in page
+    assert told(support.download(good)) == [("error", "This upload is verifying.")]
+
+    for action in ("accept", "reject"):
+        onlooker.act(action, good)
+    good.refresh_from_db()
+    assert good.status == "verifying"
+
+    assert told(support.act("accept", good, pending))[-2:] == [
+        ("warning", "“pending.jpg”: This upload is pending."),
+        ("success", "1 accepted."),
+    ]
+    assert told(support.act("reject", bad))[-1:] == [("success", "1 rejected.")]
+    good.refresh_from_db()
+    bad.refresh_from_db()
+    assert (good.status, good.announced_at is not None) == ("completed", True)
+    assert (bad.status, bad.reason) == ("rejected", "It was rejected by this site's staff.")
+    assert [each.get_change_message() for each in LogEntry.objects.order_by("pk")] == [
+        "verifying → completed",
+        "verifying → rejected",
+    ]
+    # Each may be repeated, and neither undoes the other.
+    assert told(support.act("accept", bad))[-1:] == [
+        ("warning", "“bad.jpg”: This upload is rejected."),
+    ]
+
+
 def test_an_action_takes_only_so_many_at_once(
     alice: App, support: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,11 +16,11 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.db import connections
 
-from s3direct_uploads import checks, conf
+from s3direct_uploads import checks, conf, signals
 from s3direct_uploads.destinations import Destination
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
-from tests.conftest import ROOT, App, row
+from tests.conftest import ROOT, App, Connect, row
 
 ABSENT = object()
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:uploads"
@@ -355,6 +355,11 @@ DESTINATION: list[tuple[str, Any]] = [
     ("E037", {**RIGHT, "MAX_TOTAL_SIZE": "10 GB"}),
     ("E037", {**RIGHT, "MAX_TOTAL_SIZE": 1e9}),
     ("E037", {**RIGHT, "MAX_TOTAL_SIZE": 2**63}),
+    ("E070", {**RIGHT, "HOLD": None}),
+    ("E070", {**RIGHT, "HOLD": "True"}),
+    ("E070", {**RIGHT, "HOLD": 1}),
+    ("E071", {**RIGHT, "HOLD": True, "ACL": "public-read"}),
+    ("E071", {**RIGHT, "HOLD": True, "ACL": "authenticated-read"}),
 ]
 
 
@@ -579,6 +584,69 @@ def manage(folder: Path, command: str, settings: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
     )
+
+
+def hold(settings: Any, **more: Any) -> None:
+    """A destination whose uploads wait for a scan."""
+    more["DESTINATIONS"] = {"photos": {**RIGHT, "HOLD": True}}
+    settings.S3DIRECT_UPLOADS = more
+
+
+def scan(**_: Any) -> None:
+    pass
+
+
+def test_a_hold_needs_somebody_who_starts_the_scan(
+    find: Find, settings: Any, connect: Connect
+) -> None:
+    hold(settings)
+    found = find()
+    assert_found(found, "W090")
+    assert "photos" in found[0].msg
+    connect(signals.upload_held, scan)
+    assert find() == []
+
+
+@pytest.mark.parametrize("acl", [None, "private", "bucket-owner-full-control"])
+def test_a_held_object_may_be_private(
+    find: Find, settings: Any, connect: Connect, acl: str | None
+) -> None:
+    connect(signals.upload_held, scan)
+    spec = {**RIGHT, "HOLD": True, "ACL": acl}
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": spec}}
+    assert find() == []
+
+
+def test_a_hold_is_of_no_use_in_a_public_bucket(
+    find: Find, settings: Any, connect: Connect, storage_options: Callable[..., None]
+) -> None:
+    connect(signals.upload_held, scan)
+    storage_options(querystring_auth=False, object_parameters={"ContentDisposition": "attachment"})
+    assert find() == []
+    hold(settings)
+    found = find()
+    assert_found(found, "W091")
+    assert "'default'" in found[0].msg
+
+
+def test_a_scan_is_asked_for_again_before_the_hold_ends(
+    find: Find, settings: Any, connect: Connect
+) -> None:
+    connect(signals.upload_held, scan)
+    hold(settings, HOLD_RETRY=60, HOLD_EXPIRES=120)
+    assert find() == []
+    hold(settings, HOLD_RETRY=60, HOLD_EXPIRES=60)
+    assert_found(find(), "W092")
+
+
+@pytest.mark.parametrize(("storage", "id"), [("staticfiles", "E021"), ("nowhere", "E019")])
+def test_a_hold_in_a_storage_that_is_none_is_another_checks_matter(
+    find: Find, settings: Any, connect: Connect, storage: str, id: str
+) -> None:
+    connect(signals.upload_held, scan)
+    spec = {**RIGHT, "HOLD": True, "STORAGE": storage}
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": spec}}
+    assert_found(find(), id)
 
 
 @pytest.mark.parametrize("vendor", ["mysql", "oracle"])

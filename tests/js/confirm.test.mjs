@@ -4,13 +4,76 @@ import assert from "node:assert/strict";
 import {test} from "node:test";
 import {World, answerLost, file, refused} from "./world.mjs";
 
-test("while it is verified it is asked again, later and later", async () => {
+test("where a scan holds it, that is the answer", async () => {
+  const world = new World();
+  world.verifying = 1;
+  const phases = [];
+
+  const held = await world.upload(file(5), {onProgress: ({phase, loaded}) => phases.push(`${phase} ${loaded}`)});
+
+  assert.equal(held.status, "verifying");
+  assert.deepEqual(world.said("POST u1"), ["POST u1/confirm/ → 202"]);
+  assert.deepEqual(phases.slice(-1), ["verifying 5"]);
+});
+
+test("where it was held before, nothing is sent again", async () => {
+  const world = new World();
+  const idempotencyKey = "once";
+  world.verifying = 2;
+  await world.upload(file(5), {idempotencyKey});
+  const upload = {...world.uploads.get("u1"), status: "verifying", request: null, multipart: null};
+  world.next("POST /", refused(201, upload));
+
+  const held = await world.upload(file(5), {idempotencyKey});
+
+  assert.equal(held.status, "verifying");
+  assert.equal(world.said("PUT").length, 1);
+});
+
+test("what a scan rejects is an error, with the reason", async () => {
+  const world = new World();
+  world.verifying = 2;
+  const upload = {id: "u1", status: "rejected", reason: "Eicar was found."};
+  const rejected = refused(422, {code: "object_mismatch", detail: "Eicar was found.", upload});
+  const asItIs = (_world, _signal, answer) => answer();
+  world.next("POST u1/confirm/", asItIs, asItIs, rejected);
+
+  const uploading = world.upload(file(5), {waitForScan: true});
+
+  await assert.rejects(uploading, {code: "object_mismatch", message: "Eicar was found.", upload});
+  assert.deepEqual(world.transcript.slice(2), [
+    "POST u1/confirm/ → 202",
+    "2 s pass",
+    "POST u1/confirm/ → 202",
+    "3 s pass",
+    "POST u1/confirm/ → 422 object_mismatch",
+  ]);
+});
+
+test("aborted while it waits for the scan, it is cancelled at Django", async () => {
+  const world = new World();
+  world.verifying = 100;
+  const controller = new AbortController();
+  const onProgress = ({phase}) => phase === "verifying" && controller.abort();
+
+  await assert.rejects(world.upload(file(5), {waitForScan: true, signal: controller.signal, onProgress}), {
+    name: "AbortError",
+  });
+
+  await world.until(() => world.said("DELETE").length === 1);
+  assert.equal(world.said("POST u1/confirm/").length, 1);
+});
+
+test("who waits for the scan asks again, later and later", async () => {
   const world = new World();
   world.verifying = 7;
+  const phases = [];
+  const onProgress = ({phase}) => phases.includes(phase) || phases.push(phase);
 
-  const completed = await world.upload(file(5));
+  const completed = await world.upload(file(5), {waitForScan: true, onProgress});
 
   assert.equal(completed.status, "completed");
+  assert.deepEqual(phases, ["begin", "send", "confirm", "verifying"]);
   assert.deepEqual(world.transcript.slice(2), [
     "POST u1/confirm/ → 202",
     "2 s pass",

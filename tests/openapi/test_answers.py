@@ -60,7 +60,7 @@ def provoke_hook_failed(app: App, hook: str = "has_permission") -> Any:
 
 def provoke_verifying(app: App) -> Any:
     upload = row(app.begin())
-    Upload.objects.update(status="verifying")
+    Upload.objects.update(status="verifying", held_at=timezone.now())
     return app.confirm(str(upload.pk))
 
 

@@ -29,6 +29,12 @@ export interface Options {
    * Node.js remembers no uploads.
    */
   resume?: boolean;
+  /**
+   * What to do when a scan holds the upload. false (the default): resolve at once, with the status "verifying". true:
+   * ask Django now and then, and resolve when the upload is completed. If the scan rejects it, you get an UploadError with
+   * the code "object_mismatch", and `upload.reason` says why. A scan may take long. `signal` cancels the upload meanwhile.
+   */
+  waitForScan?: boolean;
   /** At most 64 characters. With the key of a failed upload, that upload continues where it failed. */
   idempotencyKey?: string;
   /** For tests, and for platforms other than browsers and Node.js. */
@@ -67,7 +73,8 @@ export interface Progress {
   /** Sent bytes. The number never decreases, even if the file is sent again from its beginning. */
   loaded: number;
   total: number;
-  phase: "begin" | "send" | "confirm";
+  /** "verifying": everything is sent, and a scan holds the upload. */
+  phase: "begin" | "send" | "confirm" | "verifying";
   /** The speed during the last seconds; 0 if it is not known. */
   bytesPerSecond: number;
   /** How long the rest takes at this speed; null if it is not known. */
@@ -170,6 +177,7 @@ export declare class UploadError extends Error {
 }
 
 /**
- * Resolves when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`.
+ * Resolves when the upload is completed, or when a scan holds it (its `status` is then "verifying"). With `waitForScan`
+ * it resolves only when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`.
  */
 export declare function upload(file: File | FileOnDisk, options: Options): Uploading;

@@ -51,8 +51,9 @@ export class UploadError extends Error {
 }
 
 /**
- * Resolves when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`. While
- * it is paused, nothing is sent to S3.
+ * Resolves when the upload is completed, or when a scan holds it (its `status` is then "verifying"). With `waitForScan`
+ * it resolves only when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`.
+ * While it is paused, nothing is sent to S3.
  *
  * @param {File | FileOnDisk} file
  * @param {Options} options
@@ -114,7 +115,7 @@ async function run(file, options, gate) {
       await assertUnchanged(file);
       progress.enter("confirm");
       try {
-        return await confirm(upload.id, django, time, signal);
+        return await confirm(rest, options.waitForScan);
       } catch (error) {
         const missing = incompleteParts(error);
         if (!parts || !missing || rounds === ATTEMPTS) throw error;
@@ -144,14 +145,14 @@ function incompleteParts(error) {
   return error.body.errors.flatMap((/** @type {any} */ {params}) => params.part_numbers);
 }
 
-/** @param {string} id @param {Django} django @param {Time} time @param {AbortSignal} [signal] */
-async function confirm(id, django, time, signal) {
+/** @param {Rest} rest @param {boolean} [waitForScan] @returns {Promise<Upload>} */
+async function confirm({id, django, time, progress, signal}, waitForScan) {
   for (let times = 0; ; times++) {
     const upload = await django.ask("confirm", `${id}/confirm/`, {});
-    if (upload.status === "completed") {
-      memory("removeItem", id);
-      return upload;
-    }
+    const isHeld = upload.status === "verifying";
+    if (isHeld || upload.status === "completed") memory("removeItem", id); // all is sent
+    if (isHeld && progress.phase !== "verifying") progress.enter("verifying");
+    if (upload.status === "completed" || (isHeld && !waitForScan)) return upload;
     await time.pause(FIRST_DELAY + time.delay(times), signal);
   }
 }
@@ -742,7 +743,7 @@ class ForwardProgress {
   enter(phase) {
     this.phase = phase;
     this.rest();
-    this.reach(phase === "confirm" ? this.total : 0);
+    this.reach(phase === "confirm" || phase === "verifying" ? this.total : 0);
   }
 
   /** Begin to measure the speed again. */

@@ -1,0 +1,140 @@
+"""A scan holds a confirmed upload until the host accepts or rejects it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from datetime import datetime
+
+from django.utils import timezone
+
+from s3direct_uploads import conf, signals, times
+from s3direct_uploads.exceptions import (
+    BucketUnavailable,
+    NotHeld,
+    ObjectMismatch,
+    ObjectMissing,
+    raises,
+)
+from s3direct_uploads.models import Upload
+
+from .connection import database, refuse_transaction, release_connection
+from .rows import Status, bucket_of, move_claimed
+from .settling import complete, reject_for
+
+CHANGED = "The object is not the one that was held for a scan."
+NOT_SCANNED = "It was not scanned in time."
+
+
+@raises(NotHeld, ObjectMismatch, BucketUnavailable)
+def accept(upload: Upload, *, cause: str = "scan") -> Upload:
+    """Complete an upload that a scan holds. Idempotent. ``upload_completed`` is told ``cause``.
+
+    S3 is asked once more, so that what is completed is the object that was held: by its ETag, and
+    its version where the bucket has versions.
+
+    Returns the upload, completed. Raises ObjectMismatch (the object was replaced or deleted
+    meanwhile: the upload is rejected now), NotHeld (it is pending, or ended in another way), and
+    BucketUnavailable (nothing changed).
+    """
+    refuse_transaction("accept")
+    if _is_held(upload):
+        if not _is_unchanged(upload):
+            reject_for(upload, CHANGED, cause, of=(Status.VERIFYING,))
+            if upload.status == Status.REJECTED:
+                raise ObjectMismatch(upload.reason, upload=upload)
+        else:
+            complete(upload, cause)
+    if upload.status != Status.COMPLETED:
+        raise NotHeld(f"This upload is {upload.status}.", upload=upload)
+    return upload
+
+
+@raises(NotHeld)
+def reject(upload: Upload, reason: str, *, cause: str = "scan") -> Upload:
+    """Reject an upload that a scan holds. Idempotent: the first reason stays.
+
+    Its client is told ``reason``, of which 255 characters are kept. The upload becomes a tombstone:
+    a sweep deletes its object once no URL can write to its key.
+
+    Returns the upload, rejected. Raises NotHeld if it is pending, or ended in another way.
+    """
+    refuse_transaction("reject")
+    if _is_held(upload):
+        reject_for(upload, reason, cause, of=(Status.VERIFYING,))
+    if upload.status != Status.REJECTED:
+        raise NotHeld(f"This upload is {upload.status}.", upload=upload)
+    return upload
+
+
+@raises(NotHeld)
+def open_object(upload: Upload) -> io.BufferedReader:
+    """The object of an upload that a scan holds, to be read and sought in, by whoever scans it.
+
+        with lifecycle.open_object(upload) as file:
+            while chunk := file.read(1024**2): …
+
+    It is the very object that was held, and none that replaced it. It is read as it is needed, and
+    a connection that broke is opened again where it broke. Read it outside of transactions.
+
+    Raises NotHeld. Reading raises ObjectMissing, ObjectMismatch (it was replaced: ``accept`` would
+    reject it), and BucketUnavailable.
+    """
+    refuse_transaction("open_object")
+    if not _is_held(upload):
+        raise NotHeld(f"This upload is {upload.status}.", upload=upload)
+    release_connection()
+    return bucket_of(upload).open(
+        upload.key, size=upload.size, etag=upload.etag, version_id=upload.version_id
+    )
+
+
+def _is_held(upload: Upload) -> bool:
+    """Whether a scan holds it. A worker's row may be as old as its task, so it is read again."""
+    upload.refresh_from_db(using=database())
+    return upload.status == Status.VERIFYING
+
+
+def _is_unchanged(upload: Upload) -> bool:
+    release_connection()
+    bucket = bucket_of(upload)
+    try:
+        found = bucket.head(upload.key)
+    except ObjectMissing:
+        bucket.probe()  # a bucket that is missing answers 404 for all keys
+        return False
+    except ObjectMismatch:
+        return False
+    return (found.etag, found.version_id) == (upload.etag, upload.version_id)
+
+
+# What the sweep does with those that no scan has answered.
+
+
+def ask_again(upload: Upload) -> bool:
+    """Ask for the scan once more. False if another sweep, or an answer, came first."""
+    if not move_claimed([upload], due_at=_next_time(upload, timezone.now())):
+        return False
+    signals.upload_held.send_robust(Upload, upload=upload, cause="sweep")
+    return True
+
+
+def _next_time(upload: Upload, now: datetime) -> datetime:
+    """After HOLD_RETRY, then twice as long each time; at the hold's end at the latest."""
+    assert upload.held_at is not None
+    pause = max(conf.hold_retry(), now - upload.held_at)
+    return min(times.later(now, pause), upload.hold_ends_at)
+
+
+def give_up(uploads: Collection[Upload]) -> list[Upload]:
+    """Reject those that were not scanned in time. Returns them."""
+    rejected = move_claimed(
+        uploads,
+        {"status": Status.VERIFYING},
+        status=Status.REJECTED,
+        reason=NOT_SCANNED,
+        due_at=timezone.now(),
+    )
+    for upload in rejected:
+        signals.upload_rejected.send_robust(Upload, upload=upload)
+    return rejected
