@@ -3,6 +3,9 @@ PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
 
+# Else each worker, and each process that a test starts, compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test coverage test-real bench schema format lint
 
 help:  ## Print this list

@@ -23,6 +23,8 @@ from s3direct_uploads.diagnosis.uploads import public_endpoint
 from s3direct_uploads.s3 import Refusal, get_bucket
 from tests.conftest import REAL, Bucket
 
+pytestmark = pytest.mark.usefixtures("no_pause")
+
 ORIGIN = "http://localhost:8000"
 # What moto lets through, which no real S3 does.
 MOTOS = {
@@ -50,12 +52,6 @@ def bucket(s3: Bucket, storage_options: Callable[..., None]) -> Iterator[Any]:
     s3.client.create_bucket(Bucket=name)
     yield get_bucket("default")
     get_bucket("default")._client.delete_bucket(Bucket=name)
-
-
-@pytest.fixture(autouse=not REAL)
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To moto no URL ever expires, so there is nothing to wait for."""
-    monkeypatch.setattr("s3direct_uploads.diagnosis.enforcement.time.sleep", lambda _: None)
 
 
 def codes(*origins: str) -> set[str]:

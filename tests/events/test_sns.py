@@ -365,7 +365,7 @@ def test_a_fetch_follows_nothing_and_reads_no_more_than_it_should(
         def do_GET(self) -> None:
             visited.append(self.path)
             if self.path == "/hang":
-                time.sleep(1)
+                time.sleep(0.5)
                 return
             self.send_response({"/moved": 302, "/error": 500}.get(self.path, 200))
             self.send_header("Location", "/elsewhere")

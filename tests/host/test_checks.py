@@ -662,26 +662,21 @@ def test_other_databases_are_refused(vendor: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("limits", [{}, {"MAX_PENDING": 5}, {"MAX_TOTAL_SIZE": 1024}])
 @pytest.mark.parametrize("options", [{}, {"timeout": 20}, {"transaction_mode": "IMMEDIATE"}])
 def test_sqlite_is_to_lock_as_a_transaction_begins_where_uploads_are_counted(
-    tmp_path: Path, limits: dict[str, int], options: dict[str, Any]
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    limits: dict[str, int],
+    options: dict[str, Any],
 ) -> None:
-    done = manage(
-        tmp_path,
-        "check",
-        f"""
-DATABASES = {{
-    "default": {{
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": "{tmp_path}/db.sqlite3",
-        "OPTIONS": {options},
-    }}
-}}
-S3DIRECT_UPLOADS = {{"DESTINATIONS": {{"photos": {{**{RIGHT}, **{limits}}}}}}}
-""",
-    )
-    assert done.returncode == 0
-    warned = "(s3direct_uploads.W052) SQLite" in done.stderr
-    assert warned is (bool(limits) and "transaction_mode" not in options), done.stderr
-    assert ("'IMMEDIATE'" in done.stderr) is warned
+    """With SQLite in a file; tests/projects/sqlite has one, and this warning."""
+    database: Any = connections["default"]
+    monkeypatch.setattr(type(database), "vendor", "sqlite")
+    monkeypatch.setattr(type(database), "is_in_memory_db", lambda _: False, raising=False)
+    monkeypatch.setitem(database.settings_dict, "OPTIONS", options)
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": {**RIGHT, **limits}}}
+    found = checks.check_database()
+    is_warned = bool(limits) and "transaction_mode" not in options
+    assert [each.id for each in found] == ["s3direct_uploads.W052"] * is_warned
+    assert all("'IMMEDIATE'" in str(each.hint) for each in found)
 
 
 class Router:

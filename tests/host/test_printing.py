@@ -32,9 +32,8 @@ COMMANDS = sorted(
     ids=" ".join,
 )
 def test_nothing_that_was_printed_is_held_back(
-    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    alice: App, s3: Bucket, no_pause: None, command: list[str]
 ) -> None:
-    monkeypatch.setattr("s3direct_uploads.diagnosis.enforcement.time.sleep", lambda _: None)
     # As Python opens a pipe: it holds 8 KiB back.
     pipe = io.BytesIO()
     output = io.TextIOWrapper(io.BufferedWriter(pipe))

@@ -42,17 +42,24 @@ class Cost:
 
 
 def measure(ask: Ask) -> tuple[Any, Cost]:
-    """What one request costs. It is sent twice, because tracemalloc itself takes CPU."""
-    start = time.process_time()
-    answer = ask()
-    cpu = time.process_time() - start
+    """What one request costs. Only where it seems too much is it sent again without tracemalloc,
+    which itself takes CPU.
+    """
     tracemalloc.start()
     try:
-        ask()
+        answer, cpu = timed(ask)
         memory = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+    if cpu > MOST_CPU:
+        _, cpu = timed(ask)
     return answer, Cost(cpu, memory, len(answer.content))
+
+
+def timed(ask: Ask) -> tuple[Any, float]:
+    start = time.process_time()
+    answer = ask()
+    return answer, time.process_time() - start
 
 
 def assert_cheap(ask: Ask) -> Any:

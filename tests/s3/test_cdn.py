@@ -257,6 +257,7 @@ def levels() -> dict[str, list[str]]:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("no_pause")
 def test_check_bucket_tries_the_domain(
     s3: Bucket, storage_options: Callable[..., None], cdn: Callable[[bool], str]
 ) -> None:

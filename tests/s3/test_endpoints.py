@@ -217,6 +217,7 @@ def test_a_profile_that_there_is_not_is_misconfigured(
     assert (answer.status_code, answer.json()["code"]) == (503, "misconfigured")
 
 
+@pytest.mark.usefixtures("no_pause")
 def test_an_upload_goes_where_the_environment_says(
     alice: App,
     s3: Seen,

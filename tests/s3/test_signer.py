@@ -121,7 +121,7 @@ def by_botocore(
     return request.url
 
 
-@cases(1000)
+@cases(400)
 @given(
     buckets, keys, upload_ids, st.integers(1, 10_000), st.integers(0, 5 * 1024**3), lives, moments
 )
@@ -142,7 +142,7 @@ def test_a_parts_url_is_botocores(
     assert parse_qs(urlsplit(theirs).query)["X-Amz-SignedHeaders"] == ["content-length;host"]
 
 
-@cases(300)
+@cases(200)
 @given(
     buckets,
     keys,
@@ -186,7 +186,7 @@ header_values = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_
 query_names = text.filter(lambda name: not name.lower().startswith("x-amz-"))
 
 
-@cases(800)
+@cases(400)
 @given(
     st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD"]),
     st.sampled_from(ENDPOINTS),

@@ -18,6 +18,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle
+from s3direct_uploads.checks import check_database
 from s3direct_uploads.lifecycle import rows, sweeping
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.testing import completed_upload
@@ -25,7 +26,7 @@ from tests.conftest import JPEG, App, row
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-HELD = 0.3  # seconds; SQLite's own patience is five
+HELD = 0.05  # seconds; SQLite's own patience is five
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +37,20 @@ def limits(settings: Any) -> None:
 
 @contextmanager
 def another_writes() -> Iterator[None]:
-    """Meanwhile, and for a moment longer, another process is about to commit what it wrote."""
-    began = threading.Event()
+    """Another process has written, and commits a moment after we want to write too."""
+    began, wanted = threading.Event(), threading.Event()
+
+    def note(execute: Any, sql: str, *rest: Any) -> Any:
+        if not sql.startswith(("SELECT", "SAVEPOINT", "BEGIN")):
+            wanted.set()
+        return execute(sql, *rest)
 
     def write() -> None:
         other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         other.execute("UPDATE auth_user SET first_name = 'Al'")
         began.set()
+        wanted.wait(5)
         time.sleep(HELD)
         other.execute("COMMIT")
         other.close()
@@ -52,8 +59,11 @@ def another_writes() -> Iterator[None]:
     thread.start()
     began.wait()
     try:
-        yield
+        with connection.execute_wrapper(note):
+            yield
+        assert wanted.is_set(), "nothing was written while another held the lock"
     finally:
+        wanted.set()
         thread.join()
 
 
@@ -179,3 +189,8 @@ def test_an_owner_is_deleted_while_another_writes(alice: App) -> None:
     with another_writes():
         User.objects.get().delete()
     assert Upload.objects.get().owner is None
+
+
+def test_a_check_says_that_transactions_should_lock_as_they_begin() -> None:
+    [warning] = check_database()
+    assert warning.id == "s3direct_uploads.W052"
