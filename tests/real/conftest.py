@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -20,8 +21,13 @@ def real_servers() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest test begins first. If it began last, the other workers would wait for it.
+    """The longest modules begin first. If one began last, the other workers would wait for it.
 
     xdist takes modules in this order with ``--no-loadscope-reorder``.
     """
-    items.sort(key=lambda item: item.get_closest_marker("soak") is None)
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        return item.get_closest_marker("soak") is None, not item.path.is_relative_to(here)
+
+    items.sort(key=place)
