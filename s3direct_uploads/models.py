@@ -166,6 +166,11 @@ class Upload(models.Model):
     completed_at = models.DateTimeField(null=True, blank=True)
     announced_at = models.DateTimeField(null=True, blank=True)
     attached_at = models.DateTimeField(null=True, blank=True)
+    attached_to = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="The model's field that holds it; empty: the project's own code does.",
+    )
     object_deleted_at = models.DateTimeField(null=True, blank=True)
 
     objects = UploadQuerySet.as_manager()
@@ -230,6 +235,10 @@ class Upload(models.Model):
                 name="s3direct_attached_is_completed",
             ),
             models.CheckConstraint(
+                condition=Q(attached_to="") | Q(attached_at__isnull=False),
+                name="s3direct_holder_is_attached",
+            ),
+            models.CheckConstraint(
                 condition=Q(object_deleted_at__isnull=True)
                 | Q(status__in=["rejected", "expired", "cancelled", "deleted"]),
                 name="s3direct_only_tombstones_lose_objects",
@@ -254,12 +263,10 @@ class Upload(models.Model):
 
         Raises ImproperlyConfigured if the storage has another bucket or location by now.
         """
-        storage = storages[self.storage]
-        folder = keys.join(keys.location_of(storage), "")
-        bucket = getattr(storage, "bucket_name", self.bucket)
-        if bucket != self.bucket or not self.key.startswith(folder):
+        name = keys.name_in(storages[self.storage], self.bucket, self.key)
+        if name is None:
             raise ImproperlyConfigured(f"The storage {self.storage!r} has no key {self.key!r}.")
-        return self.key.removeprefix(folder)
+        return name
 
     @property
     def is_multipart(self) -> bool:
@@ -288,21 +295,31 @@ class Upload(models.Model):
         under_way = timedelta(seconds=in_one_request / SLOWEST_BYTES_PER_SECOND)
         return times.later(self.url_expires_at, max(conf.sweep_grace(), under_way))
 
-    def attach(self) -> str:
+    def attach(self, *, to: str = "") -> str:
         """Claim this upload for a model, once; returns the name for its FileField.
 
-        In one ``atomic()`` block with the model's INSERT both roll back together.
+        In one ``atomic()`` block with the model's INSERT both roll back together. An
+        ``UploadFileField`` does this by itself. ``to`` names the field that will hold the file,
+        "photos.Photo.image". **Warning:** ``sweep_uploads --reconcile --delete`` releases what was
+        attached so and stands in no FileField. Leave it empty for a name that is kept in another
+        way, such as in a JSONField.
+
         Raises NotCompleted, AlreadyAttached, and ImproperlyConfigured as ``name`` does.
         """
-        name, now = self.name, timezone.now()
-        this = Upload.objects.filter(pk=self.pk)
-        if not this.in_status(self.Status.COMPLETED).unattached().update(attached_at=now):
+        name = self.name
+        self.claim(to)
+        return name
+
+    def claim(self, to: str) -> None:
+        """As ``attach``, for a field that knows the name by itself."""
+        now, this = timezone.now(), Upload.objects.filter(pk=self.pk)
+        free = this.in_status(self.Status.COMPLETED).unattached()
+        if not free.update(attached_at=now, attached_to=to):
             self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
             if self.attached_at:
                 raise AlreadyAttached("This upload is in use already.", upload=self)
             raise NotCompleted("This upload is not completed.", upload=self)
-        self.attached_at = now
-        return name
+        self.attached_at, self.attached_to = now, to
 
     def release(self) -> None:
         """Give up what ``attach()`` claimed: the model has no more use for the file. Idempotent.
@@ -320,6 +337,7 @@ class Upload(models.Model):
         changes = {
             "status": self.Status.DELETED,
             "attached_at": None,
+            "attached_to": "",
             "due_at": self.key_closes_at,
         }
         if this.filter(attached_at__isnull=False).update(**changes):

@@ -6,6 +6,7 @@ answers from it.
 """
 
 from .connection import never_atomic, site
+from .holders import let_go, share, uploads_of
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -31,6 +32,7 @@ __all__ = [
     "confirm",
     "due",
     "is_bucket_away",
+    "let_go",
     "limited",
     "list_parts",
     "never_atomic",
@@ -39,10 +41,12 @@ __all__ = [
     "reconcile",
     "recount",
     "renew",
+    "share",
     "sign_parts",
     "site",
     "store",
     "sweep",
     "sweep_batches",
     "unattached",
+    "uploads_of",
 ]
