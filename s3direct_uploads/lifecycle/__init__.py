@@ -6,7 +6,7 @@ answers from it.
 """
 
 from .connection import never_atomic, site
-from .holders import let_go, share, uploads_of
+from .holders import holder_of, let_go, name_of, share, uploads_of
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -19,7 +19,7 @@ from .operations import (
     store,
 )
 from .quotas import limited, recount
-from .reconciling import Stray, reconcile, unattached
+from .reconciling import Stray, Unnamed, reconcile, unattached, unnamed
 from .rows import is_bucket_away
 from .settling import confirm
 from .sweeping import due, sweep, sweep_batches
@@ -27,14 +27,17 @@ from .sweeping import due, sweep, sweep_batches
 __all__ = [
     "FIRST_PARTS",
     "Stray",
+    "Unnamed",
     "begin",
     "cancel",
     "confirm",
     "due",
+    "holder_of",
     "is_bucket_away",
     "let_go",
     "limited",
     "list_parts",
+    "name_of",
     "never_atomic",
     "notice",
     "presign_download",
@@ -48,5 +51,6 @@ __all__ = [
     "sweep",
     "sweep_batches",
     "unattached",
+    "unnamed",
     "uploads_of",
 ]
