@@ -57,7 +57,7 @@ sns
 """,
     "lifecycle": """
 __init__
-operations reconciling sweeping
+adopting operations reconciling sweeping
 settling
 multipart holders
 rows
@@ -79,7 +79,7 @@ configuration queue signing
 client failures signer values
 """,
     "management": """
-commands.check_bucket
+commands.adopt_files commands.check_bucket
 commands.consume_s3_events commands.recount_usage commands.run_s3 commands.setup_bucket
 commands.sweep_uploads
 printing

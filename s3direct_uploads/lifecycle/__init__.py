@@ -5,6 +5,7 @@ asked, then one conditional UPDATE settles the row. A second caller finds the ro
 answers from it.
 """
 
+from .adopting import DONE, Adoption, adopt
 from .connection import never_atomic, site
 from .holders import holder_of, let_go, name_of, share, uploads_of
 from .operations import (
@@ -25,9 +26,12 @@ from .settling import confirm
 from .sweeping import due, sweep, sweep_batches
 
 __all__ = [
+    "DONE",
     "FIRST_PARTS",
+    "Adoption",
     "Stray",
     "Unnamed",
+    "adopt",
     "begin",
     "cancel",
     "confirm",
