@@ -186,7 +186,7 @@ class UploadFileField(models.FileField):
             self._storage = None
 
     @property
-    def storage(self) -> Storage:  # type: ignore[override]
+    def storage(self) -> Storage:
         """Asked for each use: the settings may name another one by then."""
         if self._storage is not None:
             return self._storage
@@ -376,6 +376,8 @@ class UploadImageField(UploadFileField, models.ImageField):
     attr_class = UploadImageFieldFile
     descriptor_class = UploadImageDescriptor
     django_class = "django.db.models.ImageField"
+    width_field: str | None
+    height_field: str | None
 
     def update_dimension_fields(
         self, instance: Any, force: bool = False, *args: Any, **kwargs: Any

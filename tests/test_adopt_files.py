@@ -88,16 +88,16 @@ def test_its_file_lives_and_dies_with_its_row_from_then_on(
         image = write(f"old/{number}.png", b"x" * 8)
         WallPhoto.objects.create(owner=owner, image=image, filename="x")
     WallPhoto.objects.create(owner=other, image=write("old/other.png"), filename="x")
-    photos = ("photos.Photo.image", "--destination", "photos", "--owner", "owner")
+    arguments = ("photos.Photo.image", "--destination", "photos", "--owner", "owner")
 
-    assert run(*photos) == (["Adopted: 4 adopted."], "")
+    assert run(*arguments) == (["Adopted: 4 adopted."], "")
     assert Usage.objects.get(owner=owner).total_size == 24, "more than the limit: it is there"
     assert Usage.objects.get(owner=other).total_size == 6
     assert list(lifecycle.recount("photos")) == [
         (Usage.objects.get(owner=owner), False),
         (Usage.objects.get(owner=other), False),
     ]
-    assert run(*photos) == (["Adopted: 4 known."], "")
+    assert run(*arguments) == (["Adopted: 4 known."], "")
     assert Usage.objects.get(owner=owner).total_size == 24
 
     upload = Upload.objects.get(key="site/old/0.png")

@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from example_project.photos.models import Photo as WallPhoto
 from s3direct_uploads import lifecycle
+from s3direct_uploads.lifecycle import holders
 from s3direct_uploads.models import Upload
 
 from .conftest import JPEG, App, Bucket, row
@@ -116,7 +117,7 @@ def test_who_named_it_again_meanwhile_keeps_it(monkeypatch: pytest.MonkeyPatch) 
     [found] = lifecycle.unnamed()
     assert (found.upload, found.is_known, found.released) == (upload, True, False)
     looking = lifecycle.unnamed(delete=True)
-    named = lifecycle.reconciling.named
+    named = holders.named
 
     def named_meanwhile(uploads: Any) -> Any:
         there = named(uploads)

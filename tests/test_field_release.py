@@ -273,7 +273,7 @@ def test_what_is_to_be_kept_stays_attached() -> None:
 
 def test_what_no_upload_was_is_nobodys_to_release(s3: Bucket) -> None:
     old = Snap.objects.create(title="Old", image=ContentFile(b"old", name="old.jpg"))
-    name, storage = old.image.name, old.image.storage
+    name, storage = str(old.image.name), old.image.storage
     old.image = made()
     old.save()
     assert storage.exists(name), "as in Django"

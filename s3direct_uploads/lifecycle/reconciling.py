@@ -117,7 +117,8 @@ def unnamed(*, destination: str = "", delete: bool = False) -> Iterator[Unnamed]
     batch = list(rows[:BATCH])
     while batch:
         fields = {label: holder_of(label) for label in {each.attached_to for each in batch}}
-        asked, unknown = [], []
+        asked: list[Upload] = []
+        unknown: list[Upload] = []
         for upload in batch:
             field = fields[upload.attached_to]
             known = field is not None and name_of(field, upload) is not None
