@@ -93,6 +93,18 @@ def delete(pk: int) -> Call:
     return lambda: snap.delete()[0] and "deleted"
 
 
+def slowly(call: Call) -> Call:
+    """In a transaction that is still open for a while after it."""
+
+    def run() -> Any:
+        with transaction.atomic():
+            answer = call()
+            time.sleep(0.01)
+        return answer
+
+    return run
+
+
 @pytest.mark.parametrize("locked", [False, True], ids=["autocommit", "one transaction"])
 def test_two_replaces_at_once(alice: App, s3: Bucket, locked: bool) -> None:
     for number, lead in enumerate(LEADS):
@@ -147,7 +159,8 @@ def test_two_rows_of_one_file_that_are_deleted_at_once(alice: App, s3: Bucket) -
         [upload] = uploads(alice, 1)
         one = Snap.objects.create(title=str(number), image=upload)
         two = Snap.objects.create(title=f"Copy {number}", image=upload.name)
-        assert at_once(delete(one.pk), delete(two.pk), lead) == ["deleted"] * 2
+        both = slowly(delete(one.pk)), slowly(delete(two.pk))
+        assert at_once(*both, lead=lead) == ["deleted"] * 2
         upload.refresh_from_db()
         assert upload.status == "deleted", "exactly one of the two was the last"
     assert_in_step(s3)
