@@ -55,6 +55,11 @@ settling
 dialects
 sns
 """,
+    "fields": """
+__init__
+model_fields
+files statements
+""",
     "lifecycle": """
 __init__
 adopting operations reconciling sweeping

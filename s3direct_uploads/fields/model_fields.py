@@ -1,33 +1,20 @@
-"""A model's field whose file is an upload: it claims the upload, and gives it up with the row.
-
-Everything happens where a value goes to the database (``get_db_prep_save``), so ``save()``,
-``bulk_create`` and ``bulk_update`` do the same. The order is always: lock the row and read which
-file it has now, claim the new upload, let the old file go, write. All in one transaction.
-"""
+"""The fields. ``_write`` is the whole of what a row does to uploads when it is written."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from functools import partial, wraps
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.files.storage import Storage, default_storage, storages
-from django.db import connections, models, router, transaction
-from django.db.models.fields.files import (
-    FieldFile,
-    FileDescriptor,
-    ImageFieldFile,
-    ImageFileDescriptor,
-)
+from django.db import models, router, transaction
 from django.db.models.signals import class_prepared, post_delete, pre_delete
-from django.db.transaction import TransactionManagementError
 from django.dispatch import receiver
 
-from . import checks, destinations, keys, lifecycle
-from .exceptions import (
+from s3direct_uploads import checks, destinations, keys, lifecycle
+from s3direct_uploads.exceptions import (
     AlreadyAttached,
     NameTooLong,
     NotCompleted,
@@ -35,115 +22,17 @@ from .exceptions import (
     WrongDatabase,
     WrongDestination,
 )
-from .models import Upload, write_first
+from s3direct_uploads.models import Upload
+
+from .files import (
+    UploadDescriptor,
+    UploadFieldFile,
+    UploadImageDescriptor,
+    UploadImageFieldFile,
+)
+from .statements import AsItIs, Name, on_its_way, write_first_in
 
 RELEASE, KEEP = "release", "keep"
-
-
-class UploadFieldFile(FieldFile):
-    """What ``photo.image`` is: Django's FieldFile, which may be of an upload that was assigned."""
-
-    field: Any
-    instance: Any
-
-    def __init__(self, instance: Any, field: Any, name: Any) -> None:
-        self.upload: Upload | None = name if isinstance(name, Upload) else None
-        # Until the transaction that writes it has ended.
-        self.is_pending = self.upload is not None
-        self.is_new_row = False
-        self._claimed_at: Any = None
-        super().__init__(instance, field, field.name_of(name) if self.upload else name)
-
-    @property
-    def size(self) -> int:
-        # Declared, and compared at confirm. To ask S3 takes a request.
-        return self.upload.size if self.upload else super().size
-
-    @property
-    def is_claimed(self) -> bool:
-        """Whether this very file has claimed its upload, by a transaction that did not fail."""
-        if self.upload is None or self._claimed_at is None:
-            return False
-        uploads = Upload.objects.using(router.db_for_write(Upload))
-        return uploads.filter(pk=self.upload.pk, attached_at=self._claimed_at).exists()
-
-    def claim(self, to: str) -> None:
-        assert self.upload is not None
-        if not self.is_claimed:
-            self.upload.claim(to)
-            self._claimed_at = self.upload.attached_at
-
-    def save(self, name: str, content: Any, save: bool = True) -> None:
-        self.upload, self.is_pending = None, False
-        super().save(name, content, save)
-
-    save.alters_data = True  # type: ignore[attr-defined]
-
-    def delete(self, save: bool = True) -> None:
-        """Empty the field. The row's save releases the upload; a sweep deletes the object later.
-
-        A file that is not of an upload is deleted at once, as in Django.
-        """
-        if not self:
-            return
-        if not self.upload and not lifecycle.uploads_of(self.storage, [str(self.name)]).exists():
-            super().delete(save)
-            return
-        self.close()
-        self.__dict__.pop("_dimensions_cache", None)  # an image's
-        self.name, self.upload, self.is_pending = None, None, False
-        setattr(self.instance, self.field.attname, None)
-        if save:
-            self.instance.save()
-
-    delete.alters_data = True  # type: ignore[attr-defined]
-
-    def __getstate__(self) -> dict[str, Any]:
-        mine = ("upload", "is_pending", "is_new_row", "_claimed_at")
-        return {**super().__getstate__(), **{name: self.__dict__[name] for name in mine}}
-
-
-class UploadImageFieldFile(UploadFieldFile, ImageFieldFile):
-    pass
-
-
-class UploadDescriptor(FileDescriptor):
-    """Also knows which name the instance was loaded with: only another one is written.
-
-    So a ``save()`` of an instance that is older than the row leaves the row's newer file alone.
-    """
-
-    field: Any
-
-    def __get__(self, instance: Any, cls: Any = None) -> Any:
-        if instance is not None:
-            value = instance.__dict__.get(self.field.attname)
-            if isinstance(value, Upload):
-                instance.__dict__[self.field.attname] = self.field.attr_class(
-                    instance, self.field, value
-                )
-        return super().__get__(instance, cls)
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        is_first = self.field.attname not in instance.__dict__
-        if isinstance(value, FieldFile):
-            if value is instance.__dict__.get(self.field.attname):
-                return  # by full_clean(): an image's dimensions are still its own
-            other = value.instance
-            if other is not instance and _are_one_row(other, instance):  # refresh_from_db()
-                self.field.set_stored(instance, self.field.get_stored(other))
-        # By Model.__init__: from the database, or else the row is still to be added.
-        elif is_first and instance._state.adding and not isinstance(value, Upload):
-            self.field.set_stored(instance, value or "" if isinstance(value, str | None) else None)
-        super().__set__(instance, value)
-
-
-class UploadImageDescriptor(UploadDescriptor, ImageFileDescriptor):
-    pass
-
-
-def _are_one_row(one: Any, other: Any) -> bool:
-    return one is not None and one == other and not one._state.adding
 
 
 class UploadFileField(models.FileField):
@@ -218,7 +107,7 @@ class UploadFileField(models.FileField):
         return [*super().check(**kwargs), *checks.upload_field(self)]
 
     def formfield(self, **kwargs: Any) -> Any:
-        from . import forms
+        from s3direct_uploads import forms
 
         if _is_admins(kwargs.get("widget")):
             del kwargs["widget"]  # which would send the file through Django
@@ -298,67 +187,59 @@ class UploadFileField(models.FileField):
 
     # Saving.
 
-    def commit(self, instance: Any) -> bool:
-        """Before the transaction: send a file of Django's own to S3. Whether one is needed."""
-        file = getattr(instance, self.attname)
-        if file and not file._committed:
-            file.save(file.name, file.file, save=False)
-            file = getattr(instance, self.attname)
-        if not file and instance._is_pk_set() is False:
-            return False
-        return not self.is_stored(instance, file)
-
     def pre_save(self, model_instance: Any, add: bool) -> Any:
-        file = super().pre_save(model_instance, add)
+        super().pre_save(model_instance, add)  # which sends a file of Django's own to S3
+        file = getattr(model_instance, self.attname)
         if not add and self.is_stored(model_instance, file):
-            return models.F(self.name)
+            return AsItIs(self.column)
         file.is_new_row = add
         return file
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
-        if isinstance(value, UploadFieldFile) and value.instance is not None:
-            value = self._write(value, connection.alias)
-        return super().get_db_prep_save(value, connection)
+        if not isinstance(value, UploadFieldFile) or value.instance is None:
+            return super().get_db_prep_save(value, connection)
+        is_new_row, value.is_new_row = value.is_new_row, False
+        name = Name(value.name or "")
+        if name or not is_new_row:
+            instance = value.instance  # now: copies of it may share the file
+            name.write = partial(self._write, value, instance, is_new_row)
+            on_its_way(name, connection)
+        return name
 
-    def _write(self, file: UploadFieldFile, using: str) -> Any:
-        instance, is_new_row, file.is_new_row = file.instance, file.is_new_row, False
+    def _write(self, file: UploadFieldFile, instance: Any, is_new_row: bool, using: str) -> str:
+        """In the transaction of the statement, before it. Returns the name that is written."""
         name = file.name or ""
-        if is_new_row and not name:
-            return file
-        if not connections[using].in_atomic_block:
-            raise TransactionManagementError(f"{self.label} is only written in a transaction.")
         current = "" if is_new_row else self.lock(instance, using)
         if not is_new_row and self.is_stored(instance, file):
             return current  # bulk_update() of an instance that may be older than the row
         if file.upload is not None and file.is_pending:
-            self.require(file.upload)
-            if using != router.db_for_write(Upload):
-                raise WrongDatabase(
-                    f"Uploads are not in the database {using!r}, to which {self.label} is saved.",
-                    upload=file.upload,
-                )
-            try:
-                file.claim(self.label)
-            except AlreadyAttached:
-                if name != current:  # else this row has it already
-                    raise
-        elif name and name != current:
-            self._share(name, using)
+            self._claim(file, file.upload, using, is_there=name == current)
+        elif name and name != current and using == router.db_for_write(Upload):
+            lifecycle.share(self.storage, name)
         if current and current != name:
             self.let_go(current, self.on_replace, using, but=instance)
         self.set_stored(instance, None)
         transaction.on_commit(partial(self._remember, instance, file, name), using=using)
-        return file
+        return name
+
+    def _claim(self, file: UploadFieldFile, upload: Upload, using: str, *, is_there: bool) -> None:
+        self.require(upload)
+        if using != router.db_for_write(Upload):
+            raise WrongDatabase(
+                f"Uploads are not in the database {using!r}, to which {self.label} is saved.",
+                upload=upload,
+            )
+        try:
+            file.claim(self.label)
+        except AlreadyAttached:
+            if not is_there:  # else this very row has it already
+                raise
 
     def lock(self, instance: Any, using: str) -> str:
         """The name that the row has now, and nobody changes until the transaction's end."""
         rows = self.model._base_manager.using(using).select_for_update().order_by()
         pk = getattr(instance, self.model._meta.pk.attname)
         return rows.filter(pk=pk).values_list(self.attname, flat=True).first() or ""
-
-    def _share(self, name: str, using: str) -> None:
-        if using == router.db_for_write(Upload):
-            lifecycle.share(self.storage, name)
 
     def let_go(self, name: str, what: str, using: str, but: Any = None) -> None:
         # In another database it could not roll back with the row; a system check says so.
@@ -435,44 +316,11 @@ def _prepare(sender: Any, **_: Any) -> None:
         # Not of every sender: Django deletes rows one by one where somebody listens.
         pre_delete.connect(_before_delete, sender=sender)
         post_delete.connect(_after_delete, sender=sender)
-        if not sender._meta.proxy:
-            sender._save_table = _in_one_transaction(sender._save_table)
-
-
-def _in_one_transaction(save_table: Callable[..., Any]) -> Callable[..., Any]:
-    """One table's UPDATE or INSERT, with what it does to uploads.
-
-    Django saves a row in a transaction only where it needs several tables. Signals are sent
-    outside, as always.
-    """
-    signature = inspect.signature(save_table)
-
-    @wraps(save_table)
-    def _save_table(self: Any, *args: Any, **kwargs: Any) -> Any:
-        said = signature.bind(self, *args, **kwargs).arguments
-        only, using = said.get("update_fields"), said.get("using")
-        written = [
-            field
-            for field in upload_fields(said.get("cls") or type(self))
-            if field.attname in self.__dict__ and (not only or {field.name, field.attname} & only)
-        ]
-        if not [field for field in written if field.commit(self)]:
-            return save_table(self, *args, **kwargs)
-        with transaction.atomic(using=using, savepoint=False):
-            _write_first(using or router.db_for_write(type(self), instance=self))
-            return save_table(self, *args, **kwargs)
-
-    return _save_table
-
-
-def _write_first(using: str) -> None:
-    if using == router.db_for_write(Upload):
-        write_first(using)
 
 
 def _before_delete(instance: Any, using: str, **_: Any) -> None:
     """Whatever the instance says: which file has the row that is deleted?"""
-    _write_first(using)
+    write_first_in(using)
     for field in upload_fields(type(instance)):
         instance.__dict__[f"_{field.attname}_deleted"] = field.lock(instance, using)
 
