@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -110,9 +111,17 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     show_facets = admin.ShowFacets.NEVER  # facets count the whole table
     paginator = BoundedPaginator
     actions = ["confirm_again", "accept", "reject", "cancel"]
-    readonly_fields = ["preview", "exact_size", "age", "in_usage"]
+    readonly_fields = ["preview", "exact_size", "age", "in_usage", "holder"]
     fieldsets = [
-        (None, {"fields": ["preview", "status", "reason", "owner", "age", "in_usage", "context"]}),
+        (
+            None,
+            {
+                "fields": [
+                    *("preview", "status", "reason", "owner", "holder"),
+                    *("age", "in_usage", "context"),
+                ]
+            },
+        ),
         ("Declared", {"fields": ["filename", "content_type", "exact_size"]}),
         ("Checksum", {"fields": ["checksum_algorithm", "checksum"], "classes": ["collapse"]}),
         ("Where", {"fields": ["destination", "storage", "bucket", "key", "object_parameters"]}),
@@ -151,6 +160,20 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     @admin.display(description="counts in the owner's usage")
     def in_usage(self, upload: Upload) -> str:
         return "until its object is deleted" if upload.counted else "no"
+
+    @admin.display(description="attached to")
+    def holder(self, upload: Upload) -> SafeString | str:
+        """Links to the list of the rows that name the file: only the click looks for them."""
+        if not upload.attached_at:
+            return "nothing"
+        field = lifecycle.holder_of(upload.attached_to)
+        name = lifecycle.name_of(field, upload) if field else None
+        if name is None or not self.admin_site.is_registered(field.model):
+            return upload.attached_to or "the project's own code"
+        model = field.model._meta
+        url = reverse(f"{self.admin_site.name}:{model.app_label}_{model.model_name}_changelist")
+        query = urlencode({field.name: name})
+        return format_html('<a href="{}?{}">{}</a>', url, query, upload.attached_to)
 
     @admin.display(description="object")
     def preview(self, upload: Upload) -> SafeString | str:

@@ -17,7 +17,7 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
-from . import conf, destinations, signals, times
+from . import conf, destinations, keys, signals, times
 from .destinations import Destination
 from .storage import (
     OVERWRITE_GUARDS,
@@ -330,3 +330,80 @@ def _unsigned(alias: str, taking_pages: Sequence[str]) -> CheckMessage:
         "'attachment' in its object_parameters; or silence this warning.",
         id="s3direct_uploads.W045",
     )
+
+
+def upload_field(field: Any) -> Iterator[CheckMessage]:
+    """What is wrong with an UploadFileField, which asks here in its own ``check()``."""
+    for name in ("on_replace", "on_delete"):
+        if getattr(field, name) not in ("release", "keep"):
+            yield Error(
+                f"{name} must be 'release' or 'keep'; it is {getattr(field, name)!r}.",
+                hint="Leave it out to release the upload whose file the row had.",
+                obj=field,
+                id="s3direct_uploads.E051",
+            )
+    if field.max_length is not None and field.max_length < conf.max_name_length():
+        yield Error(
+            f"Names of uploads have up to {conf.max_name_length()} characters, and this field "
+            f"holds {field.max_length}.",
+            hint="Raise max_length, or write a lower S3DIRECT_UPLOADS['MAX_NAME_LENGTH'].",
+            obj=field,
+            id="s3direct_uploads.E053",
+        )
+    here = router.db_for_write(field.model)
+    there = router.db_for_write(apps.get_model("s3direct_uploads.Upload"))
+    if here != there:
+        yield Error(
+            f"{field.model._meta.label} is written to the database {here!r}, uploads to {there!r}.",
+            hint="Change your DATABASE_ROUTERS: the row and its upload must roll back together.",
+            obj=field,
+            id="s3direct_uploads.E054",
+        )
+    yield from _dimensions(field)
+    if not isinstance(field.destination, str) or field.destination not in conf.destinations():
+        yield Error(
+            f"The destination {field.destination!r} is not in S3DIRECT_UPLOADS['DESTINATIONS'].",
+            hint=f"Write one of {', '.join(sorted(map(str, conf.destinations())))}.",
+            obj=field,
+            id="s3direct_uploads.E050",
+        )
+    elif field.destination in _usable():
+        yield from _field_storage(field)
+
+
+def _dimensions(field: Any) -> Iterator[CheckMessage]:
+    for option in ("width_field", "height_field"):
+        name = getattr(field, option, None)
+        column = {each.name: each for each in field.model._meta.get_fields()}.get(name)
+        if column is not None and not column.null:
+            yield Warning(
+                f"{option} {name!r} is not null=True, and is emptied when an upload is assigned.",
+                hint="Write null=True, or set it after each assignment.",
+                obj=field,
+                id="s3direct_uploads.W070",
+            )
+
+
+def _field_storage(field: Any) -> Iterator[CheckMessage]:
+    alias = destinations.get(field.destination).storage
+    if any(each.is_serious() for each in _storage(alias, [])):  # which says so itself
+        return
+    there = storages[alias]
+    both = field.storage, there
+    # What a tenant's storage would answer here is nobody's answer.
+    if any(
+        isinstance(each, S3Storage) and is_asked_anew(each, name)
+        for each in both
+        for name in ("bucket_name", "location")
+    ):
+        return
+    mine, its = ((getattr(each, "bucket_name", ""), keys.location_of(each)) for each in both)
+    if mine != its:
+        yield Error(
+            f"The storage of this field has the bucket {mine[0]!r} and the location {mine[1]!r}; "
+            f"that of the destination {field.destination!r} has {its[0]!r} and {its[1]!r}.",
+            hint=f"Leave storage out, or write storages[{alias!r}]; or change the destination's "
+            "STORAGE.",
+            obj=field,
+            id="s3direct_uploads.E052",
+        )

@@ -142,6 +142,30 @@ class NotAttached(UploadError):
     status = 409
 
 
+class WrongDestination(UploadError):
+    """The upload was made for another destination than the field's, or its object lies elsewhere.
+
+    Elsewhere is another bucket or location than the field's storage has.
+    """
+
+    code = "wrong_destination"
+    status = 409
+
+
+class NameTooLong(UploadError):
+    """The name is longer than the column of the field: raise its ``max_length``."""
+
+    code = "name_too_long"
+    status = 409
+
+
+class WrongDatabase(UploadError):
+    """The row is saved to another database than uploads are. They could not roll back together."""
+
+    code = "wrong_database"
+    status = 409
+
+
 class OwnerUnknown(UploadError, ValueError):
     """The caller is not a saved user of this database, and only such a user can own an upload."""
 

@@ -67,6 +67,14 @@ def location_of(storage: Storage) -> str:
     return storage.location if isinstance(storage, S3Storage) else ""
 
 
+def name_in(storage: Storage, bucket: str, key: str) -> str | None:
+    """The name by which this storage knows the key of a bucket; None if it is not in it."""
+    folder = join(location_of(storage), "")
+    if getattr(storage, "bucket_name", bucket) != bucket or not key.startswith(folder):
+        return None
+    return key.removeprefix(folder)
+
+
 def is_ours(site: str, bucket: str, key: str) -> bool:
     """Whether this site made this key for this bucket. If not, we must not delete its object."""
     match = KEY.fullmatch(key)

@@ -195,6 +195,11 @@ class Upload(models.Model):
     completed_at = models.DateTimeField(null=True, blank=True)
     announced_at = models.DateTimeField(null=True, blank=True)
     attached_at = models.DateTimeField(null=True, blank=True)
+    attached_to = models.CharField(
+        max_length=255,
+        blank=True,
+        help_text="The model's field that holds it; empty: the project's own code does.",
+    )
     object_deleted_at = models.DateTimeField(null=True, blank=True)
 
     objects = UploadQuerySet.as_manager()
@@ -263,6 +268,10 @@ class Upload(models.Model):
                 name="s3direct_attached_is_completed",
             ),
             models.CheckConstraint(
+                condition=Q(attached_to="") | Q(attached_at__isnull=False),
+                name="s3direct_holder_is_attached",
+            ),
+            models.CheckConstraint(
                 condition=Q(object_deleted_at__isnull=True)
                 | Q(status__in=["rejected", "expired", "cancelled", "deleted"]),
                 name="s3direct_only_tombstones_lose_objects",
@@ -287,12 +296,10 @@ class Upload(models.Model):
 
         Raises ImproperlyConfigured if the storage has another bucket or location now.
         """
-        storage = storages[self.storage]
-        folder = keys.join(keys.location_of(storage), "")
-        bucket = getattr(storage, "bucket_name", self.bucket)
-        if bucket != self.bucket or not self.key.startswith(folder):
+        name = keys.name_in(storages[self.storage], self.bucket, self.key)
+        if name is None:
             raise ImproperlyConfigured(f"The storage {self.storage!r} has no key {self.key!r}.")
-        return self.key.removeprefix(folder)
+        return name
 
     @property
     def is_multipart(self) -> bool:
@@ -328,28 +335,36 @@ class Upload(models.Model):
         assert self.held_at is not None
         return times.later(self.held_at, conf.hold_expires())
 
-    def attach(self) -> str:
+    def attach(self, *, to: str = "") -> str:
         """Claim this upload for a model, once. Returns the name for the model's FileField.
 
-        Call it in the same ``atomic()`` block as the model's INSERT, so that both roll back
-        together::
+        An ``UploadFileField`` calls it itself. For another field, call it in the same ``atomic()``
+        block as the model's INSERT, so that both roll back together::
 
             with transaction.atomic():
                 photo = Photo.objects.create(image=upload.attach())
 
-        It does not check the owner or the destination.
+        It does not check the owner or the destination. ``to`` names the field that will hold the
+        file: "photos.Photo.image". **Warning:** ``sweep_uploads --reconcile --delete`` releases,
+        and so deletes, a file with ``to`` that no row has in this field. Leave ``to`` empty if you
+        keep the name elsewhere, such as in a JSONField.
 
         Raises NotCompleted, AlreadyAttached, and ImproperlyConfigured as ``name`` does.
         """
-        name, now = self.name, timezone.now()
-        this = Upload.objects.filter(pk=self.pk)
-        if not this.in_status(self.Status.COMPLETED).unattached().update(attached_at=now):
+        name = self.name
+        self.claim(to)
+        return name
+
+    def claim(self, to: str) -> None:
+        """As ``attach``, for a field that knows the name by itself."""
+        now, this = timezone.now(), Upload.objects.filter(pk=self.pk)
+        free = this.in_status(self.Status.COMPLETED).unattached()
+        if not free.update(attached_at=now, attached_to=to):
             self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
             if self.attached_at:
                 raise AlreadyAttached("This upload is in use already.", upload=self)
             raise NotCompleted("This upload is not completed.", upload=self)
-        self.attached_at = now
-        return name
+        self.attached_at, self.attached_to = now, to
 
     def release(self) -> None:
         """Give up what ``attach()`` claimed: the model no longer needs the file. Idempotent.
@@ -367,6 +382,7 @@ class Upload(models.Model):
         changes = {
             "status": self.Status.DELETED,
             "attached_at": None,
+            "attached_to": "",
             "due_at": self.key_closes_at,
         }
         if this.filter(attached_at__isnull=False).update(**changes):

@@ -2,6 +2,8 @@
 
 from django.db import models
 
+from . import field_models  # noqa: F401  # so that they have tables
+
 
 class Photo(models.Model):
     title = models.CharField(max_length=50, blank=True)

@@ -3,7 +3,6 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.views import LoginView
-from django.db import transaction
 from django.db.models import QuerySet
 from django.views.generic import TemplateView
 from rest_framework import mixins, permissions, viewsets
@@ -12,7 +11,6 @@ from rest_framework.serializers import BaseSerializer
 
 from example_project.photos.models import Photo
 from example_project.photos.serializers import PhotoSerializer
-from s3direct_uploads.models import Upload
 
 
 class WallView(LoginRequiredMixin, TemplateView):
@@ -46,9 +44,3 @@ class PhotoViewSet(
     def perform_create(self, serializer: BaseSerializer[Photo]) -> None:
         upload = serializer.validated_data["image"]
         serializer.save(owner=self.request.user, filename=upload.filename)
-
-    def perform_destroy(self, instance: Photo) -> None:
-        with transaction.atomic():
-            for upload in Upload.objects.of_file(instance.image):
-                upload.release()
-            instance.delete()

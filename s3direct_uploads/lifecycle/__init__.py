@@ -4,7 +4,9 @@ No transaction is open while S3 is called. First the row is written, then S3 is 
 conditional UPDATE settles the row. A second caller finds the row settled, and answers from it.
 """
 
+from .adopting import DONE, Adoption, adopt
 from .connection import never_atomic, site
+from .holders import holder_of, let_go, name_of, share, uploads_of
 from .holding import accept, open_object, reject
 from .operations import (
     FIRST_PARTS,
@@ -18,22 +20,29 @@ from .operations import (
     store,
 )
 from .quotas import limited, recount
-from .reconciling import Stray, reconcile, unattached
+from .reconciling import Stray, Unnamed, reconcile, unattached, unnamed
 from .rows import is_bucket_away
 from .settling import confirm
 from .sweeping import due, sweep, sweep_batches
 
 __all__ = [
+    "DONE",
     "FIRST_PARTS",
+    "Adoption",
     "Stray",
+    "Unnamed",
     "accept",
+    "adopt",
     "begin",
     "cancel",
     "confirm",
     "due",
+    "holder_of",
     "is_bucket_away",
+    "let_go",
     "limited",
     "list_parts",
+    "name_of",
     "never_atomic",
     "notice",
     "open_object",
@@ -42,10 +51,13 @@ __all__ = [
     "recount",
     "reject",
     "renew",
+    "share",
     "sign_parts",
     "site",
     "store",
     "sweep",
     "sweep_batches",
     "unattached",
+    "unnamed",
+    "uploads_of",
 ]

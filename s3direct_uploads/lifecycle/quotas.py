@@ -62,6 +62,23 @@ def charge(upload: Upload, rules: Destination) -> None:
     upload.counted = True
 
 
+def charge_adopted(uploads: Iterable[Upload], rules: Destination) -> None:
+    """As ``charge``, for files that are there already, whatever the limit says."""
+    if not rules.limits:
+        return
+    sizes: dict[Any, int] = {}
+    for upload in uploads:
+        if upload.owner_id is not None:
+            upload.counted = True
+            sizes[upload.owner_id] = sizes.get(upload.owner_id, 0) + upload.size
+    for owner_id, size in sorted(sizes.items()):
+        mine = _usages(rules.name).filter(owner=owner_id)
+        more = {"total_size": F("total_size") + size}
+        if not mine.update(**more):
+            _count(owner_id, rules.name)
+            mine.update(**more)
+
+
 def _usages(destination: str) -> Any:
     return Usage.objects.using(database()).filter(destination=destination)
 

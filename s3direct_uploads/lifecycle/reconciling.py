@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
 from django.utils import timezone
 
 from s3direct_uploads import conf, destinations, keys, times
 from s3direct_uploads.exceptions import BucketUnavailable
-from s3direct_uploads.models import Upload, UploadQuerySet
+from s3direct_uploads.models import Upload, UploadQuerySet, write_first
 from s3direct_uploads.s3 import Bucket, Listed, get_bucket
 
 from .connection import database, refuse_transaction, schema_name, schemas, site
+from .holders import holder_of, let_go, name_of, named
 from .rows import Status
 
+BATCH = 1000  # rows of one query
 # A younger object may belong to a row that is just being written or settled.
 OLD_ENOUGH = timedelta(days=1)
 
@@ -89,6 +93,55 @@ def unattached(destination: str = "") -> UploadQuerySet:
     rows = Upload.objects.using(database()).in_status(Status.COMPLETED).unattached()
     rows = rows.filter(completed_at__lt=timezone.now() - OLD_ENOUGH)
     return rows.filter(destination=destination) if destination else rows
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """An attached upload whose field names it in no row."""
+
+    upload: Upload
+    # False: its model or field is gone, or has another storage now. Then nobody can say whether
+    # its file is wanted, and it is never released.
+    is_known: bool
+    released: bool
+
+
+def unnamed(*, destination: str = "", delete: bool = False) -> Iterator[Unnamed]:
+    """Find what a model's field let go where nobody told us: ``queryset.update()``, raw SQL.
+
+    It looks at uploads that a field claimed more than a day ago, and that no row names now, in any
+    FileField. With ``delete`` they are released before they are yielded: a sweep deletes their
+    objects. S3 is not asked.
+    """
+    refuse_transaction("unnamed")
+    rows = Upload.objects.using(database()).in_status(Status.COMPLETED).exclude(attached_to="")
+    rows = rows.filter(attached_at__lt=timezone.now() - OLD_ENOUGH).order_by("pk")
+    rows = rows.filter(destination=destination) if destination else rows
+    batch = list(rows[:BATCH])
+    while batch:
+        fields = {label: holder_of(label) for label in {each.attached_to for each in batch}}
+        asked: list[Upload] = []
+        unknown: list[Upload] = []
+        for upload in batch:
+            field = fields[upload.attached_to]
+            known = field is not None and name_of(field, upload) is not None
+            (asked if known else unknown).append(upload)
+        yield from (Unnamed(each, is_known=False, released=False) for each in unknown)
+        there = named(asked)
+        for upload in asked:
+            if upload.pk not in there:
+                released = delete and _release(upload, fields[upload.attached_to])
+                yield Unnamed(upload, is_known=True, released=released)
+        batch = list(rows.filter(pk__gt=batch[-1].pk)[:BATCH])
+
+
+def _release(upload: Upload, field: Any) -> bool:
+    """Look again, now that nobody else can name it or let it go."""
+    with transaction.atomic(using=database()):
+        write_first(database())
+        let_go(field.storage, name_of(field, upload) or "")
+    status = Upload.objects.using(database()).filter(pk=upload.pk).values_list("status", flat=True)
+    return list(status) == [Status.DELETED]
 
 
 def _places(destination: str) -> list[tuple[Bucket, str]]:

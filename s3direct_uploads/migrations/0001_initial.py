@@ -127,6 +127,14 @@ class Migration(migrations.Migration):
                 ("completed_at", models.DateTimeField(blank=True, null=True)),
                 ("announced_at", models.DateTimeField(blank=True, null=True)),
                 ("attached_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "attached_to",
+                    models.CharField(
+                        blank=True,
+                        help_text="The model's field that holds it; empty: the project's own code does.",
+                        max_length=255,
+                    ),
+                ),
                 ("object_deleted_at", models.DateTimeField(blank=True, null=True)),
                 (
                     "owner",
@@ -249,6 +257,12 @@ class Migration(migrations.Migration):
                             ("attached_at__isnull", True), ("status", "completed"), _connector="OR"
                         ),
                         name="s3direct_attached_is_completed",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("attached_to", ""), ("attached_at__isnull", False), _connector="OR"
+                        ),
+                        name="s3direct_holder_is_attached",
                     ),
                     models.CheckConstraint(
                         condition=models.Q(

@@ -13,11 +13,13 @@ from django.db import router, transaction
 from django.db.models import Manager, QuerySet
 from django.db.models.fields.files import FieldFile
 from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
 from rest_framework.fields import SkipField, empty
 from storages.backends.s3 import S3Storage
 
 from s3direct_uploads import content_types, destinations, keys
-from s3direct_uploads.exceptions import AlreadyAttached, NotCompleted
+from s3direct_uploads.exceptions import AlreadyAttached, NotCompleted, UploadError
+from s3direct_uploads.fields import UploadFileField
 from s3direct_uploads.models import Upload
 from s3direct_uploads.storage import answered_with, is_asked_anew, signs_urls, takes
 
@@ -27,10 +29,11 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
 
     Input: the id of an upload that the request's user owns, that has this destination, and that no
     model has attached. ``validated_data`` has the Upload. ``AttachUploadsMixin`` attaches it, and
-    replaces it by its name. The outermost serializer must have this mixin, even if the field is in
-    a nested one. An update also accepts the file that the row already has, by its id or in the form
-    that was read, and leaves it unchanged. In a list of serializers the field does not know which
-    row is meant, unless the list sets ``child.instance``.
+    replaces it by its name; an ``UploadFileField`` of the model takes the Upload itself. The
+    outermost serializer must have this mixin, even if the field is in a nested one. An update also
+    accepts the file that the row already has, by its id or in the form that was read, and leaves it
+    unchanged. In a list of serializers the field does not know which row is meant, unless the list
+    sets ``child.instance``.
 
     Output: ``{name, url, size, content_type, filename}``. The URL shows types that are safe in a
     browser, and downloads the others. Without a signature it cannot do this: with a
@@ -227,6 +230,13 @@ class AttachUploadsMixin(serializers.BaseSerializer[Any]):
             kwargs |= _attached(given, one)
             try:
                 return super().save(**kwargs)
+            except UploadError as error:  # of an UploadFileField, which attaches by itself
+                found = error.upload and (
+                    _errors_at(said, self, error) or _errors_at(given, one, error)
+                )
+                if not found:
+                    raise
+                raise serializers.ValidationError(found) from None
             finally:
                 self._validated_data = said  # so that a failed save can be repeated
 
@@ -272,11 +282,12 @@ def _attached(value: Any, field: Any, leave: Collection[str] = ()) -> Any:
     if isinstance(value, dict):
         attached = {}
         for key, each in value.items():
-            if isinstance(each, Upload) and key not in leave:
-                _require_same_storage(each, field, key)
             inner = _field_of(field, key)
             name = getattr(inner, "field_name", "") or key
-            attached[key] = each if key in leave else _attached_at(name, each, inner)
+            left = key in leave or isinstance(_model_field(field, key), UploadFileField)
+            if isinstance(each, Upload) and not left:
+                _require_same_storage(each, field, key)
+            attached[key] = each if left else _attached_at(name, each, inner)
         return attached
     if isinstance(value, list) or type(value) is tuple:
         child = getattr(field, "child", None) or getattr(field, "child_relation", None)
@@ -290,6 +301,23 @@ def _attached_at(at: Any, value: Any, field: Any, leave: Collection[str] = ()) -
         return _attached(value, field, leave)
     except serializers.ValidationError as error:
         raise serializers.ValidationError({at: error.detail}) from None
+
+
+def _errors_at(value: Any, field: Any, error: UploadError) -> Any:
+    """The error in the shape of the data, where its upload stands; None if it is not there."""
+    if isinstance(value, Upload):
+        is_it = error.upload is not None and value.pk == error.upload.pk
+        return [ErrorDetail(error.detail, error.code)] if is_it else None
+    if isinstance(value, dict):
+        for key, each in value.items():
+            inner = _field_of(field, key)
+            if found := _errors_at(each, inner, error):
+                return {getattr(inner, "field_name", "") or key: found}
+    if isinstance(value, list):
+        for at, each in enumerate(value):
+            if found := _errors_at(each, getattr(field, "child", None), error):
+                return {at: found}
+    return None
 
 
 def _field_of(field: Any, key: Any) -> Any:
@@ -323,14 +351,18 @@ def _attach(upload: Upload) -> str:
 
 def _require_same_storage(upload: Upload, serializer: Any, source: str) -> None:
     """Raises ImproperlyConfigured if the model's field would look for the name elsewhere."""
-    model = getattr(getattr(serializer, "Meta", None), "model", None)
-    field = getattr(getattr(model, source, None), "field", None)  # a FileField's descriptor
+    field = _model_field(serializer, source)
     storage = getattr(field, "storage", None)
     if storage is not None and _folder(storage) != _folder(storages[upload.storage]):
         raise ImproperlyConfigured(
-            f"{model}.{source} has another storage than {upload.destination!r}: write "
+            f"{field.model}.{source} has another storage than {upload.destination!r}: write "
             f"storage=storages[{upload.storage!r}] there, or STORAGE in the destination."
         )
+
+
+def _model_field(serializer: Any, source: str) -> Any:
+    model = getattr(getattr(serializer, "Meta", None), "model", None)
+    return getattr(getattr(model, str(source), None), "field", None)  # a FileField's descriptor
 
 
 def _folder(storage: Storage) -> tuple[str, str]:

@@ -44,13 +44,15 @@ class Command(PrintingCommand):
             "--reconcile",
             action="store_true",
             help="Do not sweep. Report the objects and open multipart uploads in the buckets that "
-            "are older than a day, that this site made, and that no row needs.",
+            "are older than a day, that this site made, and that no row needs; and the uploads "
+            "that a model's field claimed, and that no row of the project names.",
         )
         parser.add_argument(
             "--delete",
             action="store_true",
-            help="With --reconcile: delete them. Warning: you lose a file in use if this database "
-            "has no row for it, for example after an old backup was restored.",
+            help="With --reconcile: delete the objects, and release the uploads. Warning: you lose "
+            "a file in use if this database has no row for it, for example after an old backup was "
+            "restored; or if its name stands only where no FileField is, such as in a JSONField.",
         )
 
     def handle(
@@ -108,6 +110,13 @@ class Command(PrintingCommand):
             raise CommandError(error.detail) from error
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
+        for each in lifecycle.unnamed(destination=destination, delete=delete):
+            what = "unnamed" if each.is_known else "unknown-holder"
+            what = "released" if each.released else what
+            upload = each.upload
+            where = f"{upload.bucket} {upload.key} {upload.size} {upload.attached_to}"
+            self.stdout.write(f"{what} upload {where}")
+            found[f"{what} uploads"] += 1
         found["uploads completed and never attached"] = lifecycle.unattached(destination).count()
         self.say("Reconciled", found)
 

@@ -1,0 +1,332 @@
+"""The fields. ``_write`` is the whole of what a row does to uploads when it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.files.storage import Storage, default_storage, storages
+from django.db import models, router, transaction
+from django.db.models.signals import class_prepared, post_delete, pre_delete
+from django.dispatch import receiver
+
+from s3direct_uploads import checks, destinations, keys, lifecycle
+from s3direct_uploads.exceptions import (
+    AlreadyAttached,
+    NameTooLong,
+    NotCompleted,
+    UploadError,
+    WrongDatabase,
+    WrongDestination,
+)
+from s3direct_uploads.models import Upload
+
+from .files import (
+    UploadDescriptor,
+    UploadFieldFile,
+    UploadImageDescriptor,
+    UploadImageFieldFile,
+)
+from .statements import AsItIs, Name, on_its_way, write_first_in
+
+RELEASE, KEEP = "release", "keep"
+
+
+class UploadFileField(models.FileField):
+    """Django's FileField, for uploads to ``destination``. The file lives and dies with its row.
+
+    Assign a completed upload: ``photo.image = upload``. Saving the row claims it in the same
+    transaction, or raises NotCompleted, AlreadyAttached, WrongDestination, NameTooLong or
+    WrongDatabase; ``full_clean()`` raises them as a ValidationError with the same code. When the
+    file is replaced or cleared, or the row is deleted, the upload is released, unless another row
+    names the same file. ``on_replace="keep"`` and ``on_delete="keep"`` leave it attached.
+
+    **Warning:** the file of a released upload is lost.
+
+    Migrations know this field as Django's own, so it comes and goes without a migration. The
+    storage is the destination's, unless ``storage`` gives another one of the same bucket and
+    location. What is not from an upload is saved, read and deleted as in Django.
+    """
+
+    attr_class: Any = UploadFieldFile
+    descriptor_class: Any = UploadDescriptor
+    django_class = "django.db.models.FileField"
+
+    def __init__(
+        self,
+        verbose_name: Any = None,
+        name: str | None = None,
+        *args: Any,
+        destination: str,
+        on_replace: str = RELEASE,
+        on_delete: str = RELEASE,
+        **kwargs: Any,
+    ) -> None:
+        self.destination = destination
+        self.on_replace, self.on_delete = on_replace, on_delete
+        self._storage: Storage | None = default_storage
+        super().__init__(verbose_name, name, *args, **kwargs)
+        # FileField fills in the default one where none was given. Ours is not asked for earlier:
+        # a destination's class may need the models that are being made now.
+        if self._storage is default_storage:
+            self._storage = None
+
+    @property
+    def storage(self) -> Storage:
+        """Asked for each use: the settings may name another one by then."""
+        if self._storage is not None:
+            return self._storage
+        rules = _find(self.destination)
+        return storages[rules.storage] if rules else default_storage
+
+    @storage.setter
+    def storage(self, storage: Storage) -> None:
+        self._storage = storage
+
+    @property
+    def label(self) -> str:
+        """By which an upload says what holds it: "photos.Photo.image"."""
+        return f"{self.model._meta.label}.{self.name}"
+
+    def deconstruct(self) -> Any:
+        name, _, args, kwargs = super().deconstruct()
+        if self._storage is None:
+            kwargs.pop("storage", None)
+        return name, self.django_class, args, kwargs
+
+    def clone(self) -> Any:
+        # What migrations keep of a field.
+        django_field: Any = getattr(models, self.django_class.rpartition(".")[2])
+        _, _, args, kwargs = self.deconstruct()
+        return django_field(*args, **kwargs)
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        return [*super().check(**kwargs), *checks.upload_field(self)]
+
+    def formfield(self, **kwargs: Any) -> Any:
+        from s3direct_uploads import forms
+
+        if _is_admins(kwargs.get("widget")):
+            del kwargs["widget"]  # which would send the file through Django
+        kwargs.setdefault("form_class", forms.UploadField)
+        if issubclass(kwargs["form_class"], forms.UploadField):
+            kwargs["destination"] = self.destination
+        return models.Field.formfield(self, **kwargs)
+
+    # The name of an upload.
+
+    def name_of(self, upload: Upload) -> str:
+        """What the column has for it. It may be refused later, by ``require``."""
+        return keys.name_in(self.storage, upload.bucket, upload.key) or upload.key
+
+    def get_prep_value(self, value: Any) -> Any:
+        if isinstance(value, Upload):  # filter(image=upload)
+            value = self.name_of(value)
+        return super().get_prep_value(value)
+
+    def require(self, upload: Upload) -> None:
+        """Raises WrongDestination, NameTooLong: what no database needs to be asked for."""
+        if upload.destination != self.destination:
+            raise WrongDestination(
+                f"This was uploaded to {upload.destination!r}, not to {self.destination!r}.",
+                upload=upload,
+            )
+        name = keys.name_in(self.storage, upload.bucket, upload.key)
+        if name is None:
+            raise WrongDestination(
+                f"This upload is in another bucket or location than {self.label} is.",
+                upload=upload,
+            )
+        if self.max_length is not None and len(name) > self.max_length:
+            raise NameTooLong(
+                f"The upload's name has {len(name)} characters, and {self.label} holds "
+                f"{self.max_length}.",
+                upload=upload,
+            )
+
+    def validate(self, value: Any, model_instance: Any) -> None:
+        super().validate(value, model_instance)
+        if not isinstance(value, UploadFieldFile) or value.upload is None or not value.is_pending:
+            return
+        try:
+            self.require(value.upload)
+            if not value.is_claimed and not self._has(model_instance, value):
+                _require_free(value.upload)
+        except UploadError as error:
+            raise ValidationError(error.detail, code=error.code) from error
+
+    def _has(self, instance: Any, file: UploadFieldFile) -> bool:
+        """Whether the row has this file already: to assign it again changes nothing."""
+        pk = getattr(instance, self.model._meta.pk.attname)
+        rows = self.model._base_manager.using(router.db_for_write(self.model, instance=instance))
+        return rows.filter(pk=pk, **{self.name: file.name}).exists()
+
+    # Which name the row has, as far as this instance knows. A flat attribute, so that copies and
+    # pickles of the instance have it.
+
+    def get_stored(self, instance: Any) -> str | None:
+        stored: str | None = instance.__dict__.get(f"_{self.attname}_stored")
+        return stored
+
+    def set_stored(self, instance: Any, name: str | None) -> None:
+        instance.__dict__[f"_{self.attname}_stored"] = name
+
+    def is_stored(self, instance: Any, file: UploadFieldFile) -> bool:
+        if instance._state.adding or file.is_pending:
+            return False
+        return self.get_stored(instance) == (file.name or "")
+
+    def _remember(self, instance: Any, file: UploadFieldFile, name: str) -> None:
+        """Once it is committed. If it rolls back, the instance still has it to write."""
+        if instance.__dict__.get(self.attname) is file:
+            file.is_pending = False
+            self.set_stored(instance, name)
+
+    # Saving.
+
+    def pre_save(self, model_instance: Any, add: bool) -> Any:
+        super().pre_save(model_instance, add)  # which sends a file of Django's own to S3
+        file = getattr(model_instance, self.attname)
+        if not add and self.is_stored(model_instance, file):
+            return AsItIs(self.column)
+        file.is_new_row = add
+        return file
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        if not isinstance(value, UploadFieldFile) or value.instance is None:
+            return super().get_db_prep_save(value, connection)
+        is_new_row, value.is_new_row = value.is_new_row, False
+        name = Name(value.name or "")
+        if name or not is_new_row:
+            instance = value.instance  # now: copies of it may share the file
+            name.write = partial(self._write, value, instance, is_new_row)
+            on_its_way(name, connection)
+        return name
+
+    def _write(self, file: UploadFieldFile, instance: Any, is_new_row: bool, using: str) -> str:
+        """In the transaction of the statement, before it. Returns the name that is written."""
+        name = file.name or ""
+        current = "" if is_new_row else self.lock(instance, using)
+        if not is_new_row and self.is_stored(instance, file):
+            return current  # bulk_update() of an instance that may be older than the row
+        if file.upload is not None and file.is_pending:
+            self._claim(file, file.upload, using, is_there=name == current)
+        elif name and name != current and using == router.db_for_write(Upload):
+            lifecycle.share(self.storage, name)
+        if current and current != name:
+            self.let_go(current, self.on_replace, using, but=instance)
+        self.set_stored(instance, None)
+        transaction.on_commit(partial(self._remember, instance, file, name), using=using)
+        return name
+
+    def _claim(self, file: UploadFieldFile, upload: Upload, using: str, *, is_there: bool) -> None:
+        self.require(upload)
+        if using != router.db_for_write(Upload):
+            raise WrongDatabase(
+                f"Uploads are not in the database {using!r}, to which {self.label} is saved.",
+                upload=upload,
+            )
+        try:
+            file.claim(self.label)
+        except AlreadyAttached:
+            if not is_there:  # else this very row has it already
+                raise
+
+    def lock(self, instance: Any, using: str) -> str:
+        """The name that the row has now, and nobody changes until the transaction's end."""
+        rows = self.model._base_manager.using(using).select_for_update().order_by()
+        pk = getattr(instance, self.model._meta.pk.attname)
+        return rows.filter(pk=pk).values_list(self.attname, flat=True).first() or ""
+
+    def let_go(self, name: str, what: str, using: str, but: Any = None) -> None:
+        # In another database it could not roll back with the row; a system check says so.
+        if using == router.db_for_write(Upload):
+            lifecycle.let_go(self.storage, name, keep=what == KEEP, but=but)
+
+
+class UploadImageField(UploadFileField, models.ImageField):
+    """``UploadFileField``, as Django's ImageField.
+
+    ``width_field`` and ``height_field`` are emptied when an upload is assigned, because nobody
+    opens S3 for them. Set them after it, if you know them: ``photo.width = 640``.
+    """
+
+    attr_class = UploadImageFieldFile
+    descriptor_class = UploadImageDescriptor
+    django_class = "django.db.models.ImageField"
+    width_field: str | None
+    height_field: str | None
+
+    def update_dimension_fields(
+        self, instance: Any, force: bool = False, *args: Any, **kwargs: Any
+    ) -> None:
+        if self.attname not in instance.__dict__:
+            return
+        file = getattr(instance, self.attname)
+        if file.is_pending and force:
+            for field in (self.width_field, self.height_field):
+                if field:
+                    setattr(instance, field, None)
+            return
+        is_loaded = self.get_stored(instance) == (file.name or "") or not force
+        if file and file._committed and is_loaded:
+            return
+        super().update_dimension_fields(instance, force, *args, **kwargs)
+
+
+def _find(destination: str) -> destinations.Destination | None:
+    try:
+        return destinations.find(destination)
+    except ImproperlyConfigured:
+        return None  # a system check has said so
+
+
+def _is_admins(widget: Any) -> bool:
+    from django.contrib.admin.widgets import AdminFileWidget
+
+    kind = widget if isinstance(widget, type) else type(widget)
+    return issubclass(kind, AdminFileWidget)
+
+
+def _require_free(upload: Upload) -> None:
+    uploads = Upload.objects.using(router.db_for_write(Upload))
+    now = uploads.filter(pk=upload.pk).first()
+    if now is None or now.status != Upload.Status.COMPLETED:
+        raise NotCompleted("This upload is not completed.", upload=now)
+    if now.attached_at:
+        raise AlreadyAttached("This upload is in use already.", upload=now)
+
+
+# What Django tells of a row.
+
+
+def upload_fields(model: Any) -> Iterator[UploadFileField]:
+    """Those whose columns are in the table of this very model."""
+    for field in model._meta.concrete_model._meta.local_fields:
+        if isinstance(field, UploadFileField):
+            yield field
+
+
+@receiver(class_prepared)
+def _prepare(sender: Any, **_: Any) -> None:
+    if any(upload_fields(sender)):
+        # Not of every sender: Django deletes rows one by one where somebody listens.
+        pre_delete.connect(_before_delete, sender=sender)
+        post_delete.connect(_after_delete, sender=sender)
+
+
+def _before_delete(instance: Any, using: str, **_: Any) -> None:
+    """Whatever the instance says: which file has the row that is deleted?"""
+    write_first_in(using)
+    for field in upload_fields(type(instance)):
+        instance.__dict__[f"_{field.attname}_deleted"] = field.lock(instance, using)
+
+
+def _after_delete(instance: Any, using: str, **_: Any) -> None:
+    for field in upload_fields(type(instance)):
+        name = instance.__dict__.pop(f"_{field.attname}_deleted", "")
+        if name:
+            field.let_go(name, field.on_delete, using)

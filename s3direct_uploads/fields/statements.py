@@ -1,0 +1,132 @@
+"""A statement that writes the names of files has a transaction, with what it does to uploads in it.
+
+Django opens none where one statement is enough, as with ``save()``. When a field prepares its
+value, nobody knows yet whether the statement will be sent. So the value is a ``Name`` that knows
+what is to be done, and it is done when the statement is sent: on the way to the database cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from weakref import WeakSet
+
+from django.db import router, transaction
+
+from s3direct_uploads.models import Upload, write_first
+
+
+class Name(str):
+    """A parameter of a statement. ``write`` takes the database's alias, returns what is written."""
+
+    write: Callable[[str], str] | None = None
+
+    # Two rows may have one name.
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class AsItIs:
+    """In place of a value: the column keeps what it has. Django asks no more of it than this.
+
+    An F() would do, but the instance would then get the value that came back.
+    """
+
+    def __init__(self, column: str) -> None:
+        self.column = column
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        return connection.ops.quote_name(self.column), []
+
+
+def on_its_way(name: Name, connection: Any) -> None:
+    """``name`` is a parameter of a statement that will be sent by this connection, or never."""
+    for wrapper in connection.execute_wrappers:
+        if isinstance(wrapper, _Wrapper):
+            break
+    else:
+        wrapper = _Wrapper()
+        # The first, because ``connection.execute_wrapper()`` takes the last one away.
+        connection.execute_wrappers.insert(0, wrapper)
+    wrapper.names.add(name)
+
+
+class _Wrapper:
+    def __init__(self) -> None:
+        # Those of a statement that failed before it was sent vanish.
+        self.names: WeakSet[Name] = WeakSet()
+
+    def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        connection = context["connection"]
+        names = list(_names_in(params)) if self.names else []
+        self.names -= set(names)
+        if not self.names and self in connection.execute_wrappers:
+            connection.execute_wrappers.remove(self)
+        if not names:
+            return execute(sql, params, many, context)
+        is_outermost = not connection.in_atomic_block
+        with transaction.atomic(using=connection.alias, savepoint=False):
+            if is_outermost:
+                write_first_in(connection.alias)
+            answer = execute(sql, _written(params, connection.alias), many, context)
+            if is_outermost and _rows_written(context["cursor"]) == 0:
+                # There is no such row, so Django inserts one: with the next statement.
+                transaction.set_rollback(True, using=connection.alias)
+        return answer
+
+
+def _names_in(params: Any) -> Iterator[Name]:
+    for each in params or ():
+        if isinstance(each, Name):
+            if each.write is not None:
+                yield each
+        elif isinstance(each, list | tuple):  # a column of many rows, on PostgreSQL
+            yield from _names_in(each)
+
+
+def _written(params: Any, using: str) -> Any:
+    if isinstance(params, Name):
+        return params.write(using) if params.write is not None else str(params)
+    if isinstance(params, list | tuple):
+        return type(params)(_written(each, using) for each in params)
+    return params
+
+
+def _rows_written(cursor: Any) -> int:
+    """How many; and take what it returns from the cursor, for SQLite commits only after that."""
+    raw = cursor.cursor
+    if raw.description is None:
+        count: int = raw.rowcount
+        return count
+    rows = raw.fetchall()
+    cursor.cursor = _Fetched(raw, rows)
+    return len(rows)
+
+
+class _Fetched:
+    """A database's cursor whose rows were fetched already."""
+
+    def __init__(self, cursor: Any, rows: Sequence[Any]) -> None:
+        self._cursor, self._rows = cursor, iter(rows)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int = 1) -> list[Any]:
+        return [row for _, row in zip(range(size), self._rows, strict=False)]
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
+
+
+def write_first_in(using: str) -> None:
+    if using == router.db_for_write(Upload):
+        write_first(using)
