@@ -23,6 +23,7 @@ serializers admin management tasks fields migrations
 events forms testing
 diagnosis
 lifecycle provisioning
+content
 models s3 signals checks
 destinations storage
 conf content_types exceptions keys times
@@ -31,12 +32,17 @@ __init__
 """
 # The same for the modules of each package. What others import stands in its __init__.
 INSIDE = {
+    "content": """
+__init__
+images sniffing
+reading
+""",
     "destinations": """
 __init__
 registry
 problems
 rules
-filenames hooks sizes storable
+filenames hooks image_rules sizes storable
 """,
     "diagnosis": """
 __init__

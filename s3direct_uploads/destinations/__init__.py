@@ -2,6 +2,7 @@
 
 from .filenames import MAX_FILENAME_LENGTH, strip_invisible
 from .hooks import ask, verify
+from .image_rules import IMAGE_FORMATS, ImageRules
 from .problems import Problem, problems
 from .registry import find, get
 from .rules import CHECKSUM_BYTES, MAX_CONTEXT_BYTES, Destination
@@ -17,6 +18,7 @@ from .storable import as_kept, is_storable
 
 __all__ = [
     "CHECKSUM_BYTES",
+    "IMAGE_FORMATS",
     "MAX_CONTEXT_BYTES",
     "MAX_FILENAME_LENGTH",
     "MAX_OBJECT_SIZE",
@@ -25,6 +27,7 @@ __all__ = [
     "MAX_PUT_SIZE",
     "MIN_PART_SIZE",
     "Destination",
+    "ImageRules",
     "Problem",
     "as_kept",
     "ask",

@@ -18,6 +18,7 @@ from s3direct_uploads import content_types
 
 from .filenames import JOINERS, MAX_FILENAME_LENGTH, strip_invisible
 from .hooks import ask
+from .image_rules import ImageRules, image_rules
 from .sizes import MAX_PARTS, MAX_PUT_SIZE, MIB, format_size
 from .storable import NOT_STORABLE, as_kept
 
@@ -48,6 +49,8 @@ class Destination:
     part_size: int = 16 * 1024**2  # bytes, of a multipart upload's parts; see part_size_of
     max_pending: int | None = None  # pending uploads of one owner at once
     max_total_size: int | None = None  # bytes that one owner may keep here
+    sniff: bool = False  # whether the first bytes must be of the declared type
+    image: Mapping[str, Any] | None = None  # what an image must be like: see ImageRules
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -116,6 +119,11 @@ class Destination:
     def takes_pages(self) -> bool:
         """Whether a type that can run scripts in a browser may be uploaded."""
         return any(each == "*/*" or content_types.is_page(each) for each in self.content_types)
+
+    @property
+    def image_rules(self) -> ImageRules | None:
+        """What its images must be like; None if they are not measured."""
+        return None if self.image is None else image_rules(self.image)
 
     @property
     def default_prefix(self) -> str:

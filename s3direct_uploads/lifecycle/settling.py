@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from s3direct_uploads import destinations, signals, times
+from s3direct_uploads import content, destinations, signals, times
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
     HookFailed,
@@ -21,7 +21,7 @@ from s3direct_uploads.exceptions import (
     raises,
 )
 from s3direct_uploads.models import Upload
-from s3direct_uploads.s3 import StoredObject
+from s3direct_uploads.s3 import Bucket, StoredObject
 
 from .connection import database, refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_or_complete
@@ -62,7 +62,11 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
     release_connection()
     asked_at = timezone.now()
     try:
-        found: Found | None = find_or_complete(upload)
+        stored = find_or_complete(upload)
+        found: Found | None = stored
+        if stored is not None:
+            release_connection()
+            examine(upload, stored, bucket_of(upload))
     except (ObjectMissing, MultipartGone, ObjectMismatch) as error:
         found = error
     if found is not None:
@@ -73,15 +77,28 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
     return outcome(upload)
 
 
+def examine(upload: Upload, stored: StoredObject, bucket: Bucket) -> None:
+    """Compare what S3 has with what was declared, its content too if the destination wants it.
+
+    It does not use the database. Raises ObjectMismatch, ObjectMissing if the object is gone by now,
+    BucketUnavailable, and ImproperlyConfigured.
+    """
+    _compare(upload, stored)
+    # The destination may have been renamed or removed since; the row knows all but its content.
+    rules = destinations.find(upload.destination)
+    if rules is not None:
+        content.check(rules, upload, stored, bucket)
+
+
 def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> None:
     """Set the final status of a pending row, by what S3 was found to have at ``asked_at``.
 
-    An object completes it, or rejects it if it is not the one that was declared. Where nothing was
-    found the row stays pending, until nothing can come any more: then it expires.
+    An object that was examined completes it, unless the host's ``verify`` rejects it. Where nothing
+    was found the row stays pending, until nothing can come any more: then it expires.
     """
     if isinstance(found, StoredObject):
         try:
-            _compare(upload, found)
+            _verify(upload, found)
         except ObjectMismatch as error:
             found = error
         else:
@@ -109,8 +126,12 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
         raise ObjectMismatch(f"The {upload.checksum_algorithm} is not the one declared.")
     for name in stored.unsigned(upload.object_parameters):
         raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
-    # The destination may have been renamed or removed since; the row knows all but its hook.
+
+
+def _verify(upload: Upload, stored: StoredObject) -> None:
+    rules = destinations.find(upload.destination)
     if rules is not None:
+        release_connection()  # the hook may ask S3, too
         destinations.verify(rules, upload, stored)
 
 

@@ -39,6 +39,7 @@ ANSWER_LOST_STATUS = {
     "CompleteMultipartUpload": (502, 504),  # after a 500 S3 wants to be asked again
 }
 MULTIPART_GONE = ("NoSuchUpload", "NoSuchKey")  # the latter is Ceph's word once it is completed
+OBJECT_GONE = ("NoSuchKey", "NoSuchVersion")  # a 404 of another code is the bucket's or a proxy's
 # What passes by itself is tried again, by botocore too; the rest wants somebody to mend it.
 _MEND_KEYS = "Mend access_key and secret_key of the storage, or the role that it runs under."
 _MEND_REGION = "Mend region_name (and endpoint_url) of the storage: the bucket is elsewhere."
@@ -121,6 +122,10 @@ def _meaning(operation: str, error: ClientError) -> UploadError:
     code = code_of(error)
     if operation == "HeadObject" and status_of(error) == 404:
         return ObjectMissing("Nothing has been uploaded yet.")
+    if operation == "GetObject" and code in OBJECT_GONE:
+        return ObjectMissing("The object is not there any more.")
+    if operation == "GetObject" and status_of(error) in (412, 416):
+        return BucketUnavailable("The object changed while it was read; try again.")
     if operation in ("ListParts", "CompleteMultipartUpload"):
         if code in MULTIPART_GONE:
             return MultipartGone("S3 knows this multipart upload no more.")
