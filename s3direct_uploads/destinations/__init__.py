@@ -1,7 +1,7 @@
 """Destinations: the named rules that an upload must obey, as the settings have them."""
 
 from .filenames import MAX_FILENAME_LENGTH, strip_invisible
-from .hooks import ask, verify
+from .hooks import ask, completed, verify
 from .image_rules import IMAGE_FORMATS, ImageRules
 from .problems import Problem, problems
 from .registry import find, get
@@ -31,6 +31,7 @@ __all__ = [
     "Problem",
     "as_kept",
     "ask",
+    "completed",
     "find",
     "format_size",
     "get",

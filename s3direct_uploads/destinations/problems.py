@@ -18,7 +18,7 @@ from .sizes import MAX_OBJECT_SIZE, MAX_PART_SIZE, MIN_PART_SIZE
 
 ACLS = ("private", "public-read", "authenticated-read", "bucket-owner-full-control")
 ALLOWED_TYPE = re.compile(rf"\*/\*|{content_types.WORD}/(\*|{content_types.WORD})")
-HOOKS = ("has_permission", "get_prefix", "clean_context", "verify")
+HOOKS = ("has_permission", "get_prefix", "clean_context", "verify", "completed")
 KEYS = {attribute.upper() for attribute in Destination.__annotations__}
 
 

@@ -82,6 +82,14 @@ class Destination:
         calls this again and again.
         """
 
+    def completed(self, upload: Upload) -> None:
+        """Act on a completed upload: start a thumbnail, say. Called before ``upload_completed``.
+
+        It runs after the row was committed, outside of any transaction, whoever noticed the
+        completion. An exception is logged, and the upload stays completed. Like a handler of the
+        signal it may run twice for one upload, if its process dies: see ``signals``.
+        """
+
     # What begin asks.
 
     def clean(self, upload: Upload, request: HttpRequest | None) -> None:

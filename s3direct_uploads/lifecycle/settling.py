@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from s3direct_uploads import content, destinations, signals, times
@@ -26,6 +28,8 @@ from s3direct_uploads.s3 import Bucket, StoredObject
 from .connection import database, refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_or_complete
 from .rows import Status, bucket_of, bury, move
+
+logger = logging.getLogger("s3direct_uploads")
 
 # The handlers of a completion may take as long as this before it is announced again.
 ANNOUNCE_LEASE = timedelta(minutes=5)
@@ -152,6 +156,14 @@ def _complete(upload: Upload, stored: StoredObject, cause: str) -> None:
 
 
 def announce(upload: Upload, cause: str) -> None:
+    """Tell the host: its destination's ``completed``, then the handlers of the signal."""
+    try:
+        rules = destinations.find(upload.destination)
+    except ImproperlyConfigured:
+        logger.exception("The upload %s is announced later: its destination is wrong", upload.pk)
+        return  # it is due, so the sweep tries again
+    if rules is not None:  # it may have been removed since
+        destinations.completed(rules, upload)
     signals.upload_completed.send_robust(Upload, upload=upload, cause=cause)
     if upload.status != Status.COMPLETED:  # A handler's transaction may have rolled back since.
         upload.refresh_from_db(using=database())
