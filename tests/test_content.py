@@ -6,6 +6,7 @@ import io
 import logging
 import struct
 import sys
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 from PIL import Image
 
-from s3direct_uploads import content, destinations, events
+from s3direct_uploads import content, destinations, events, lifecycle
 from s3direct_uploads.content.reading import FIRST_BYTES, MAX_BYTES
 from s3direct_uploads.exceptions import BucketUnavailable, ObjectMismatch
 from s3direct_uploads.models import Upload
@@ -450,6 +452,26 @@ def test_a_header_that_does_not_end_is_given_up(alice: App, ranges: list[dict[st
     assert len(ranges) <= 16
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff\xd8\xff" + b"\xff" * 2 * MAX_BYTES,
+        b"\xff\xd8" + b"\xff\xe5\0\2" * MAX_BYTES,
+        b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\1c\0" * MAX_BYTES,
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 10, 10, 8, 2, 0, 0, 0))
+        + chunk(b"tEXt", b"") * (MAX_BYTES // 8),
+    ],
+    ids=["padding", "segments", "extensions", "chunks"],
+)
+def test_a_header_of_countless_pieces_costs_little_time(body: bytes) -> None:
+    file = content.ObjectFile(lambda start, length: body[start : start + length], len(body))
+    before = time.process_time()
+    with pytest.raises(ObjectMismatch, match="too long"):
+        content.images.measure_file(file, tuple(destinations.IMAGE_FORMATS))
+    assert time.process_time() - before < 0.5
+
+
 def test_the_version_that_was_found_is_read(
     alice: App, s3_client: Any, ranges: list[dict[str, Any]]
 ) -> None:
@@ -469,6 +491,22 @@ def test_the_version_that_was_found_is_read(
 def test_no_transaction_is_open_meanwhile(alice: App, in_transaction: list[bool]) -> None:
     alice.upload(image("JPEG"), destination="both")
     assert in_transaction == [False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pooled_connection_is_given_back_before_each_request(
+    alice: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = sent(alice, image("JPEG"))
+    happened: list[str] = []
+    connection = connections["default"]
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"pool": True})
+    monkeypatch.setattr(connection, "close", lambda: happened.append("closed"))
+    meta = get_bucket("default")._client.meta.events
+    meta.register_first("before-call.s3", lambda **_: happened.append("asked"), unique_id="asked")
+    lifecycle.confirm(upload)
+    meta.unregister("before-call.s3", unique_id="asked")
+    assert happened == ["closed", "asked", "closed", "asked", "closed"], "the last for verify"
 
 
 def test_a_file_in_parts_is_looked_into_as_well(alice: App, settings: Any) -> None:
@@ -716,6 +754,23 @@ def test_a_verify_hook_can_call_both(
     assert [each.status_code for each in (*answers, small)] == [200, 422, 422]
     assert seen == [content.Measured("JPEG", 64, 48), content.Measured("JPEG", 10, 10)]
     assert row(small).reason == "Choose a larger image."
+
+
+def test_a_hook_that_cannot_ask_s3_has_failed(
+    alice: App,
+    monkeypatch: pytest.MonkeyPatch,
+    any_context: None,
+    get_answers: list[tuple[int, str]],
+) -> None:
+    from .host import Albums
+
+    monkeypatch.setattr(Albums, "verify", lambda self, *found: content.sniff(*found))
+    upload = sent(alice, image("JPEG"), "albums")
+    get_answers.append((503, "SlowDown"))
+    answer = assert_error(alice.confirm(str(upload.pk)), 503, "hook_failed")
+    assert (answer["retry_after"], Upload.objects.get().status) == (5, "pending")
+    get_answers.clear()
+    assert alice.confirm(str(upload.pk)).status_code == 200
 
 
 def test_a_hook_reads_with_a_library_of_its_own(alice: App) -> None:

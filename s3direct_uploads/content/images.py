@@ -43,6 +43,27 @@ PLUGINS = {
 }
 
 
+# Of Pillow, in one header: an image of a camera takes some hundreds. 4 MiB of the smallest pieces
+# would take seconds.
+MAX_READS = 50_000
+
+
+class _Reader(io.BufferedReader):
+    """As Pillow reads a file: in pieces, of which there are not too many."""
+
+    def __init__(self, file: ObjectFile) -> None:
+        super().__init__(file)
+        self._file = file
+        self._reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            self._file.failure = ObjectMismatch("The file's header is too long.")
+            raise self._file.failure
+        return super().read(size)
+
+
 @dataclass(frozen=True)
 class Measured:
     """What the header of an image says."""
@@ -115,7 +136,7 @@ def _size(file: ObjectFile, format: str) -> tuple[int, int]:
     except ImportError as error:
         raise ImproperlyConfigured("To measure images, install Pillow.") from error
     file.seek(0)
-    with plugin(io.BufferedReader(file)) as image:
+    with plugin(_Reader(file)) as image:
         width, height = image.size
     return width, height
 

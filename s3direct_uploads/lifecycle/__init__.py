@@ -20,7 +20,7 @@ from .operations import (
 from .quotas import limited, recount
 from .reconciling import Stray, reconcile, unattached
 from .rows import is_bucket_away
-from .settling import confirm
+from .settling import confirm, confirm_stored
 from .sweeping import due, sweep, sweep_batches
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "begin",
     "cancel",
     "confirm",
+    "confirm_stored",
     "due",
     "is_bucket_away",
     "limited",
