@@ -17,7 +17,7 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
-from . import conf, destinations, keys, signals, times
+from . import conf, content_types, destinations, keys, signals, times
 from .destinations import Destination
 from .storage import (
     OVERWRITE_GUARDS,
@@ -36,11 +36,14 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 def check_destinations(**kwargs: Any) -> list[CheckMessage]:
     return [
-        (Error if problem.is_error else Warning)(
-            problem.message, hint=problem.hint, id=f"s3direct_uploads.{problem.id}"
-        )
-        for name, spec in conf.destinations().items()
-        for problem in destinations.problems(name, spec)
+        *(
+            (Error if problem.is_error else Warning)(
+                problem.message, hint=problem.hint, id=f"s3direct_uploads.{problem.id}"
+            )
+            for name, spec in conf.destinations().items()
+            for problem in destinations.problems(name, spec)
+        ),
+        *_unmeasured(),
     ]
 
 
@@ -68,6 +71,29 @@ def _usable() -> dict[str, Destination]:
         for name, spec in conf.destinations().items()
         if not any(problem.is_error for problem in destinations.problems(name, spec))
     }
+
+
+def _unmeasured() -> Iterator[CheckMessage]:
+    for name, destination in _usable().items():
+        rules = destination.image_rules
+        if rules is None:
+            continue
+        possible = {destinations.IMAGE_FORMATS[each] for each in rules.formats}
+        in_vain = [
+            each
+            for each in destination.content_types
+            if not each.endswith("*")
+            and content_types.usual_name(each) not in {*possible, content_types.UNKNOWN}
+            and not (each == "image/apng" and "PNG" in rules.formats)
+        ]
+        if in_vain:
+            yield Warning(
+                f"The destination {name!r} takes {', '.join(in_vain)}, and its IMAGE rejects every "
+                "such file once it was sent.",
+                hint="Remove these types from CONTENT_TYPES, or add their format to IMAGE's "
+                f"FORMATS, which may have {', '.join(destinations.IMAGE_FORMATS)}.",
+                id="s3direct_uploads.W100",
+            )
 
 
 def _settings() -> Iterator[CheckMessage]:

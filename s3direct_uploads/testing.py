@@ -28,12 +28,19 @@ def completed_upload(
     filename: str = "file.bin",
     content_type: str = "",
     context: dict[str, Any] | None = None,
+    hooks: bool = False,
 ) -> Upload:
-    """Create an upload as it is after confirm, ready to be attached. No hook and no signal runs.
+    """Create an upload as it is after confirm, ready to be attached.
 
     If the destination's storage is not on S3 (see ``storages_in_memory``), the storage keeps
     ``content``, so that ``photo.image.read()`` works. Raises ValidationError if there is no such
     destination, and OwnerUnknown as ``lifecycle.begin`` does.
+
+    Without ``hooks`` no hook and no signal runs. With ``hooks`` the rules of the destination hold,
+    and all of its hooks are called, as when a script begins and confirms: ``has_permission``,
+    ``clean_context``, ``get_prefix``, then SNIFF, IMAGE, ``verify``, ``completed``, and the
+    signals. It raises what they raise: ValidationError and PermissionDenied before there is a row;
+    ObjectMismatch, whose ``upload`` is rejected; HookFailed. Limits per owner are not applied.
     """
     from django.core.files.base import ContentFile
     from django.core.files.storage import storages
@@ -43,33 +50,54 @@ def completed_upload(
     from . import conf, content_types, destinations, keys, lifecycle
     from .models import Upload, owner_key
 
-    filename = destinations.strip_invisible(filename)
     rules = destinations.get(destination)
     storage = storages[rules.storage]
-    bucket = storage.bucket_name if isinstance(storage, S3Storage) else ""
-    location = keys.location_of(storage)
-    prefix, length = rules.default_prefix, conf.max_name_length()
-    name = keys.new_name(lifecycle.site(), bucket, location, prefix, filename, length)
-    if not isinstance(storage, S3Storage):
-        storage.save(name, ContentFile(content))
     now = timezone.now()
-    return Upload.objects.create(
+    upload = Upload(
         owner_id=None if owner is None else owner_key(owner),
         destination=destination,
         storage=rules.storage,
-        bucket=bucket,
-        key=keys.join(location, name),
-        filename=filename,
+        bucket=storage.bucket_name if isinstance(storage, S3Storage) else "",
+        filename=destinations.strip_invisible(filename),
         content_type=content_type or content_types.guess(filename),
         size=len(content),
         context=context or {},
-        status=Upload.Status.COMPLETED,
-        etag='"test"',
         url_expires_at=now,
         expires_at=now,
-        completed_at=now,
-        announced_at=now,
     )
+    prefix = rules.default_prefix
+    if hooks:
+        rules.clean(upload, None)
+        asked = f"get_prefix of {rules.name!r}"
+        prefix = destinations.ask(asked, rules.get_prefix, upload, None)
+    site, length = lifecycle.site(), conf.max_name_length()
+    location = keys.location_of(storage)
+    name = keys.new_name(site, upload.bucket, location, prefix, upload.filename, length)
+    upload.key = keys.join(location, name)
+    if not isinstance(storage, S3Storage):
+        storage.save(name, ContentFile(content))
+    if hooks:
+        return _confirmed(upload)
+    upload.status, upload.etag = Upload.Status.COMPLETED, '"test"'
+    upload.completed_at = upload.announced_at = now
+    upload.save(force_insert=True)
+    return upload
+
+
+def _confirmed(upload: Upload) -> Upload:
+    from . import lifecycle
+    from .s3 import StoredObject
+
+    upload.save(force_insert=True)
+    stored = StoredObject(
+        size=upload.size,
+        content_type=upload.content_type,
+        etag='"test"',
+        version_id="",
+        checksums={},
+        parameters={},
+    )
+    return lifecycle.confirm_stored(upload, stored)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ fields
 events forms testing
 diagnosis
 lifecycle provisioning
+content
 models s3 checks
 destinations signals storage
 conf content_types exceptions keys times
@@ -32,13 +33,18 @@ __init__
 """
 # The same for the modules of each package. What others import stands in its __init__.
 INSIDE = {
+    "content": """
+__init__
+images sniffing
+reading
+""",
     "destinations": """
 __init__
 registry
 problems
 rules
 hooks
-filenames sizes storable
+filenames image_rules sizes storable
 """,
     "diagnosis": """
 __init__

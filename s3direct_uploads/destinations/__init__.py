@@ -1,7 +1,8 @@
 """Destinations: the named rules that an upload must obey, as the settings have them."""
 
 from .filenames import MAX_FILENAME_LENGTH, strip_invisible
-from .hooks import ask, verify
+from .hooks import ask, completed, verify
+from .image_rules import IMAGE_FORMATS, ImageRules
 from .problems import Problem, problems
 from .registry import find, get
 from .rules import CHECKSUM_BYTES, MAX_CONTEXT_BYTES, Destination
@@ -17,6 +18,7 @@ from .storable import as_kept, as_storable, is_storable
 
 __all__ = [
     "CHECKSUM_BYTES",
+    "IMAGE_FORMATS",
     "MAX_CONTEXT_BYTES",
     "MAX_FILENAME_LENGTH",
     "MAX_OBJECT_SIZE",
@@ -25,10 +27,12 @@ __all__ = [
     "MAX_PUT_SIZE",
     "MIN_PART_SIZE",
     "Destination",
+    "ImageRules",
     "Problem",
     "as_kept",
     "as_storable",
     "ask",
+    "completed",
     "find",
     "format_size",
     "get",

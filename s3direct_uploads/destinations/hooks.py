@@ -59,6 +59,14 @@ def _is_rest_frameworks_refusal(error: Any) -> bool:
     return "rest_framework.exceptions" in modules and error.status_code < 500
 
 
+def completed(rules: Destination, upload: Upload) -> None:
+    """Call the host's own ``completed``. Its exceptions are logged."""
+    try:
+        rules.completed(upload)
+    except Exception:
+        logger.exception("The hook completed of %r failed", rules.name)
+
+
 def verify(rules: Destination, upload: Upload, stored: StoredObject) -> None:
     """Call the host's own ``verify``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +12,14 @@ from django.utils.module_loading import import_string
 
 from s3direct_uploads import conf, content_types, keys
 
+from .image_rules import IMAGE_FORMATS, IMAGE_KEYS, image_problem
 from .rules import Destination, build
 from .sizes import MAX_OBJECT_SIZE, MAX_PART_SIZE, MIN_PART_SIZE
 
 ACLS = ("private", "public-read", "authenticated-read", "bucket-owner-full-control")
 READABLE_ACLS = ("public-read", "authenticated-read")  # the latter: by any AWS account
 ALLOWED_TYPE = re.compile(rf"\*/\*|{content_types.WORD}/(\*|{content_types.WORD})")
-HOOKS = ("has_permission", "get_prefix", "clean_context", "verify")
+HOOKS = ("has_permission", "get_prefix", "clean_context", "verify", "completed")
 KEYS = {attribute.upper() for attribute in Destination.__annotations__}
 
 
@@ -60,6 +62,7 @@ def problems(name: str, spec: object) -> Iterator[Problem]:
     if _is_bytes(getattr(it, "max_size", None)):
         yield from _size_problems(where, it)
         yield from _value_problems(where, it)
+    yield from _content_problems(where, it)
 
 
 def _spec_problem(where: str, name: str, spec: object) -> Problem | None:
@@ -206,3 +209,38 @@ def _hold_problems(where: str, it: Destination) -> Iterator[Problem]:
             "accepted yet.",
             "Leave out one of the two. S3 has one ACL for an object from the moment it is sent.",
         )
+
+
+def _content_problems(where: str, it: Destination) -> Iterator[Problem]:
+    """Also says which library is missing: without it nothing could ever be confirmed."""
+    if not isinstance(it.sniff, bool):
+        yield Problem(
+            "E080",
+            f"{where}: SNIFF must be True or False; it is {it.sniff!r}.",
+            "Write True to compare the first bytes of each file with its declared type.",
+        )
+    elif it.sniff and not _is_installed("puremagic"):
+        yield Problem(
+            "E081",
+            f"{where}: SNIFF needs puremagic, which is not installed.",
+            "Run: pip install 's3direct-uploads[sniff]'. Or leave SNIFF out.",
+        )
+    if it.image is None:
+        return
+    problem = image_problem(it.image)
+    if problem:
+        yield Problem(
+            "E082",
+            f"{where}: IMAGE is wrong: {problem}.",
+            f"Write some of {', '.join(IMAGE_KEYS)}; FORMATS may have {', '.join(IMAGE_FORMATS)}.",
+        )
+    elif not _is_installed("PIL"):
+        yield Problem(
+            "E083",
+            f"{where}: IMAGE needs Pillow, which is not installed.",
+            "Run: pip install 's3direct-uploads[images]'. Or leave IMAGE out.",
+        )
+
+
+def _is_installed(library: str) -> bool:
+    return importlib.util.find_spec(library) is not None

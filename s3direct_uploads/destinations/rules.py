@@ -18,6 +18,7 @@ from s3direct_uploads import content_types
 
 from .filenames import JOINERS, MAX_FILENAME_LENGTH, strip_invisible
 from .hooks import ask
+from .image_rules import ImageRules, image_rules
 from .sizes import MAX_PARTS, MAX_PUT_SIZE, MIB, format_size
 from .storable import NOT_STORABLE, as_kept
 
@@ -49,6 +50,8 @@ class Destination:
     hold: bool = False  # what is confirmed waits for lifecycle.accept or reject
     max_pending: int | None = None  # pending uploads of one owner at once
     max_total_size: int | None = None  # bytes that one owner may keep here
+    sniff: bool = False  # whether the first bytes must be of the declared type
+    image: Mapping[str, Any] | None = None  # what an image must be like: see ImageRules
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -78,6 +81,14 @@ class Destination:
 
         Any other exception leaves the upload pending, also after its deadline. The sweep then
         calls this again and again.
+        """
+
+    def completed(self, upload: Upload) -> None:
+        """Act on a completed upload: start a thumbnail, say. Called before ``upload_completed``.
+
+        It runs after the row was committed, outside of any transaction, whoever noticed the
+        completion. An exception is logged, and the upload stays completed. Like a handler of the
+        signal it may run twice for one upload, if its process dies: see ``signals``.
         """
 
     # What begin asks.
@@ -117,6 +128,11 @@ class Destination:
     def takes_pages(self) -> bool:
         """Whether a type that can run scripts in a browser may be uploaded."""
         return any(each == "*/*" or content_types.is_page(each) for each in self.content_types)
+
+    @property
+    def image_rules(self) -> ImageRules | None:
+        """What its images must be like; None if they are not measured."""
+        return None if self.image is None else image_rules(self.image)
 
     @property
     def default_prefix(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
-from s3direct_uploads import conf, destinations, signals, times
+from s3direct_uploads import conf, content, destinations, signals, times
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
     HookFailed,
@@ -21,11 +23,13 @@ from s3direct_uploads.exceptions import (
     raises,
 )
 from s3direct_uploads.models import Upload
-from s3direct_uploads.s3 import StoredObject
+from s3direct_uploads.s3 import Bucket, StoredObject
 
 from .connection import database, refuse_transaction, release_connection
 from .multipart import abort_multiparts, find_or_complete
 from .rows import Status, bucket_of, bury, move
+
+logger = logging.getLogger("s3direct_uploads")
 
 # If the handlers of a completion take longer than this, a sweep announces it again.
 ANNOUNCE_LEASE = timedelta(minutes=5)
@@ -65,9 +69,23 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
     if upload.status != Status.PENDING:
         return outcome(upload)
     release_connection()
+    return _confirm(upload, find_or_complete, cause)
+
+
+def confirm_stored(upload: Upload, stored: StoredObject) -> Upload:
+    """As ``confirm``, where the caller knows what is stored: a host's tests have no S3."""
+    refuse_transaction("confirm")
+    return _confirm(upload, lambda _: stored, "client")
+
+
+def _confirm(upload: Upload, find: Callable[[Upload], StoredObject | None], cause: str) -> Upload:
     asked_at = timezone.now()
     try:
-        found: Found | None = find_or_complete(upload)
+        stored = find(upload)
+        found: Found | None = stored
+        if stored is not None:
+            release_connection()
+            examine(upload, stored)
     except (ObjectMissing, MultipartGone, ObjectMismatch) as error:
         found = error
     if found is not None:
@@ -78,16 +96,30 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
     return outcome(upload)
 
 
+def examine(upload: Upload, stored: StoredObject, bucket: Bucket | None = None) -> None:
+    """Compare what S3 has with what was declared, its content too if the destination wants it.
+
+    It does not use the database. A thread that is not the request's gives it the ``bucket``.
+    Raises ObjectMismatch, ObjectMissing if the object is gone by now, BucketUnavailable, and
+    ImproperlyConfigured.
+    """
+    _compare(upload, stored)
+    # The destination may have been renamed or removed since; the row knows all but its content.
+    rules = destinations.find(upload.destination)
+    if rules is not None:
+        content.check(rules, upload, stored, bucket)
+
+
 def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> None:
     """Set the next status of a pending row, by what S3 had at ``asked_at``.
 
-    The declared object completes the row, or holds it for a scan if its destination has HOLD. Any
-    other object rejects it. Without an object, the row stays pending as long as an object can still
-    arrive. After that it expires.
+    The declared object completes the row, or holds it for a scan if its destination has HOLD. The
+    host's ``verify`` may reject it, as any other object is rejected. Without an object, the row
+    stays pending as long as an object can still arrive. After that it expires.
     """
     if isinstance(found, StoredObject):
         try:
-            _compare(upload, found)
+            _verify(upload, found)
         except ObjectMismatch as error:
             found = error
         else:
@@ -116,8 +148,13 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
         raise ObjectMismatch(f"The {upload.checksum_algorithm} is not the one declared.")
     for name in stored.unsigned(upload.object_parameters):
         raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
+
+
+def _verify(upload: Upload, stored: StoredObject) -> None:
     # The destination may have been renamed or removed since. Only its hook is then missing.
+    rules = destinations.find(upload.destination)
     if rules is not None:
+        release_connection()  # the hook may ask S3, too
         destinations.verify(rules, upload, stored)
 
 
@@ -153,7 +190,14 @@ def complete(upload: Upload, cause: str, **said: str) -> None:
 
 
 def announce(upload: Upload, cause: str) -> None:
-    """Send ``upload_completed``, and write into the row that it was sent."""
+    """Tell the host: call its destination's ``completed``, then send ``upload_completed``."""
+    try:
+        rules = destinations.find(upload.destination)
+    except ImproperlyConfigured:
+        logger.exception("The upload %s is announced later: its destination is wrong", upload.pk)
+        return  # the row is due, so a sweep tries again
+    if rules is not None:  # the destination may have been removed since
+        destinations.completed(rules, upload)
     signals.upload_completed.send_robust(Upload, upload=upload, cause=cause)
     if upload.status != Status.COMPLETED:  # A handler's transaction may have rolled back since.
         upload.refresh_from_db(using=database())

@@ -39,7 +39,15 @@ from . import holding
 from .connection import database, refuse_transaction, release_connection
 from .multipart import wrong_parts
 from .rows import Status, bucket_of, move_claimed
-from .settling import ANNOUNCE_LEASE, announce, announce_expired, cleaned, confirm, settle
+from .settling import (
+    ANNOUNCE_LEASE,
+    announce,
+    announce_expired,
+    cleaned,
+    confirm,
+    examine,
+    settle,
+)
 
 logger = logging.getLogger("s3direct_uploads")
 
@@ -446,12 +454,15 @@ def _was_tried_in_vain(upload: Upload, asked_at: datetime) -> bool:
 
 
 def _look(upload: Upload, bucket: Bucket) -> StoredObject | list[StoredPart]:
-    """What S3 has at the key: the object, or all the parts from which it can be made."""
+    """What S3 has at the key: the object, examined, or all the parts from which it can be made."""
     try:
-        return bucket.head(upload.key)
+        stored = bucket.head(upload.key)
     except ObjectMissing:
         if not upload.is_multipart or not upload.multipart_upload_id:
             raise
+    else:
+        examine(upload, stored, bucket)
+        return stored
     parts = bucket.list_parts(upload.key, upload.multipart_upload_id)
     wrong = wrong_parts(upload, parts)
     if wrong:

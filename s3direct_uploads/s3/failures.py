@@ -40,6 +40,7 @@ ANSWER_LOST_STATUS = {
     "CompleteMultipartUpload": (502, 504),  # after a 500 S3's documentation says: try again
 }
 MULTIPART_GONE = ("NoSuchUpload", "NoSuchKey")  # Ceph answers the second one after Complete
+OBJECT_GONE = ("NoSuchKey", "NoSuchVersion")  # any other 404 comes from the bucket or a proxy
 # Somebody must correct these errors. botocore itself tries again after errors that end by
 # themselves.
 _MEND_KEYS = "Correct access_key and secret_key of the storage, or the role of the server."
@@ -123,6 +124,10 @@ def _meaning(operation: str, error: ClientError) -> UploadError:
     code = code_of(error)
     if operation == "HeadObject" and status_of(error) == 404:
         return ObjectMissing("Nothing has been uploaded yet.")
+    if operation == "GetObject" and code in OBJECT_GONE:
+        return ObjectMissing("The object is not there any more.")
+    if operation == "GetObject" and status_of(error) in (412, 416):
+        return BucketUnavailable("The object changed while it was read; try again.")
     if operation in ("ListParts", "CompleteMultipartUpload"):
         if code in MULTIPART_GONE:
             return MultipartGone("S3 no longer has this multipart upload.")

@@ -1,0 +1,158 @@
+"""The format and the size of an image, by its header. Nothing is decoded."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from s3direct_uploads import content_types
+from s3direct_uploads.destinations import IMAGE_FORMATS, ImageRules
+from s3direct_uploads.exceptions import ObjectMismatch
+
+from .reading import ObjectFile, open_object
+
+if TYPE_CHECKING:
+    from s3direct_uploads.models import Upload
+    from s3direct_uploads.s3 import StoredObject
+
+logger = logging.getLogger("s3direct_uploads")
+
+SIGNATURES = {
+    "JPEG": re.compile(rb"\xff\xd8\xff"),
+    "PNG": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "GIF": re.compile(rb"GIF8[79]a"),
+    "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL),
+    "BMP": re.compile(rb"BM"),
+    "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
+}
+# Not by Image.open: it warns of many pixels, each time anew, and takes a JPEG with a second picture
+# inside for another format.
+PLUGINS = {
+    "JPEG": "PIL.JpegImagePlugin.JpegImageFile",
+    "PNG": "PIL.PngImagePlugin.PngImageFile",
+    "GIF": "PIL.GifImagePlugin.GifImageFile",
+    "BMP": "PIL.BmpImagePlugin.BmpImageFile",
+    "TIFF": "PIL.TiffImagePlugin.TiffImageFile",
+}
+
+
+# Of Pillow, in one header: an image of a camera takes some hundreds. 4 MiB of the smallest pieces
+# would take seconds.
+MAX_READS = 50_000
+
+
+class _Reader(io.BufferedReader):
+    """As Pillow reads a file: in pieces, of which there are not too many."""
+
+    def __init__(self, file: ObjectFile) -> None:
+        super().__init__(file)
+        self._file = file
+        self._reads = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reads += 1
+        if self._reads > MAX_READS:
+            self._file.failure = ObjectMismatch("The file's header is too long.")
+            raise self._file.failure
+        return super().read(size)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the header of an image says."""
+
+    format: str  # as Pillow names it: "JPEG"
+    width: int  # pixels
+    height: int
+
+
+def measure_image(
+    upload: Upload, stored: StoredObject, formats: Sequence[str] = tuple(IMAGE_FORMATS)
+) -> Measured:
+    """The format and the size of the object, for a ``verify`` hook.
+
+        def verify(self, upload, stored):
+            image = content.measure_image(upload, stored, ["JPEG", "PNG"])
+            if image.width != image.height:
+                raise ObjectMismatch("Choose a square image.")
+
+    A few ranged GETs. Raises ObjectMismatch if it is no image of these formats or its header cannot
+    be read, BucketUnavailable, and ImproperlyConfigured if Pillow is not installed.
+    """
+    return measure_file(open_object(upload, stored), formats)
+
+
+def measure_file(file: ObjectFile, formats: Sequence[str]) -> Measured:
+    """As ``measure_image``, of a file that is open."""
+    found = next((name for name in formats if SIGNATURES[name].match(file.start)), None)
+    if found is None:
+        raise ObjectMismatch(f"This is no image of the formats {', '.join(formats)}.")
+    try:
+        width, height = _webp_size(file.start) if found == "WEBP" else _size(file, found)
+    except (ImproperlyConfigured, ObjectMismatch):
+        raise
+    except Exception as error:  # whatever Pillow raises
+        if file.failure is not None:  # S3's, in the midst of it
+            raise file.failure from error
+        # SyntaxError is Pillow's word for "not such an image". Others it did not foresee.
+        logger.info("Pillow cannot read the header of a %s: %r", found, error)
+        raise ObjectMismatch(f"The header of this {found} image cannot be read.") from error
+    if file.failure is not None:
+        raise file.failure
+    return Measured(found, width, height)
+
+
+def check_image(file: ObjectFile, content_type: str, rules: ImageRules) -> None:
+    """Raises ObjectMismatch if the image is not as a destination's ``IMAGE`` wants it."""
+    image = measure_file(file, rules.formats)
+    declared = content_types.usual_name(content_type.partition(";")[0].strip())
+    same = {IMAGE_FORMATS[image.format], content_types.UNKNOWN}
+    if image.format == "PNG":
+        same.add("image/apng")
+    if declared not in same:
+        raise ObjectMismatch(f"The content is not of the type {declared}: it is {image.format}.")
+    pixels, size = image.width * image.height, f"{image.width} x {image.height} pixels"
+    if pixels > rules.max_pixels:
+        raise ObjectMismatch(f"The image has {size}; at most {rules.max_pixels} are allowed.")
+    if image.width < rules.min_width or image.height < rules.min_height:
+        least = f"{rules.min_width} x {rules.min_height}"
+        raise ObjectMismatch(f"The image has {size}; it needs at least {least}.")
+    if image.width > (rules.max_width or image.width):
+        raise ObjectMismatch(f"The image has {size}; at most {rules.max_width} wide is allowed.")
+    if image.height > (rules.max_height or image.height):
+        raise ObjectMismatch(f"The image has {size}; at most {rules.max_height} high is allowed.")
+
+
+def _size(file: ObjectFile, format: str) -> tuple[int, int]:
+    try:
+        plugin: Any = import_string(PLUGINS[format])
+    except ImportError as error:
+        raise ImproperlyConfigured("To measure images, install Pillow.") from error
+    file.seek(0)
+    with plugin(_Reader(file)) as image:
+        width, height = image.size
+    return width, height
+
+
+def _webp_size(start: bytes) -> tuple[int, int]:
+    """By hand, because Pillow reads the whole file: RFC 9649, and RFC 6386 for "VP8 "."""
+    kind, data = start[12:16], start[20:30]
+    if len(data) < 10:
+        raise ValueError("It ends within its header.")
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L" and data[0] == 0x2F:
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
+        width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8))
+        if width and height:
+            return width, height
+    raise ValueError("Its first chunk is unknown.")
