@@ -103,6 +103,8 @@ export interface Upload {
   expires_at: string;
   completed_at: string | null;
   reason: string | null;
+  /** What a form posts for this upload. A secret of its owner; null if nobody owns it. */
+  form_value: string | null;
 }
 
 /** Paused, nothing is sent to S3. */
