@@ -57,7 +57,7 @@ class UploadWidget(forms.ClearableFileInput):
     def media(self) -> forms.Media:
         return forms.Media(
             css={"all": ["s3direct_uploads/element.css"]},
-            js=[Script("s3direct_uploads/element.js", type="module")],
+            js=[Script("s3direct_uploads/element.js", type="module")],  # type: ignore[list-item]
         )
 
     def value_from_datadict(

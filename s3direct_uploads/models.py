@@ -110,10 +110,10 @@ class UploadQuerySet(models.QuerySet["Upload"]):
 
         A value that is malformed, forged, of a former owner, or of no upload is not in the answer.
         """
-        ids = {each: found[1] for each in values if (found := FORM_VALUE.fullmatch(each))}
-        rows = self.in_bulk({UUID(id) for id in ids.values()})
-        found = {each: rows.get(UUID(id)) for each, id in ids.items()}
-        return {each: row for each, row in found.items() if row and row.is_proven_by(each)}
+        ids = {each: UUID(said[1]) for each in values if (said := FORM_VALUE.fullmatch(each))}
+        rows = self.in_bulk(set(ids.values()))
+        found = {each: rows[id] for each, id in ids.items() if id in rows}
+        return {each: upload for each, upload in found.items() if upload.is_proven_by(each)}
 
 
 class Upload(models.Model):

@@ -113,7 +113,7 @@ async function run(file, options, gate) {
       await assertUnchanged(file);
       progress.enter("confirm");
       try {
-        return await confirm(upload.id, django, time, signal);
+        return await confirm(upload.id, django, time, signal, () => progress.enter("verify"));
       } catch (error) {
         const missing = incompleteParts(error);
         if (!parts || !missing || rounds === ATTEMPTS) throw error;
@@ -143,10 +143,14 @@ function incompleteParts(error) {
   return error.body.errors.flatMap((/** @type {any} */ {params}) => params.part_numbers);
 }
 
-/** @param {string} id @param {Django} django @param {Time} time @param {AbortSignal} [signal] */
-async function confirm(id, django, time, signal) {
+/**
+ * @param {string} id @param {Django} django @param {Time} time @param {AbortSignal | undefined} signal
+ * @param {() => void} onHeld a scan holds it
+ */
+async function confirm(id, django, time, signal, onHeld) {
   for (let times = 0; ; times++) {
     const upload = await django.ask("confirm", `${id}/confirm/`, {});
+    if (upload.status === "verifying") onHeld();
     if (upload.status === "completed") {
       memory("removeItem", id);
       return upload;
@@ -741,7 +745,7 @@ class ForwardProgress {
   enter(phase) {
     this.phase = phase;
     this.rest();
-    this.reach(phase === "confirm" ? this.total : 0);
+    this.reach(phase === "confirm" || phase === "verify" ? this.total : 0);
   }
 
   /** No time that passes from now on counts. */
