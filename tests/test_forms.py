@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django import forms
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.management import call_command
 from django.http import QueryDict
+from django.test import RequestFactory
 
+from s3direct_uploads.exceptions import UploadError
 from s3direct_uploads.forms import UploadField
 from s3direct_uploads.models import Upload
 from s3direct_uploads.storage import S3Storage
@@ -133,9 +140,9 @@ def test_a_test_may_post_a_plain_dict(beach: Upload) -> None:
     form = PhotoForm({"title": "Beach", "image": value(beach)})
     assert form.is_valid()
     assert form.cleaned_data["image"] == beach
-    form = AlbumForm({"title": "Beach", "images": [value(beach)]})
-    assert form.is_valid()
-    assert form.cleaned_data["images"] == [beach]
+    several = AlbumForm({"title": "Beach", "images": [value(beach)]})
+    assert several.is_valid()
+    assert several.cleaned_data["images"] == [beach]
 
 
 def test_nothing_posted_is_an_error_only_if_the_field_is_required() -> None:
@@ -521,6 +528,28 @@ def test_a_destination_that_requires_a_checksum_gets_one(settings: Any) -> None:
     assert "accept" not in element
 
 
+class HashedStorage(ManifestStaticFilesStorage):
+    support_js_module_import_aggregation = True
+
+
+def test_with_hashed_names_the_modules_find_each_other(settings: Any, tmp_path: Path) -> None:
+    settings.STATIC_ROOT = tmp_path
+    hashed = {"BACKEND": f"{__name__}.HashedStorage"}
+    settings.STORAGES = {**settings.STORAGES, "staticfiles": hashed}
+    others = ["admin", "rest_framework", "photos"]
+    call_command("collectstatic", "--no-input", verbosity=0, ignore_patterns=others)
+
+    paths = re.findall(r'(?:href|src)="/static/([^"]+)"', str(PhotoForm().media))
+    sheet, module = [(tmp_path / path).read_text() for path in paths]
+
+    assert "s3-upload {" in sheet
+    imported = re.findall(r'^import \{.*\} from "\./(.*)";$', module, re.MULTILINE)
+    assert len(imported) == 4
+    for name in imported:
+        assert re.search(r"\.[0-9a-f]{12}\.js$", name)
+        assert (tmp_path / "s3direct_uploads" / name).exists()
+
+
 # With a model.
 
 
@@ -548,3 +577,57 @@ def test_a_model_form_saves_the_upload_as_its_file(beach: Upload, s3: Bucket) ->
     again = ModelPhotoForm(posted(title="Sea"), instance=photo)
     assert again.is_valid()
     assert again.save().image.name == beach.name
+
+
+# The README's form.
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_readmes_form_saves_a_photo_once(beach: Upload, alice: App, settings: Any) -> None:
+    code = re.search(r"```python\n# views.py: a form with a file\n(.*?)```", README, re.DOTALL)
+    page = re.search(r"```html\n(\{\{ form.media.*?)```", README, re.DOTALL)
+    assert code
+    assert page
+    names: dict[str, Any] = {"__name__": "views"}
+    exec(code[1].replace("from photos.models", "from tests.models"), names)
+    templates = {"add_photo.html": page[1]}
+    [engine] = settings.TEMPLATES
+    loaders = [("django.template.loaders.locmem.Loader", templates)]
+    options = {**engine["OPTIONS"], "loaders": loaders}
+    settings.TEMPLATES = [{**engine, "APP_DIRS": False, "OPTIONS": options}]
+
+    def post(**fields: str) -> Any:
+        request = RequestFactory().post("/", fields)
+        request.user = alice.user or AnonymousUser()
+        return names["add_photo"](request)
+
+    shown = names["add_photo"](RequestFactory().get("/"))
+    assert Tags(shown.content.decode()).named("s3-upload", destination="photos")
+    failed = post(title="", image=value(beach))
+    assert value(beach) in failed.content.decode()
+
+    assert post(title="Beach", image=value(beach)).status_code == 302
+
+    photo = Photo.objects.get()
+    assert (photo.title, photo.image.name) == ("Beach", beach.name)
+    again = post(title="Beach", image=value(beach))
+    assert "has been saved already" in again.content.decode()
+    assert Photo.objects.count() == 1
+
+
+def test_the_readmes_form_posted_twice_at_once_is_an_error_of_the_form(
+    beach: Upload,
+) -> None:
+    """The other request attaches it after this one has found it valid."""
+    form = PhotoForm(posted(title="x", image=value(beach)))
+    assert form.is_valid()
+    Upload.objects.get(pk=beach.pk).attach()
+
+    try:
+        form.cleaned_data["image"].attach()
+    except UploadError as error:
+        form.add_error("image", error.detail)
+
+    assert "This upload is in use already." in str(form.errors)
