@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django import forms
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management import call_command
@@ -631,3 +632,12 @@ def test_the_readmes_form_posted_twice_at_once_is_an_error_of_the_form(
         form.add_error("image", error.detail)
 
     assert "This upload is in use already." in str(form.errors)
+
+
+def test_a_host_tests_its_form_without_s3(
+    uploads_in_memory: Any, make_user: Callable[..., User]
+) -> None:
+    upload = uploads_in_memory(owner=make_user(), destination="photos", filename="beach.jpg")
+    form = PhotoForm(posted(title="Beach", image=upload.form_value))
+    assert form.is_valid()
+    assert form.cleaned_data["image"] == upload

@@ -32,7 +32,7 @@ class Still(models.Model):
         app_label = "cinema"
 
     def __str__(self) -> str:
-        return self.image.name
+        return str(self.image)
 
 
 class Poster(models.Model):
@@ -43,4 +43,4 @@ class Poster(models.Model):
         app_label = "cinema"
 
     def __str__(self) -> str:
-        return self.image.name
+        return str(self.image)
