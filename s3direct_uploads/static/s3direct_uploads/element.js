@@ -366,14 +366,17 @@ export class S3Upload extends HTMLElement {
 
   /** A form without the browser's own validation, as the admin's: half of its files would be left out. @param {Event} event */
   #onSubmit = (event) => {
-    const item = obstacle(this.#items);
     const {target, submitter} = /** @type {SubmitEvent} */ (event);
+    const form = this.closest("form");
     // A button with formnovalidate wants no check: "Cancel", say.
-    if (!item || target !== this.closest("form") || /** @type {any} */ (submitter)?.formNoValidate) return;
+    if (target !== form || !form || /** @type {any} */ (submitter)?.formNoValidate) return;
+    const fields = [...form.querySelectorAll("s3-upload")].filter((each) => each instanceof S3Upload);
+    const first = fields.find((each) => obstacle(each.#items)); // on the page, whichever is asked first
+    if (!first) return;
     event.preventDefault();
     event.stopImmediatePropagation();
-    this.#complain(this.#blocking());
-    this.#rows.get(item.key)?.focus();
+    first.#complain(first.#blocking());
+    first.#rows.get(obstacle(first.#items)?.key ?? "")?.focus();
   };
 }
 

@@ -223,6 +223,26 @@ def test_the_admin_does_not_save_half_of_an_upload(edit: Callable[..., Editor], 
     expect(page.locator(".messagelist")).to_contain_text("was added successfully")
 
 
+def test_of_several_fields_the_first_on_the_page_says_why(
+    edit: Callable[..., Editor], site: Site
+) -> None:
+    editor = edit()
+    page = editor.open("/admin/cinema/film/add/")
+    poster = widget(page, "posters-0-image")  # on the page before the still, and below it
+    page.get_by_role("button", name="Add another Still").click()
+    still = widget(page, "stills-0-image")
+    offer = editor.make_film("offer.pdf", 10)
+    for each in (poster, still):
+        choose(each, offer)
+        expect(each).to_contain_text("cannot be added")
+
+    page.get_by_role("button", name="Save", exact=True).click()
+
+    expect(still.get_by_role("alert")).to_have_text("offer.pdf cannot be added. Remove it.")
+    expect(still.get_by_role("button", name="Remove: offer.pdf")).to_be_focused()
+    expect(poster.get_by_role("alert")).to_be_empty()
+
+
 def test_a_page_does_not_submit_half_of_an_upload(edit: Callable[..., Editor], site: Site) -> None:
     editor = edit()
     page = editor.open("/entry/")
@@ -357,6 +377,50 @@ def test_a_network_that_fails_is_tried_again(edit: Callable[..., Editor], site: 
         "beach.jpg": "deleted",
         "sea.jpg": "completed",
     }
+    editor.assert_no_violation()
+
+
+def test_a_button_that_wants_no_validation_submits_all_the_same(
+    edit: Callable[..., Editor], site: Site
+) -> None:
+    editor = edit()
+    page = editor.open("/bare/")
+    still = widget(page, "still")
+    choose(still, editor.make_film("empty", 0))
+    expect(still.get_by_role("button", name="Remove: empty")).to_be_visible()
+    page.get_by_role("button", name="Send").click()
+    assert site.web.seen("POST", "/bare/") == []
+    with page.expect_response("**/bare/"):
+        page.get_by_role("button", name="Back").click()
+
+
+def test_an_element_may_be_moved_and_copied(edit: Callable[..., Editor], site: Site) -> None:
+    editor = edit()
+    page = editor.open("/bare/")
+    put = site.s3.hold("PUT", after=MIB)
+    choose(widget(page, "still"), editor.make_photo("beach.jpg", more=BIG))
+    assert put.held.wait(15)
+    page.evaluate("document.querySelector('form').prepend(document.querySelector('s3-upload'))")
+    put.released.set()
+    expect_ready(widget(page, "still"), "beach.jpg")
+
+    page.evaluate(
+        """() => {
+          const copy = document.querySelector("s3-upload").cloneNode(true);
+          for (const input of copy.querySelectorAll("input[type=hidden]")) input.name = "copy";
+          document.querySelector("form").append(copy);
+        }"""
+    )
+    copy = widget(page, "copy")
+    expect_ready(copy, "beach.jpg")
+    assert page.evaluate("document.querySelectorAll('s3-upload')[1].values") == page.evaluate(
+        "document.querySelectorAll('s3-upload')[0].values"
+    )
+    for part in (".s3-upload-zone", ".s3-upload-item", "input[type=file]", "[role=alert]"):
+        expect(copy.locator(part)).to_have_count(1)
+    choose(copy, editor.make_photo("sea.jpg"))
+    expect_ready(copy, "sea.jpg")
+    expect_ready(widget(page, "still"), "beach.jpg")
     editor.assert_no_violation()
 
 
