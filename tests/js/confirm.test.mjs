@@ -37,7 +37,7 @@ test("while a scan holds it, its progress says so", async () => {
 
   await world.upload(file(5), {onProgress: ({phase, loaded}) => phases.push(`${phase} ${loaded}`)});
 
-  assert.deepEqual([...new Set(phases)].slice(-2), ["confirm 5", "verify 5"]);
+  assert.deepEqual([...new Set(phases)].slice(-2), ["confirm 5", "verifying 5"]);
 });
 
 test("a status that it does not know is not final", async () => {

@@ -20,7 +20,7 @@ test("one file: chosen, sent, confirmed, done", () => {
     [progress("a", "begin", 0), "sending"],
     [progress("a", "send"), "sending"],
     [progress("a", "confirm", 10), "confirming"],
-    [progress("a", "verify", 10), "checking"],
+    [progress("a", "verifying", 10), "checking"],
     [complete("a"), "done"],
   ]) {
     assert.ok(obstacle(items), "until it is done the form waits");
@@ -50,8 +50,14 @@ test("at most three are sent at once, and a paused one keeps its place", () => {
 
 test("what a scan holds keeps no other file waiting", () => {
   let items = after(choose("a", "b", "c", "d"));
-  for (const key of ["a", "b", "c"]) items = reduce(reduce(items, {type: "start", key}), progress(key, "verify"));
+  for (const key of ["a", "b", "c"]) items = reduce(reduce(items, {type: "start", key}), progress(key, "verifying"));
   assert.deepEqual(nextToSend(items).map(({key}) => key), ["d"]);
+});
+
+test("an upload that was confirmed, and that a scan holds, is known by its id", () => {
+  const [held] = after(choose("a"), {type: "start", key: "a"}, {type: "hold", key: "a", id: "u1"});
+  assert.deepEqual([held.phase, held.id, held.loaded, held.value], ["checking", "u1", 10, ""]);
+  assert.ok(obstacle([held]));
 });
 
 test("what was under way when it was paused does not resume it", () => {
@@ -117,8 +123,8 @@ test("what a person should hear of: each change once, and no progress", () => {
   assert.deepEqual(told(...started), []);
   assert.deepEqual(told(...started, progress("a", "send")), []);
   assert.deepEqual(told(...started, {type: "pause", key: "a"}), ["a paused"]);
-  assert.deepEqual(told(...started, progress("a", "verify")), ["a checking"]);
-  assert.deepEqual(told(...started, progress("a", "verify"), progress("a", "verify")), []);
+  assert.deepEqual(told(...started, progress("a", "verifying")), ["a checking"]);
+  assert.deepEqual(told(...started, progress("a", "verifying"), progress("a", "verifying")), []);
   assert.deepEqual(told(...started, complete("a")), ["a done"]);
   assert.deepEqual(told(...started, {type: "fail", key: "a", error: {}, id: ""}), ["a failed"]);
   assert.deepEqual(told(...started, {type: "remove", key: "a"}), ["a removed"]);

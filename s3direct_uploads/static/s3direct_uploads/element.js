@@ -236,8 +236,10 @@ export class S3Upload extends HTMLElement {
         signal,
         onProgress: (progress) => this.#dispatch({type: "progress", key, ...progress}),
       });
-      const {id, form_value: value} = await job.going;
-      this.#dispatch({type: "complete", key, id, value: value ?? id});
+      const {id, status, form_value: value} = await job.going;
+      if (status !== "verifying") return this.#dispatch({type: "complete", key, id, value: value ?? id});
+      this.#dispatch({type: "hold", key, id});
+      this.#watch(key, id);
     } catch (error) {
       if (signal.aborted) return;
       const {status, upload} = /** @type {any} */ (error);

@@ -25,6 +25,7 @@
  *   | {type: "restore", file: Chosen & {value: string, id: string, status: string}}
  *   | {type: "start" | "pause" | "resume" | "retry" | "remove", key: string}
  *   | {type: "progress", key: string, loaded: number, bytesPerSecond: number, secondsLeft: number | null, phase: string}
+ *   | {type: "hold", key: string, id: string}
  *   | {type: "complete", key: string, value: string, id: string}
  *   | {type: "fail", key: string, error: any, id: string}} Event
  */
@@ -34,13 +35,14 @@ export const AT_ONCE = 3;
 
 const NEW = {loaded: 0, bytesPerSecond: 0, secondsLeft: null, value: "", id: "", error: null};
 /** @type {Record<string, Phase>} */
-const PHASES = {begin: "sending", send: "sending", confirm: "confirming", verify: "checking"};
+const PHASES = {begin: "sending", send: "sending", confirm: "confirming", verifying: "checking"};
 /** @type {Record<string, Phase[]>} In which phases something may happen to a file; in the others it came too late. */
 const ONLY_IN = {
   start: ["waiting"],
   progress: ["sending", "paused", "confirming", "checking"],
   pause: ["sending"],
   resume: ["paused"],
+  hold: ["sending", "paused", "confirming", "checking"],
   complete: ["sending", "paused", "confirming", "checking"],
   fail: ["waiting", "sending", "paused", "confirming", "checking"],
   retry: ["failed"],
@@ -78,6 +80,8 @@ function change(item, event) {
       const phase = item.phase === "paused" && event.phase === "send" ? "paused" : PHASES[event.phase];
       return {phase, loaded, bytesPerSecond, secondsLeft};
     }
+    case "hold":
+      return {phase: "checking", loaded: item.size, id: event.id};
     case "complete":
       return {phase: "done", loaded: item.size, value: event.value, id: event.id, error: null};
     case "fail":

@@ -67,8 +67,8 @@ export interface Progress {
   /** Bytes that have left. Never runs backward, not even when sending starts over. */
   loaded: number;
   total: number;
-  /** "verify": all has left, and a scan holds it. */
-  phase: "begin" | "send" | "confirm" | "verify";
+  /** "verifying": everything is sent, and a scan holds the upload. */
+  phase: "begin" | "send" | "confirm" | "verifying";
   /** Of the last seconds; 0 while nothing is known. */
   bytesPerSecond: number;
   /** Until all has left, at this speed; null while nothing is known. */

@@ -113,7 +113,7 @@ async function run(file, options, gate) {
       await assertUnchanged(file);
       progress.enter("confirm");
       try {
-        return await confirm(upload.id, django, time, signal, () => progress.enter("verify"));
+        return await confirm(upload.id, django, time, signal, () => progress.enter("verifying"));
       } catch (error) {
         const missing = incompleteParts(error);
         if (!parts || !missing || rounds === ATTEMPTS) throw error;
@@ -745,7 +745,7 @@ class ForwardProgress {
   enter(phase) {
     this.phase = phase;
     this.rest();
-    this.reach(phase === "confirm" || phase === "verify" ? this.total : 0);
+    this.reach(phase === "confirm" || phase === "verifying" ? this.total : 0);
   }
 
   /** No time that passes from now on counts. */
