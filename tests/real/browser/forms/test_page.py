@@ -150,8 +150,8 @@ def test_what_a_scan_holds_is_being_checked(edit: Callable[..., Editor], site: S
     stills = widget(page, "stills")
 
     def held(exchange: Any, body: bytes) -> bytes:
-        confirms = exchange.path.endswith("/confirm/")
-        return body.replace(b'"completed"', b'"verifying"', 1) if confirms else body
+        of_uploads = exchange.path.startswith("/api/uploads/")
+        return body.replace(b'"completed"', b'"verifying"', 1) if of_uploads else body
 
     site.web.rewrite = held
     choose(stills, editor.make_photo("beach.jpg"))
