@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +13,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core import signing
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
 from django.db import connections, models, router, transaction
@@ -19,6 +22,7 @@ from django.utils import timezone
 
 from . import conf, keys, times
 from .exceptions import AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
+from .storage import is_asked_anew
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
     from django.db.models.fields.files import FieldFile
 
 logger = logging.getLogger("s3direct_uploads")
+
+FORM_VALUE = re.compile(
+    r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?::([A-Za-z0-9_-]{0,128}))?"
+)
 
 # The slowest client that we wait for: a PUT that began before its URL expired may end much later.
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
@@ -99,6 +107,16 @@ class UploadQuerySet(models.QuerySet["Upload"]):
             return self.none()
         key = keys.join(keys.location_of(file.storage), file.name or "")
         return self.filter(bucket=getattr(file.storage, "bucket_name", ""), key=key)
+
+    def of_form_values(self, values: Iterable[str]) -> dict[str, Upload]:
+        """The uploads whose ``form_value`` these are, by value. One query.
+
+        A value that is malformed, forged, of a former owner, or of no upload is not in the answer.
+        """
+        ids = {each: UUID(said[1]) for each in values if (said := FORM_VALUE.fullmatch(each))}
+        rows = self.in_bulk(set(ids.values()))
+        found = {each: rows[id] for each, id in ids.items() if id in rows}
+        return {each: upload for each, upload in found.items() if upload.is_proven_by(each)}
 
 
 class Upload(models.Model):
@@ -302,6 +320,44 @@ class Upload(models.Model):
         return name
 
     @property
+    def form_value(self) -> str | None:
+        """What a form posts for this upload: its id, and a proof that its owner chose it.
+
+        A form knows no request, and an id is no secret. So this value is told to the owner alone:
+        whoever has it can attach the upload. None if nobody owns the upload. It ends when the
+        owner changes.
+        """
+        if self.owner_id is None:
+            return None
+        return f"{self.pk}:{_form_signer().signature(self._form_claim)}"
+
+    def is_proven_by(self, value: str) -> bool:
+        """Whether ``value`` is this upload's ``form_value``."""
+        mac = value.removeprefix(f"{self.pk}:")
+        if self.owner_id is None or mac == value:
+            return False
+        try:
+            _form_signer().unsign(f"{self._form_claim}:{mac}")
+        except signing.BadSignature:
+            return False
+        return True
+
+    @property
+    def _form_claim(self) -> str:
+        return f"{self.pk}:{self.owner_id}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its storage has it in this request: False for another tenant's upload."""
+        storage = storages[self.storage]
+        if not any(is_asked_anew(storage, name) for name in ("location", "bucket_name")):
+            return True  # and ``name`` says what is wrong, if anything is
+        try:
+            return bool(self.name)
+        except ImproperlyConfigured:
+            return False
+
+    @property
     def is_multipart(self) -> bool:
         """Whether the file is sent in parts."""
         return self.part_size is not None
@@ -394,6 +450,10 @@ class Upload(models.Model):
         self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
         if self.status != self.Status.DELETED:
             raise NotAttached("No model holds this upload.", upload=self)
+
+
+def _form_signer() -> signing.Signer:
+    return signing.Signer(salt="s3direct_uploads.form_value")
 
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:

@@ -70,6 +70,9 @@ def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
         "static/s3direct_uploads/node.d.ts",
         "static/s3direct_uploads/types.d.ts",
         "static/s3direct_uploads/package.json",
+        "static/s3direct_uploads/element.js",
+        "static/s3direct_uploads/element.css",
+        "templates/s3direct_uploads/upload_widget.html",
     ):
         assert f"s3direct_uploads/{name}" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"s3direct_uploads"}

@@ -102,6 +102,10 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
         help_text="Null if there is nothing to send, or if the file is sent by one PUT.",
     )
     reason = serializers.SerializerMethodField(help_text="Why the upload was rejected.")
+    form_value = serializers.SerializerMethodField(
+        help_text="What a form posts for this upload. Null if nobody owns the upload. It is a "
+        "secret of the owner: anyone who has it can attach the upload to a model."
+    )
 
     class Meta:
         model = Upload
@@ -117,6 +121,7 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             "expires_at",
             "completed_at",
             "reason",
+            "form_value",
             "request",
             "multipart",
         ]
@@ -131,6 +136,9 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
 
     def get_reason(self, upload: Upload) -> str | None:
         return upload.reason or None
+
+    def get_form_value(self, upload: Upload) -> str | None:
+        return upload.form_value
 
 
 class StoredPartSerializer(serializers.Serializer[Any]):

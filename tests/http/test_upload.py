@@ -22,6 +22,7 @@ def test_a_file_goes_straight_to_s3_and_is_confirmed(alice: App, s3: Bucket) -> 
     request = body.pop("request")
     assert body.pop("created_at") < body.pop("expires_at")
     assert UUID(body.pop("id")).version == 7
+    assert body.pop("form_value") == row(begun).form_value
     assert body == {
         "status": "pending",
         "destination": "photos",

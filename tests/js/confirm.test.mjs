@@ -93,6 +93,16 @@ test("who waits for the scan asks again, later and later", async () => {
   ]);
 });
 
+test("while a scan holds it, its progress says so", async () => {
+  const world = new World();
+  world.verifying = 1;
+  const phases = [];
+
+  await world.upload(file(5), {onProgress: ({phase, loaded}) => phases.push(`${phase} ${loaded}`)});
+
+  assert.deepEqual([...new Set(phases)].slice(-2), ["confirm 5", "verifying 5"]);
+});
+
 test("a status that it does not know is not final", async () => {
   const world = new World();
   world.next("POST u1/confirm/", refused(200, {id: "u1", status: "scanning"}));

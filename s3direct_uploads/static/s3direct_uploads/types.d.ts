@@ -110,6 +110,8 @@ export interface Upload {
   expires_at: string;
   completed_at: string | null;
   reason: string | null;
+  /** What a form posts for this upload. A secret of its owner; null if nobody owns it. */
+  form_value: string | null;
 }
 
 /** The promise that upload() returns. While it is paused, nothing is sent to S3. */

@@ -35,6 +35,7 @@ def test_a_film_goes_to_s3_in_parts_and_is_put_together(
     multipart = body.pop("multipart")
     assert body.pop("created_at") < body.pop("expires_at")
     assert UUID(body.pop("id")).version == 7
+    assert body.pop("form_value") == row(begun).form_value
     assert body == {
         "status": "pending",
         "destination": "films",

@@ -1,0 +1,275 @@
+"""``UploadField``: a form's field whose file the browser has sent straight to S3.
+
+    class PhotoForm(forms.Form):
+        image = UploadField(destination="photos")
+
+``form.cleaned_data["image"]`` is an ``Upload``; ``upload.attach()`` claims it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from django import forms
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.db import router
+from django.forms.widgets import FILE_INPUT_CONTRADICTION, CheckboxInput, Script
+from django.template.defaultfilters import filesizeformat
+from django.urls import NoReverseMatch, reverse
+from django.utils.datastructures import MultiValueDict
+from django.utils.translation import gettext_lazy as _
+
+from . import destinations
+from .models import FORM_VALUE, Upload
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrOrPromise
+
+MAX_FILES = 100  # of a field, unless it says otherwise: each of them is a row to be looked up
+MAX_TOLD = 20  # errors of one field
+
+
+class Contradiction(list[str]):
+    """The posted values, where the clear checkbox is checked as well."""
+
+
+class Shown(NamedTuple):
+    """What the widget renders: the file that is there already, and what was posted for it."""
+
+    current: Any
+    kept: Sequence[Upload] = ()
+
+
+class UploadWidget(forms.ClearableFileInput):
+    """The element ``<s3-upload>``. Without JavaScript it shows what is there, and can clear it."""
+
+    template_name = "s3direct_uploads/upload_widget.html"
+    needs_multipart_form = False
+    # Of its field.
+    destination = ""
+    endpoint: _StrOrPromise | None = None
+    multiple = False
+    max_files = MAX_FILES
+
+    @property
+    def media(self) -> forms.Media:
+        return forms.Media(
+            css={"all": ["s3direct_uploads/element.css"]},
+            js=[Script("s3direct_uploads/element.js", type="module")],  # type: ignore[list-item]
+        )
+
+    def value_from_datadict(
+        self, data: Mapping[str, Any], files: MultiValueDict[str, Any], name: str
+    ) -> Any:
+        """None if nothing was posted, False to clear, else a value or a list of values."""
+        checkbox = self.clear_checkbox_name(name)
+        self.checked = checkbox in data
+        values = [each for each in _values(data, name) if each not in ("", None)]
+        if not self.is_required and CheckboxInput().value_from_datadict(data, files, checkbox):
+            return Contradiction(values) if values else False
+        if not values:
+            return None
+        return values if self.multiple or len(values) > 1 else values[0]
+
+    def value_omitted_from_data(
+        self, data: Mapping[str, Any], files: MultiValueDict[str, Any], name: str
+    ) -> bool:
+        return name not in data and self.clear_checkbox_name(name) not in data
+
+    def get_context(self, name: str, value: Any, attrs: dict[str, Any] | None) -> dict[str, Any]:
+        shown = value if isinstance(value, Shown) else Shown(value)
+        context = super().get_context(name, None, attrs)
+        widget = context["widget"]
+        current = list(_described(shown.current))
+        attrs = widget["attrs"]
+        widget.update(
+            is_initial=bool(current),
+            current=current,
+            kept=[
+                {
+                    "value": each.form_value,
+                    "filename": each.filename,
+                    "size": each.size,
+                    "status": each.status,
+                }
+                for each in shown.kept
+            ],
+            destination=self.destination,
+            endpoint=self._endpoint(),
+            multiple=self.multiple,
+            max_files=self.max_files,
+            must_choose=bool(attrs.pop("required", False)),
+            # The element makes the file input usable, and names nothing that a browser would post.
+            attrs={key: each for key, each in attrs.items() if key not in ("checked", "disabled")},
+            checked=bool(attrs.get("checked")),
+            disabled=bool(attrs.get("disabled")),
+            without_javascript=_("Turn on JavaScript to add a file here."),
+            **self._rules(),
+            **_csrf(),
+        )
+        return context
+
+    def _rules(self) -> dict[str, Any]:
+        rules = destinations.find(self.destination)
+        if rules is None:
+            raise ImproperlyConfigured(
+                f"An UploadField names no destination: {self.destination!r}. Write one of "
+                "S3DIRECT_UPLOADS['DESTINATIONS']."
+            )
+        types = list(rules.content_types)
+        return {
+            "accept": "" if "*/*" in types else ",".join(types),
+            "max_size": rules.max_size,
+            "checksum": "CRC32" if rules.require_checksum else "",
+        }
+
+    def _endpoint(self) -> str:
+        if self.endpoint is not None:
+            return str(self.endpoint)
+        try:
+            return reverse("s3direct_uploads:upload-list")
+        except NoReverseMatch:
+            raise ImproperlyConfigured(
+                "An UploadField does not know where the uploads are. Write "
+                'path("api/uploads/", include("s3direct_uploads.urls")) in your URLs, or '
+                'UploadField(endpoint="/api/uploads/", …) if you mount the viewset yourself.'
+            ) from None
+
+
+class UploadField(forms.FileField):
+    """A completed upload to ``destination``, that no model holds yet; with ``multiple`` a list.
+
+    It follows Django's FileField. ``clean`` returns the ``Upload``; the initial value if nothing
+    was chosen; False if the file was cleared. ``endpoint`` is the URL of the uploads. It is needed
+    only where ``s3direct_uploads.urls`` are not mounted. ``max_files`` is for ``multiple``.
+
+    What is posted is the upload's ``form_value``, which only its owner knows. Every refusal is a
+    ValidationError. Its code is ``invalid``, ``does_not_exist`` (another's as well), ``one_only``,
+    ``too_many``, ``wrong_destination``, ``already_attached``, or the upload's status: ``pending``,
+    ``verifying``, ``rejected``, ``expired``, ``cancelled``, ``deleted``.
+
+    To render it raises ImproperlyConfigured if there is no such destination, or no endpoint.
+    """
+
+    widget = UploadWidget
+    default_error_messages: ClassVar[dict[str, _StrOrPromise]] = {
+        "invalid": _("This is not an uploaded file. Choose the file again."),
+        "does_not_exist": _("This upload is not known. Choose the file again."),
+        "one_only": _("Choose one file only."),
+        "too_many": _("Choose at most %(max_files)d files."),
+        "wrong_destination": _("“%(filename)s” was uploaded for another purpose. Choose it again."),
+        "already_attached": _("“%(filename)s” has been saved already. Choose the file again."),
+        "pending": _("“%(filename)s” has not arrived completely. Choose the file again."),
+        "verifying": _("“%(filename)s” is still being checked. Try again in a moment."),
+        "rejected": _("“%(filename)s” was refused. Choose another file."),
+        "expired": _("“%(filename)s” did not arrive in time. Choose the file again."),
+        "cancelled": _("“%(filename)s” was cancelled. Choose the file again."),
+        "deleted": _("“%(filename)s” was deleted. Choose the file again."),
+    }
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        multiple: bool = False,
+        endpoint: _StrOrPromise | None = None,
+        max_files: int = MAX_FILES,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.multiple = multiple
+        self.max_files = max_files
+        # Proven and of this field, as ``clean`` last found them: shown again if the form fails.
+        self._kept: list[Upload] = []
+        for name in ("destination", "multiple", "max_files"):
+            setattr(self.widget, name, getattr(self, name))
+        self.widget.endpoint = endpoint
+
+    def clean(self, data: Any, initial: Any = None) -> Any:
+        self._kept = []
+        if self.disabled:
+            return initial
+        if isinstance(data, Contradiction):
+            self._look_up(data)
+            data = FILE_INPUT_CONTRADICTION
+        return super().clean(data, initial)
+
+    def to_python(self, data: Any) -> Any:
+        if data in self.empty_values:
+            return None
+        if isinstance(data, list) and not self.multiple:
+            raise ValidationError(self.error_messages["one_only"], code="one_only")
+        uploads = self._look_up(data if isinstance(data, list) else [data])
+        return uploads if self.multiple else uploads[0]
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return initial if self.disabled else Shown(initial, self._kept)
+
+    def _look_up(self, values: list[Any]) -> list[Upload]:
+        """The uploads of these values, once each. Raises ValidationError."""
+        if len(values) > self.max_files:
+            raise ValidationError(
+                self.error_messages["too_many"],
+                code="too_many",
+                params={"max_files": self.max_files},
+            )
+        if not all(isinstance(each, str) for each in values):
+            raise self._refusal("invalid")
+        # Not from a replica: it may have been confirmed a moment ago.
+        uploads = Upload.objects.using(router.db_for_write(Upload))
+        known = uploads.of_form_values(values)
+        self._kept = []
+        errors: dict[tuple[str, str], ValidationError] = {}
+        for value in dict.fromkeys(values):
+            upload = known.get(value)
+            if code := self._why_not(value, upload):
+                filename = upload.filename if upload else ""
+                errors[code, filename] = self._refusal(code, filename)
+            if upload and code in ("", Upload.Status.VERIFYING):
+                self._kept.append(upload)
+        if errors:
+            raise ValidationError(list(errors.values())[:MAX_TOLD])
+        return list(self._kept)
+
+    def _why_not(self, value: str, upload: Upload | None) -> str:
+        """The code of the error; "" if there is none."""
+        if upload is None:
+            return "does_not_exist" if FORM_VALUE.fullmatch(value) else "invalid"
+        if upload.destination != self.destination or not upload.is_here:
+            return "wrong_destination"
+        if upload.status != Upload.Status.COMPLETED:
+            return str(upload.status)
+        return "already_attached" if upload.attached_at else ""
+
+    def _refusal(self, code: str, filename: str = "") -> ValidationError:
+        return ValidationError(self.error_messages[code], code=code, params={"filename": filename})
+
+
+def _values(data: Mapping[str, Any], name: str) -> Iterable[Any]:
+    if isinstance(data, MultiValueDict):
+        return data.getlist(name)
+    value = data.get(name)  # a plain dict, as tests write
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _described(current: Any) -> Iterable[dict[str, Any]]:
+    """The files that are there already: a FieldFile, an Upload, or several of them."""
+    for each in current if isinstance(current, list | tuple) else [current]:
+        if isinstance(each, Upload):
+            yield {"name": each.filename, "url": "", "size": filesizeformat(each.size)}
+        elif each:
+            url = getattr(each, "url", "")
+            yield {"name": str(each).rpartition("/")[2], "url": url, "size": ""}
+
+
+def _csrf() -> dict[str, str]:
+    """Where the element finds Django's token, if that is not where Django has it by default."""
+    in_session = settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY
+    header = settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-")
+    return {
+        "csrf_cookie": "" if in_session else settings.CSRF_COOKIE_NAME,
+        "csrf_header": header,
+    }

@@ -1,0 +1,132 @@
+/**
+ * What an `<s3-upload>` knows of its files, without a page: element.js shows it, and does what it says.
+ *
+ * @module
+ */
+
+/**
+ * @typedef {"waiting" | "sending" | "paused" | "confirming" | "checking" | "done" | "failed"} Phase
+ *
+ * @typedef {object} Item One file that was chosen.
+ * @property {string} key Of this element alone.
+ * @property {string} filename
+ * @property {number} size In bytes.
+ * @property {Phase} phase
+ * @property {number} loaded In bytes.
+ * @property {number} bytesPerSecond
+ * @property {number | null} secondsLeft
+ * @property {string} value What the form posts; "" until it is done.
+ * @property {string} id The upload's; "" while it is not known.
+ * @property {any} error Why it failed; null if it did not.
+ *
+ * @typedef {{key: string, filename: string, size: number}} Chosen
+ *
+ * @typedef {{type: "choose", files: Chosen[], multiple: boolean}
+ *   | {type: "restore", file: Chosen & {value: string, id: string, status: string}}
+ *   | {type: "start" | "pause" | "resume" | "retry" | "remove", key: string}
+ *   | {type: "progress", key: string, loaded: number, bytesPerSecond: number, secondsLeft: number | null, phase: string}
+ *   | {type: "hold", key: string, id: string}
+ *   | {type: "complete", key: string, value: string, id: string}
+ *   | {type: "fail", key: string, error: any, id: string}} Event
+ */
+
+/** Uploads of one element that are sent at once. */
+export const AT_ONCE = 3;
+
+const NEW = {loaded: 0, bytesPerSecond: 0, secondsLeft: null, value: "", id: "", error: null};
+/** @type {Record<string, Phase>} */
+const PHASES = {begin: "sending", send: "sending", confirm: "confirming", verifying: "checking"};
+/** @type {Record<string, Phase[]>} In which phases something may happen to a file; in the others it came too late. */
+const ONLY_IN = {
+  start: ["waiting"],
+  progress: ["sending", "paused", "confirming", "checking"],
+  pause: ["sending"],
+  resume: ["paused"],
+  hold: ["sending", "paused", "confirming", "checking"],
+  complete: ["sending", "paused", "confirming", "checking"],
+  fail: ["waiting", "sending", "paused", "confirming", "checking"],
+  retry: ["failed"],
+};
+
+/** @param {readonly Item[]} items @param {Event} event @returns {readonly Item[]} */
+export function reduce(items, event) {
+  if (event.type === "choose") {
+    const chosen = event.files.map((file) => ({...NEW, ...file, phase: /** @type {Phase} */ ("waiting")}));
+    return event.multiple ? [...items, ...chosen] : chosen.slice(-1);
+  }
+  if (event.type === "restore") {
+    const {status, ...file} = event.file;
+    const phase = /** @type {Phase} */ (status === "completed" ? "done" : "checking");
+    return [...items, {...NEW, ...file, phase, loaded: file.size}];
+  }
+  if (event.type === "remove") return items.filter(({key}) => key !== event.key);
+  const isTime = (/** @type {Item} */ {key, phase}) => key === event.key && ONLY_IN[event.type].includes(phase);
+  return items.map((item) => (isTime(item) ? {...item, ...change(item, event)} : item));
+}
+
+/** @param {Item} item @param {Event} event @returns {Partial<Item>} */
+function change(item, event) {
+  switch (event.type) {
+    case "start":
+    case "resume":
+      return {phase: "sending", bytesPerSecond: 0, secondsLeft: null};
+    case "pause":
+      return {phase: "paused"};
+    case "retry":
+      return {...NEW, phase: "waiting"};
+    case "progress": {
+      const {loaded, bytesPerSecond, secondsLeft} = event;
+      // What was under way when it was paused still tells of itself.
+      const phase = item.phase === "paused" && event.phase === "send" ? "paused" : PHASES[event.phase];
+      return {phase, loaded, bytesPerSecond, secondsLeft};
+    }
+    case "hold":
+      return {phase: "checking", loaded: item.size, id: event.id};
+    case "complete":
+      return {phase: "done", loaded: item.size, value: event.value, id: event.id, error: null};
+    case "fail":
+      return {phase: "failed", error: event.error, id: event.id || item.id};
+    default:
+      return {};
+  }
+}
+
+/** Those whose turn it is to be sent. @param {readonly Item[]} items */
+export function nextToSend(items) {
+  const busy = items.filter(({phase}) => ["sending", "paused", "confirming"].includes(phase)).length;
+  return items.filter(({phase}) => phase === "waiting").slice(0, Math.max(0, AT_ONCE - busy));
+}
+
+/**
+ * The first file that keeps the form from being submitted.
+ *
+ * @param {readonly Item[]} items
+ */
+export function obstacle(items) {
+  return items.find(({phase}) => phase === "failed") ?? items.find(({phase}) => phase !== "done") ?? null;
+}
+
+/** How many more may be chosen. @param {readonly Item[]} items @param {{multiple: boolean, maxFiles: number}} limits */
+export function room(items, {multiple, maxFiles}) {
+  return multiple ? Math.max(0, maxFiles - items.length) : 1;
+}
+
+/**
+ * Those to whom something happened that a person should hear of, and what.
+ *
+ * @param {readonly Item[]} before @param {readonly Item[]} after
+ * @returns {{item: Item, what: "added" | "paused" | "checking" | "done" | "failed" | "removed"}[]}
+ */
+export function news(before, after) {
+  const earlier = new Map(before.map((item) => [item.key, item]));
+  const now = new Set(after.map(({key}) => key));
+  const told = /** @type {const} */ (["paused", "checking", "done", "failed"]);
+  /** @type {ReturnType<typeof news>} */
+  const found = before.filter(({key}) => !now.has(key)).map((item) => ({item, what: "removed"}));
+  for (const item of after) {
+    const was = earlier.get(item.key);
+    const what = was ? told.find((phase) => phase === item.phase && phase !== was.phase) : "added";
+    if (what) found.push({item, what});
+  }
+  return found;
+}

@@ -1,0 +1,147 @@
+"""For everybody: by keyboard alone, as axe-core sees it, and without JavaScript."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.real.site import ROOT, Site
+
+from .editor import BIG, MIB, Editor, add_film, choose, expect_ready, item, widget
+
+pytestmark = pytest.mark.journey
+
+AXE = "axe-core@4.14.1"
+
+
+def test_by_keyboard_alone(edit: Callable[..., Editor], site: Site) -> None:
+    editor = edit()
+    page = editor.open("/entry/")
+    keyboard = page.keyboard
+    beach, sea = editor.make_photo("beach.jpg", more=BIG), editor.make_photo("sea.jpg")
+    choices = [beach, sea]
+    page.on("filechooser", lambda chooser: chooser.set_files(choices.pop(0)))
+    stills = widget(page, "stills")
+    keyboard.press("Tab")
+    keyboard.type("Ada")
+    keyboard.press("Tab")
+    keyboard.type("no address")
+    keyboard.press("Tab")
+    expect(page.get_by_label("Stills")).to_be_focused()
+    put = site.s3.hold("PUT", after=MIB)
+    keyboard.press("Enter")
+    expect(stills.get_by_role("status")).to_have_text("beach.jpg was added.")
+    assert put.held.wait(15)
+    expect(page.get_by_label("Stills")).to_be_focused()
+
+    keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Pause: beach.jpg")).to_be_focused()
+    keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Resume: beach.jpg")).to_be_focused()
+    expect(stills.get_by_role("status")).to_have_text("beach.jpg is paused.")
+    expect(item(stills, "beach.jpg")).to_contain_text("Paused at")
+    put.released.set()
+    keyboard.press("Space")
+    expect_ready(stills, "beach.jpg")
+    expect(stills.get_by_role("status")).to_have_text("beach.jpg is ready.")
+    # The button that had the focus is gone, so another one of the same file has it.
+    expect(page.get_by_role("button", name="Remove: beach.jpg")).to_be_focused()
+
+    keyboard.press("Shift+Tab")
+    keyboard.press("Enter")
+    expect_ready(stills, "sea.jpg")
+    keyboard.press("Tab")
+    keyboard.press("Enter")
+    expect(item(stills, "beach.jpg")).to_have_count(0)
+    expect(page.get_by_role("button", name="Remove: sea.jpg")).to_be_focused()
+    keyboard.press("Tab")
+    keyboard.press("Enter")  # the browser refuses the address, and shows where
+    expect(page.get_by_label("Email")).to_be_focused()
+    keyboard.press("Control+A")
+    keyboard.type("ada@example.com")
+    keyboard.press("Enter")
+    expect(page.locator("body")).to_have_text("1 stills were entered.")
+    first, second = editor.rows()
+    assert (first.status, second.status) == ("deleted", "completed")
+    assert second.attached_at
+
+
+def test_without_javascript_it_says_so(edit: Callable[..., Editor], site: Site) -> None:
+    editor = edit(java_script_enabled=False)
+    page = editor.open("/entry/")
+    said = page.locator("s3-upload noscript p")
+    expect(said).to_be_visible()
+    assert said.inner_text() == "Turn on JavaScript to add a file here."
+    expect(page.locator("input[type=file]")).not_to_be_visible()
+
+
+@cache
+def axe() -> str:
+    """The source of axe-core, which scripts/node installs."""
+    folder = ROOT / ".venv" / "axe"
+    source = folder / "node_modules" / "axe-core" / "axe.min.js"
+    npm = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(folder), AXE]
+    subprocess.run(["scripts/node", *npm], cwd=ROOT, check=True, timeout=300, capture_output=True)
+    return source.read_text()
+
+
+def faults(page: Page, within: str = "html") -> list[str]:
+    """What axe-core finds: the rule, and where."""
+    page.evaluate(axe())
+    found = page.evaluate("within => axe.run(within).then(({violations}) => violations)", within)
+    return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"color_scheme": "light"}, id="light"),
+        pytest.param({"color_scheme": "dark"}, id="dark"),
+        pytest.param({"viewport": {"width": 320, "height": 640}}, id="narrow"),
+    ],
+)
+def test_axe_finds_nothing(
+    edit: Callable[..., Editor], site: Site, options: dict[str, Any]
+) -> None:
+    editor = edit(**options)
+    long = "a very long name of a file " * 3
+    for path, name in (("/entry/", "stills"), ("/entry/?rtl", "stills"), ("/bare/", "still")):
+        page = editor.open(path)
+        element = widget(page, name)
+        assert faults(page) == []
+        choose(element, editor.make_photo("beach.jpg"))
+        expect_ready(element, "beach.jpg")
+        assert faults(page) == []
+        put = site.s3.hold("PUT", after=MIB)
+        choose(element, editor.make_photo(f"{long}.jpg", more=BIG))
+        assert put.held.wait(15)
+        expect(element.get_by_role("progressbar").last).to_be_visible()
+        assert faults(page) == []
+        element.get_by_role("button", name="Pause").click()
+        put.released.set()
+        choose(element, editor.make_film("offer.pdf", 10))
+        expect(item(element, "offer.pdf")).to_contain_text("cannot be added")
+        page.get_by_role("button", name=re.compile("Enter|Send")).click()
+        assert faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        editor.assert_no_violation()
+
+    add_film(editor, "Nosferatu")
+    page = editor.page
+    page.get_by_role("button", name="Add another Still").click()
+    choose(widget(page, "stills-0-image"), editor.make_film("offer.pdf", 10))
+    choose(widget(page, "posters-0-image"), editor.make_photo("beach.jpg"))
+    expect_ready(widget(page, "posters-0-image"), "beach.jpg")
+    expect(widget(page, "stills-0-image")).to_contain_text("cannot be added")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(widget(page, "stills-0-image").get_by_role("alert")).to_be_visible()
+    editor.assert_no_violation()  # axe-core itself adds a style to pages of many style sheets
+    assert faults(page, "s3-upload") == []
+    # Of the rest of the admin's page, only what Django itself has in it.
+    assert {each.split(":")[0] for each in faults(page)} <= {"empty-table-header"}

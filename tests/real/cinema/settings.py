@@ -1,0 +1,20 @@
+"""The example project's settings, this host, and the strictest policy that an upload allows."""
+
+from example_project.settings import *  # noqa: F403
+from example_project.settings import INSTALLED_APPS, MIDDLEWARE, S3DIRECT_UPLOADS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.real.cinema"]
+MIDDLEWARE = [*MIDDLEWARE, "tests.real.cinema.views.strict_policy"]
+ROOT_URLCONF = "tests.real.cinema.urls"
+LOGIN_URL = "admin:login"
+S3DIRECT_UPLOADS = {
+    "DESTINATIONS": {
+        **S3DIRECT_UPLOADS["DESTINATIONS"],
+        "reels": {
+            "MAX_SIZE": 300 * 1024**2,
+            "CONTENT_TYPES": ["video/*"],
+            "PART_SIZE": 5 * 1024**2,
+        },
+        "stills": {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["image/jpeg", "image/png"]},
+    },
+}

@@ -1,0 +1,3 @@
+"""A host that mounts no uploads."""
+
+urlpatterns: list[object] = []
