@@ -114,8 +114,8 @@ def begin(
 
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
     TooManyPending, BucketUnavailable, StorageNotS3 and HookFailed. Raises ImproperlyConfigured if
-    the settings are wrong, and OwnerUnknown (a ValueError) if ``owner`` is neither None nor a saved
-    user. NotPending is declared because ``renew`` may raise it for an earlier upload.
+    the settings are wrong, OwnerUnknown (a ValueError) if ``owner`` is neither None nor a saved
+    user, and NotPending if the upload was cancelled while S3 created its multipart upload.
     """
     owner_id = None if owner is None else owner_key(owner)
     if idempotency_key is not None and owner_id is None:

@@ -89,7 +89,7 @@ def _start(port: int) -> Any:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise CommandError(f"Another program uses port {port}: {error}") from error
+            raise CommandError(f"Port {port} is taken by another program: {error}") from error
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # its access log has presigned URLs
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
