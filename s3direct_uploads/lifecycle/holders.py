@@ -70,8 +70,8 @@ def named(uploads: Collection[Upload], *, but: models.Model | None = None) -> se
     questions: dict[str, list[Any]] = {}  # by database: each is asked once
     asked: list[dict[str, Any]] = []  # by field: the names there, and whose they are
     for field in file_fields():
-        names = {name_of(field, upload): upload.pk for upload in uploads}
-        names.pop(None, None)
+        places = [(name_of(field, upload), upload.pk) for upload in uploads]
+        names = {name: pk for name, pk in places if name is not None}
         if not names:
             continue
         model, alias = field.model, router.db_for_write(field.model)
