@@ -191,7 +191,7 @@ class UploadFileField(models.FileField):
         super().pre_save(model_instance, add)  # which sends a file of Django's own to S3
         file = getattr(model_instance, self.attname)
         if not add and self.is_stored(model_instance, file):
-            return AsItIs(self.column)
+            return AsItIs(str(self.column))
         file.is_new_row = add
         return file
 

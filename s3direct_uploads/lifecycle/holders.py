@@ -67,20 +67,26 @@ def named(uploads: Collection[Upload], *, but: models.Model | None = None) -> se
 
     **Warning:** a name in a JSONField or in a text is not seen.
     """
-    left = {upload.pk: upload for upload in uploads}
+    questions: dict[str, list[Any]] = {}  # by database: each is asked once
+    asked: list[dict[str, Any]] = []  # by field: the names there, and whose they are
     for field in file_fields():
-        names = {name_of(field, upload): upload for upload in left.values()}
-        names.pop(None, None)
+        places = [(name_of(field, upload), upload.pk) for upload in uploads]
+        names = {name: pk for name, pk in places if name is not None}
         if not names:
             continue
-        model = field.model
-        rows = model._base_manager.using(router.db_for_write(model)).order_by()
+        model, alias = field.model, router.db_for_write(field.model)
+        rows = model._base_manager.using(alias).order_by()
         if but is not None and isinstance(but, model):
             rows = rows.exclude(pk=getattr(but, model._meta.pk.attname))
         rows = rows.filter(**{f"{field.name}__in": list(names)})
-        for name in rows.values_list(field.name, flat=True).distinct():
-            left.pop(names[name].pk, None)
-    return {upload.pk for upload in uploads} - left.keys()
+        number = models.Value(len(asked), output_field=models.IntegerField())
+        questions.setdefault(alias, []).append(rows.values_list(number, field.name))
+        asked.append(names)
+    return {
+        asked[number][name]
+        for first, *others in questions.values()
+        for number, name in first.union(*others)
+    }
 
 
 def file_fields() -> Iterator[Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.core.management.base import CommandError
 from django.db.models import FileField
-from tqdm import tqdm
 
 from s3direct_uploads import conf, lifecycle
 from s3direct_uploads.exceptions import BucketUnavailable
@@ -54,16 +55,13 @@ class Command(PrintingCommand):
         counts: Counter[str] = Counter()
         label = model_field.model._meta.label
         try:
-            # On a terminal alone, as disable=None says.
-            with tqdm(desc="Adopting", unit=" rows", leave=False, disable=None) as bar:
-                if not bar.disable:
-                    bar.reset(total=model_field.model._base_manager.count())
+            with progress_bar(model_field.model) as advance:
                 for batch in batches:
                     for each in batch:
                         counts[each.what] += 1
                         if not each.is_done:
                             self.stdout.write(f"{each.what} {label} {each.pk} {each.name}")
-                    bar.update(len(batch))
+                    advance(len(batch))
         except (BucketUnavailable, ImproperlyConfigured) as error:
             self.say(counts, dry_run)
             raise CommandError(f"{error} Run it again to continue.") from error
@@ -85,3 +83,20 @@ class Command(PrintingCommand):
         if not isinstance(field, FileField):
             raise CommandError(f"{label} is not a FileField.")
         return field
+
+
+@contextmanager
+def progress_bar(model: Any) -> Iterator[Callable[[int], object]]:
+    """Show a progress bar if stderr is a terminal and tqdm is installed.
+
+    Yields a function that advances the bar by a number of rows.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda rows: None
+        return
+    with tqdm(desc="Adopting", unit=" rows", leave=False, disable=None) as bar:
+        if not bar.disable:
+            bar.reset(total=model._base_manager.count())
+        yield bar.update

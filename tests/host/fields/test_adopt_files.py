@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from io import StringIO
@@ -195,6 +196,12 @@ def test_it_goes_on_where_it_was_interrupted(
     s3_calls.clear()
     assert run(*SNAPS) == (["Adopted: 3 adopted, 2 known."], "")
     assert s3_calls == ["HeadObject"] * 3
+
+
+def test_it_needs_no_tqdm(write: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    Snap.objects.create(title="1", image=write("old/1.png"))
+    assert run(*SNAPS) == (["Adopted: 1 adopted."], "")
 
 
 def test_s3_away_stops_it(write: Callable[..., str], s3_away: Callable[[], None]) -> None:
