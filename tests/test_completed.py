@@ -23,8 +23,8 @@ from s3direct_uploads import events, lifecycle, signals, tasks
 from s3direct_uploads.models import Upload
 
 from .conftest import JPEG, App, Bucket, Connect, row
+from .content_files import image
 from .host import Albums
-from .test_content import image
 from .test_events import s3_record
 from .test_sweep import age, sweep
 

@@ -15,8 +15,8 @@ from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import StoredObject
 
 from .conftest import Connect
+from .content_files import HTML, image
 from .host import Albums
-from .test_content import HTML, image
 
 Make = Callable[..., Upload]
 
