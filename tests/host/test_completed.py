@@ -22,9 +22,9 @@ from PIL import Image
 from s3direct_uploads import events, lifecycle, signals, tasks
 from s3direct_uploads.models import Upload
 from tests.conftest import JPEG, ROOT, App, Bucket, Connect, age, row, sweep
+from tests.content.files import image
 from tests.events.conftest import s3_record
 from tests.host_app import Albums
-from tests.lifecycle.test_content import image
 
 HOUR = timedelta(hours=1)
 RECIPES = ROOT / "docs" / "recipes.md"

@@ -14,8 +14,8 @@ from s3direct_uploads.exceptions import HookFailed, ObjectMismatch
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import StoredObject
 from tests.conftest import Connect
+from tests.content.files import HTML, image
 from tests.host_app import Albums
-from tests.lifecycle.test_content import HTML, image
 
 Make = Callable[..., Upload]
 

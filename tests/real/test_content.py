@@ -11,7 +11,7 @@ import requests
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import get_bucket
 from tests.conftest import HOUR, App, Bucket, age, row, sweep
-from tests.lifecycle.test_content import TEXT, big_exif, image, png
+from tests.content.files import TEXT, big_exif, image, png
 
 pytestmark = [pytest.mark.attack, pytest.mark.django_db(transaction=True)]
 
