@@ -11,7 +11,9 @@ from tests.conftest import ROOT
 LEAST_COVERED = 90  # % of the lines of each module; tests/real/browser tries the worker itself
 
 
-def test_upload_js(record_property: Callable[[str, object], None]) -> None:
+def test_upload_js_passes_its_tests_in_nodejs(
+    record_property: Callable[[str, object], None],
+) -> None:
     """It never skips: where there is no Node.js, scripts/node installs one in .venv."""
     tests = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/js/*.test.mjs"))
     assert tests

@@ -201,7 +201,7 @@ def test_the_list_costs_as_many_queries_for_60_rows_as_for_one(
     assert not re.search(r"\b(MIN|MAX|DISTINCT|GROUP BY)\b", " ".join(everything))
 
 
-def test_beyond_what_is_counted_nobody_pages(
+def test_the_list_pages_no_further_than_it_counts(
     alice: App, onlooker: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(4):
@@ -392,7 +392,7 @@ def test_a_bucket_that_is_configured_no_more_leads_back_with_a_word(
 # Who may.
 
 
-def test_who_may_look(
+def test_only_staff_with_the_permission_may_look(
     alice: App, make_staff: Callable[..., Staff], make_user: Callable[..., User]
 ) -> None:
     upload = row(alice.upload())
@@ -485,7 +485,7 @@ def test_confirm_again_says_what_is_wrong_with_each(alice: App, support: Staff, 
     }
 
 
-def test_while_s3_is_away_one_waits_for_all(
+def test_while_s3_is_away_the_first_upload_that_fails_ends_the_action(
     alice: App, support: Staff, s3_away: Callable[[], None]
 ) -> None:
     uploads = [row(alice.begin(filename=f"{n}.jpg")) for n in range(3)]

@@ -144,7 +144,7 @@ class NoVerify(Photos):
         },
     ],
 )
-def test_nothing_is_wrong_with_what_is_right(find: Find, settings: Any, value: Any) -> None:
+def test_right_settings_are_found_right(find: Find, settings: Any, value: Any) -> None:
     settings.S3DIRECT_UPLOADS = value
     assert find() == []
 
@@ -199,7 +199,9 @@ GLOBAL: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("id", "value"), GLOBAL)
-def test_a_wrong_setting(find: Find, alice: App, settings: Any, id: str, value: Any) -> None:
+def test_a_wrong_setting_has_a_check_id_and_begin_a_code(
+    find: Find, alice: App, settings: Any, id: str, value: Any
+) -> None:
     settings.S3DIRECT_UPLOADS = value
     if value is ABSENT:
         del settings.S3DIRECT_UPLOADS
@@ -241,7 +243,7 @@ NUMBERS: list[tuple[str, str, Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("id", "key", "value", "read", "default"), NUMBERS)
-def test_a_wrong_number_and_what_stands_in(
+def test_a_wrong_number_has_a_check_id_and_its_default_stands_in(
     find: Find, settings: Any, id: str, key: str, value: Any, read: Any, default: Any
 ) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": RIGHT}, key: value}
@@ -249,7 +251,7 @@ def test_a_wrong_number_and_what_stands_in(
     assert read() == default
 
 
-def test_with_all_of_them_wrong_begin_still_works(alice: App, settings: Any) -> None:
+def test_begin_works_though_every_number_is_wrong(alice: App, settings: Any) -> None:
     wrong = dict.fromkeys((*conf.DURATIONS, "MAX_NAME_LENGTH"), "1h")
     large = {**RIGHT, "MAX_SIZE": 20 * 1024**2}
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": large}, **wrong}
@@ -367,7 +369,7 @@ def assert_misconfigured(alice: App, name: str = "photos", code: str = "misconfi
 
 
 @pytest.mark.parametrize(("id", "spec"), DESTINATION)
-def test_a_wrong_destination(
+def test_a_wrong_destination_has_a_check_id_and_begin_a_code(
     find: Find, alice: App, settings: Any, caplog: pytest.LogCaptureFixture, id: str, spec: Any
 ) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": spec, "fine": RIGHT}}
@@ -381,7 +383,7 @@ def test_a_wrong_destination(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_destinations_name_that_cannot_be(
+def test_a_wrong_name_of_a_destination_has_a_check_id(
     find: Find, alice: App, settings: Any, name: str
 ) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {name: RIGHT}}
@@ -389,12 +391,14 @@ def test_a_destinations_name_that_cannot_be(
     assert_misconfigured(alice, name)
 
 
-def test_a_destinations_name_that_is_not_even_text(find: Find, settings: Any) -> None:
+def test_a_name_of_a_destination_that_is_no_text_has_a_check_id(find: Find, settings: Any) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {5: RIGHT}}
     assert_found(find(), "E004")
 
 
-def test_the_default_prefix_may_be_too_long_as_well(find: Find, alice: App, settings: Any) -> None:
+def test_a_default_prefix_that_is_too_long_has_a_check_id(
+    find: Find, alice: App, settings: Any
+) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"x" * 51: RIGHT}}
     assert_found(find(), "E012")
     assert_misconfigured(alice, "x" * 51)
@@ -462,7 +466,7 @@ def media(settings: Any) -> Callable[[Any], None]:
 
 
 @pytest.mark.parametrize(("id", "storage", "code"), STORAGE)
-def test_a_wrong_storage(
+def test_a_wrong_storage_has_a_check_id_and_begin_a_code(
     find: Find, alice: App, media: Callable[[Any], None], id: str, storage: Any, code: str
 ) -> None:
     media(storage)
@@ -495,7 +499,7 @@ def test_a_manifest_is_not_read_to_say_that_it_is_for_static_files(
         },
     ],
 )
-def test_a_storage_that_cannot_even_be_made(
+def test_a_storage_that_cannot_be_made_has_a_check_id(
     find: Find, media: Callable[[Any], None], alice: App, storage: Any
 ) -> None:
     media(storage)
@@ -518,7 +522,7 @@ def test_an_acl_in_the_wrong_place_is_not_applied(
     "options", [{"custom_domain": "cdn.example.com"}, {"querystring_auth": False}]
 )
 @pytest.mark.parametrize("types", [["*/*"], ["image/png", "image/svg+xml"], ["text/html"]])
-def test_pages_at_a_url_without_a_signature(
+def test_html_at_a_url_without_a_signature_is_a_warning(
     find: Find,
     settings: Any,
     storage_options: Callable[..., None],
@@ -596,7 +600,7 @@ def test_other_databases_are_refused(vendor: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("limits", [{}, {"MAX_PENDING": 5}, {"MAX_TOTAL_SIZE": 1024}])
 @pytest.mark.parametrize("options", [{}, {"timeout": 20}, {"transaction_mode": "IMMEDIATE"}])
-def test_sqlite_is_to_lock_as_a_transaction_begins_where_uploads_are_counted(
+def test_where_uploads_are_counted_sqlite_should_lock_as_a_transaction_begins(
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
     limits: dict[str, int],
@@ -647,7 +651,7 @@ def test_uploads_and_their_owners_are_in_one_database(
     assert "'other'" in found[0].msg
 
 
-def test_replicas_are_read_as_the_host_likes(
+def test_a_host_may_read_from_replicas(
     find: Find, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.DATABASE_ROUTERS = [f"{__name__}.Router"]

@@ -168,7 +168,7 @@ def test_a_hook_may_refuse_in_its_own_way(
 
 
 @pytest.mark.parametrize("name", BEGIN_HOOKS)
-def test_a_refusal_that_cannot_be_put_in_words_is_a_failure(
+def test_a_refusal_that_cannot_be_written_as_json_is_a_failure(
     alice: App, hook: Callable[[str, Any], None], name: str
 ) -> None:
     hook(name, ValidationError("100% of %(room)s", params={"room": 1}))
@@ -243,7 +243,7 @@ def test_a_hook_that_answers_nonsense_is_misconfigured(
         {"Expires": "tomorrow"},
     ],
 )
-def test_so_is_a_storage_with_parameters_of_its_own(
+def test_a_storage_whose_parameters_fail_is_misconfigured(
     alice: App, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:
     """django-storages lets a subclass decide them for each name."""
@@ -258,7 +258,9 @@ def test_so_is_a_storage_with_parameters_of_its_own(
     assert not Upload.objects.exists()
 
 
-def test_a_script_sees_why(alice: App, hook: Callable[[str, Any], None]) -> None:
+def test_a_script_sees_the_hooks_own_exception(
+    alice: App, hook: Callable[[str, Any], None]
+) -> None:
     crash = RuntimeError(SECRET)
     hook("get_prefix", crash)
     with pytest.raises(HookFailed) as failed:
@@ -322,36 +324,37 @@ def test_a_verify_that_answers_has_failed(
 
 
 @by_verify
-@pytest.mark.parametrize("days", [0, 10])
-def test_the_sweep_puts_off_that_row_alone_and_gives_it_up_never(
+def test_the_sweep_puts_off_only_the_rows_whose_hook_fails_and_never_gives_them_up(
     alice: App,
     s3: Bucket,
     hook: Callable[[str, Any], None],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     crash: Exception,
-    days: int,
 ) -> None:
-    bad = send(alice)
-    good = row(alice.begin())
+    recent, overdue, good = send(alice), send(alice), row(alice.begin())
     s3.write(good, JPEG)
-    age(timedelta(days=days, hours=3))
+    age(timedelta(hours=3))
+    age(timedelta(days=10), pk=overdue.pk)
     hook("verify", crash)
-    assert sweep() == {"completed": 1, "failed": 1}
+    assert sweep() == {"completed": 1, "failed": 2}
 
-    bad.refresh_from_db()
     good.refresh_from_db()
-    assert (bad.status, good.status, s3.read(bad)) == ("pending", "completed", JPEG)
-    assert bad.due_at is not None
-    assert timedelta(minutes=14) < bad.due_at - timezone.now() <= timedelta(days=1)
-    assert tracebacks(caplog) == ["The hook verify of 'albums' failed"]
+    assert good.status == "completed"
+    for bad in (recent, overdue):
+        bad.refresh_from_db()
+        assert (bad.status, s3.read(bad)) == ("pending", JPEG)
+        assert bad.due_at is not None
+        assert timedelta(minutes=14) < bad.due_at - timezone.now() <= timedelta(days=1)
+    assert tracebacks(caplog) == ["The hook verify of 'albums' failed"] * 2
 
     age(timedelta(days=1))
-    assert sweep()["failed"] == 1, "and again"
+    assert sweep()["failed"] == 2, "and again"
     monkeypatch.undo()
     age(timedelta(days=1))
-    assert sweep()["completed"] == 1
-    assert row(alice.get(f"{bad.pk}/")).status == "completed"
+    assert sweep()["completed"] == 2
+    for bad in (recent, overdue):
+        assert row(alice.get(f"{bad.pk}/")).status == "completed"
 
 
 def test_past_the_deadline_neither_renew_nor_confirm_gives_it_up(
@@ -365,7 +368,7 @@ def test_past_the_deadline_neither_renew_nor_confirm_gives_it_up(
     assert (Upload.objects.get().status, s3.read(upload)) == ("pending", JPEG)
 
 
-def test_an_event_is_done_with_and_the_sweep_looks_again(
+def test_an_event_is_acknowledged_and_the_sweep_looks_again(
     alice: App,
     hook: Callable[[str, Any], None],
     caplog: pytest.LogCaptureFixture,
@@ -391,7 +394,7 @@ def test_an_event_is_done_with_and_the_sweep_looks_again(
 
 
 @pytest.mark.usefixtures("films")
-def test_what_was_put_together_is_verified_again(
+def test_an_upload_whose_parts_were_joined_is_verified_again(
     alice: App, hook: Callable[[str, Any], None], monkeypatch: pytest.MonkeyPatch, s3: Bucket
 ) -> None:
     for name, value in (("part_size", PART_SIZE), ("max_size", 1024**3)):
@@ -420,7 +423,7 @@ def test_what_was_put_together_is_verified_again(
         ({"code": 5}, "{'code': 5}"),
     ],
 )
-def test_a_reason_is_kept_whatever_it_is_made_of(
+def test_a_reason_of_any_type_is_kept_as_text(
     alice: App, hook: Callable[[str, Any], None], detail: Any, reason: str
 ) -> None:
     """It may quote the file itself, and the NULs of a camera's name: PostgreSQL keeps none."""

@@ -31,7 +31,7 @@ COMMANDS = sorted(
     ],
     ids=" ".join,
 )
-def test_nothing_that_was_printed_is_held_back(
+def test_a_command_flushes_what_it_prints(
     alice: App, s3: Bucket, no_pause: None, command: list[str]
 ) -> None:
     # As Python opens a pipe: it holds 8 KiB back.
@@ -48,5 +48,5 @@ def test_nothing_that_was_printed_is_held_back(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_prints_so(name: str) -> None:
+def test_every_command_flushes_what_it_prints(name: str) -> None:
     assert isinstance(load_command_class("s3direct_uploads", name), PrintingCommand)

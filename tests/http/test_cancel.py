@@ -1,4 +1,4 @@
-""""""
+"""DELETE gives up a pending upload, and deletes a completed one that no model holds."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def allow(settings: Any, *types: str) -> None:
         (["application/*"], "a.docx", "", DOCX),
     ],
 )
-def test_the_meaning_counts_where_it_is_allowed(
+def test_an_alias_of_an_allowed_type_is_allowed(
     alice: App, settings: Any, allowed: list[str], filename: str, declared: str, meant: str
 ) -> None:
     allow(settings, *allowed)

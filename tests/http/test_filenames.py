@@ -51,7 +51,7 @@ def test_marks_of_direction_are_taken_off(alice: App, s3: Bucket, filename: str,
     assert not any(mark in disposition for mark in ("%E2%80%8F", "%E2%80%AE", "%E2%81%A7"))
 
 
-def test_a_name_is_as_long_as_it_is_seen(alice: App) -> None:
+def test_the_length_of_a_filename_counts_visible_characters(alice: App) -> None:
     seen = "한" * 251 + ".jpg"
     asked = "\u2067" + unicodedata.normalize("NFD", seen) + "\u2069"
     assert (len(seen), len(asked)) == (255, 759)

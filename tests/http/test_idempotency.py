@@ -114,7 +114,7 @@ contexts = st.recursive(
 
 @hypothesis_settings(max_examples=500, database=None, deadline=None)
 @given(contexts)
-def test_what_is_kept_comes_back_as_it_is(context: Any) -> None:
+def test_a_kept_context_is_read_back_unchanged(context: Any) -> None:
     try:
         kept = as_kept(context)
     except ValueError:  # a NUL
@@ -143,7 +143,7 @@ def test_a_begin_that_is_repeated_past_the_deadline_leaves_only_a_confirm(
     assert (again.json()["status"], again.json()["request"]) == ("rejected", None)
 
 
-def test_a_begin_whose_elder_vanishes_that_moment_is_to_be_repeated(
+def test_a_begin_whose_first_upload_vanishes_meanwhile_answers_503(
     alice: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stood in the way of the INSERT, and is gone when it is looked for."""
@@ -161,7 +161,7 @@ def test_a_begin_whose_elder_vanishes_that_moment_is_to_be_repeated(
     assert alice.begin(headers=key).status_code == 201
 
 
-def test_a_begin_may_be_repeated(alice: App, bob: App) -> None:
+def test_a_repeated_begin_answers_with_the_same_upload(alice: App, bob: App) -> None:
     key = {"Idempotency-Key": "9d7f"}
     first = alice.begin(headers=key)
     again = alice.begin(headers=key)
@@ -184,7 +184,7 @@ def test_a_begin_may_be_repeated(alice: App, bob: App) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 65, "é", "a\tb"])
-def test_an_idempotency_key_that_is_none(alice: App, key: str) -> None:
+def test_a_malformed_idempotency_key_is_a_400(alice: App, key: str) -> None:
     answer = alice.client.post(URL, {}, format="json", headers={"Idempotency-Key": key})
     assert answer.status_code == 400
     answer = alice.begin(headers={"Idempotency-Key": key})
@@ -192,7 +192,7 @@ def test_an_idempotency_key_that_is_none(alice: App, key: str) -> None:
     assert not Upload.objects.exists()
 
 
-def test_a_key_without_an_owner_is_a_scripts_mistake(alice: App) -> None:
+def test_a_key_without_an_owner_is_a_value_error(alice: App) -> None:
     with pytest.raises(ValueError, match="owner"):
         lifecycle.begin(
             owner=None, destination="photos", filename="a.jpg", size=1, idempotency_key="k"

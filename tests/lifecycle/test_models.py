@@ -51,7 +51,7 @@ def make(**fields: Any) -> Upload:
         ("rejected_has_reason", {"status": "rejected"}),
     ],
 )
-def test_what_must_never_be(constraint: str, fields: dict[str, Any]) -> None:
+def test_the_database_refuses_an_impossible_row(constraint: str, fields: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError, match=f"s3direct_{constraint}"), transaction.atomic():
         make(**fields)
 
@@ -92,7 +92,7 @@ def test_a_key_closes_when_the_slowest_client_must_have_ended() -> None:
     assert upload.key_closes_at == NOW + timedelta(hours=2)
 
 
-def test_an_upload_says_what_it_is() -> None:
+def test_the_text_of_an_upload_has_filename_and_status() -> None:
     assert str(Upload(filename="a.jpg")) == "a.jpg (pending)"
 
 

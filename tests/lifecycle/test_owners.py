@@ -218,7 +218,7 @@ def test_nobody_is_told_so_where_rest_framework_calls_it_none(
     assert not Upload.objects.exists()
 
 
-def test_whoever_is_signed_in_is_served_there(alice: App) -> None:
+def test_where_anybody_may_call_a_user_is_served(alice: App) -> None:
     begun = ask("open", "post", "", user=alice.user)
     assert begun.status_code == 201
     assert row(begun).owner == alice.user
@@ -237,7 +237,7 @@ def delete_behind(user: User) -> User:
 @pytest.mark.parametrize("limits", [{}, {"MAX_PENDING": 2}])
 @pytest.mark.parametrize("declaration", [PHOTO, FILM], ids=["photo", "film"])
 @pytest.mark.django_db(transaction=True)
-def test_a_user_deleted_meanwhile(
+def test_a_user_who_is_deleted_meanwhile_begins_nothing(
     make_user: Callable[..., User],
     s3: Bucket,
     films: None,
@@ -306,7 +306,7 @@ def test_a_script_may_begin_for_nobody(db: None, s3: Bucket) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_begin_is_one_insert(alice: App, django_assert_num_queries: Any) -> None:
+def test_begin_for_a_user_is_one_insert(alice: App, django_assert_num_queries: Any) -> None:
     """Which itself says whether the owner is there."""
     with django_assert_num_queries(1):
         lifecycle.begin(owner=alice.user, **PHOTO)  # type: ignore[arg-type]

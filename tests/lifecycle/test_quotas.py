@@ -69,7 +69,7 @@ def recount(**options: str) -> list[str]:
 # Full, and not any more.
 
 
-def test_too_many_at_once(alice: App, limit: Limit) -> None:
+def test_a_begin_over_max_pending_is_refused(alice: App, limit: Limit) -> None:
     limit(MAX_PENDING=2)
     first, second = alice.begin(), alice.begin()
     assert (first.status_code, second.status_code) == (201, 201)
@@ -104,7 +104,7 @@ def test_too_many_at_once(alice: App, limit: Limit) -> None:
     assert used(alice) == (2, 4 * SIZE)
 
 
-def test_too_much_in_all(alice: App, limit: Limit) -> None:
+def test_a_begin_over_max_total_size_is_refused(alice: App, limit: Limit) -> None:
     limit(MAX_TOTAL_SIZE=2 * SIZE + 1)
     assert [alice.begin().status_code, alice.upload().status_code] == [201, 200]
 
@@ -132,7 +132,7 @@ def test_too_much_in_all(alice: App, limit: Limit) -> None:
     assert used(alice) == (3, 2 * SIZE + 1)
 
 
-def test_where_both_are_reached_waiting_does_not_help(alice: App, limit: Limit) -> None:
+def test_where_both_limits_are_reached_quota_exceeded_comes_first(alice: App, limit: Limit) -> None:
     limit(MAX_PENDING=1, MAX_TOTAL_SIZE=SIZE)
     alice.begin()
     assert alice.begin().json()["code"] == "quota_exceeded"
@@ -200,7 +200,9 @@ def test_begin_put_cancel_repeat_stores_nothing_for_free(
     assert alice.begin().status_code == 201
 
 
-def test_so_does_it_in_parts(alice: App, s3: Bucket, limit: Limit) -> None:
+def test_begin_cancel_repeat_in_parts_stores_nothing_for_free(
+    alice: App, s3: Bucket, limit: Limit
+) -> None:
     limit(MAX_TOTAL_SIZE=6 * 1024**2)
     begun = alice.begin_film()
     size = used(alice, "films")[1]
@@ -256,7 +258,7 @@ def end_deleted(app: App, s3: Bucket) -> None:
         (end_deleted, "deleted", 0),
     ],
 )
-def test_each_end_gives_back_what_is_gone(
+def test_each_final_status_frees_what_is_gone(
     alice: App,
     s3: Bucket,
     limit: Limit,
@@ -315,7 +317,7 @@ def test_a_repeated_begin_is_counted_once(alice: App, limit: Limit) -> None:
     assert used(alice) == (1, SIZE)
 
 
-def test_what_could_not_begin_is_not_counted(
+def test_a_begin_that_failed_is_not_counted(
     alice: App, limit: Limit, s3_away: Callable[[], None]
 ) -> None:
     limit(MAX_PENDING=1)
@@ -327,7 +329,7 @@ def test_what_could_not_begin_is_not_counted(
     assert Upload.objects.count() == 1
 
 
-def test_what_may_have_begun_is_counted(
+def test_a_begin_whose_answer_from_s3_is_lost_is_counted(
     alice: App, limit: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(MAX_TOTAL_SIZE=10 * 1024**2)
@@ -362,7 +364,7 @@ def test_scripts_obey_an_owners_limits(alice: App, limit: Limit, s3: Bucket) -> 
     assert Usage.objects.count() == 1
 
 
-def test_a_number_that_no_column_holds_is_no_500(alice: App, limit: Limit) -> None:
+def test_a_size_that_no_column_holds_is_no_500(alice: App, limit: Limit) -> None:
     limit(MAX_PENDING=5)
     alice.begin()
     Usage.objects.update(total_size=2**63 - 10)
@@ -407,7 +409,7 @@ def test_without_a_limit_nothing_is_counted_and_what_was_is_still_given_back(
     ("limits", "statements"),
     [({}, ["INSERT"]), ({"MAX_PENDING": 9, "MAX_TOTAL_SIZE": 1024}, ["UPDATE", "INSERT"])],
 )
-def test_what_a_limit_costs_a_begin(
+def test_a_limit_costs_a_begin_a_few_queries(
     alice: App, limit: Limit, limits: dict[str, int], statements: list[str]
 ) -> None:
     limit(**limits)
@@ -549,7 +551,7 @@ def test_rows_that_are_not_counted_give_nothing_back(alice: App, limit: Limit) -
     assert used(alice) == (1, SIZE)
 
 
-def test_an_owner_is_deleted(alice: App, s3: Bucket, limit: Limit) -> None:
+def test_usage_is_deleted_with_its_owner(alice: App, s3: Bucket, limit: Limit) -> None:
     limit(MAX_PENDING=2)
     upload = row(alice.begin())
     stale = Upload.objects.get(pk=upload.pk)

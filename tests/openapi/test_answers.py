@@ -299,7 +299,7 @@ def test_a_real_answer_is_as_its_schema_says(
         ("[1]", "application/json", 409),
     ],
 )
-def test_a_body_where_there_is_none_and_a_session_authenticates(
+def test_a_body_where_confirm_has_none_is_as_described(
     alice: App, document: dict[str, Any], body: str, content_type: str, status: int
 ) -> None:
     id = alice.begin().json()["id"]
@@ -313,7 +313,7 @@ def test_a_body_where_there_is_none_and_a_session_authenticates(
     assert answer.status_code == status
 
 
-def test_what_is_no_fault_of_the_clients(
+def test_the_503s_are_as_their_schema_says(
     alice: App, s3_away: Callable[[], None], settings: Any, document: dict[str, Any]
 ) -> None:
     id, in_parts = alice.begin().json()["id"], begin_in_parts(alice)
@@ -351,7 +351,7 @@ def test_what_is_no_fault_of_the_clients(
         (lambda app: app.delete("1"), "delete_upload"),
     ],
 )
-def test_whom_the_host_does_not_let_in(
+def test_the_401s_403s_and_429s_are_as_their_schema_says(
     nobody: App,
     alice: App,
     document: dict[str, Any],

@@ -154,7 +154,7 @@ def test_cloudfront_signs_nothing_where_the_storage_says_so(
 
 
 @pytest.mark.parametrize("options", [{"location": "moved"}, {"bucket_name": "another"}])
-def test_what_the_domain_does_not_serve_any_more_s3_signs(
+def test_where_the_domain_serves_no_more_s3_signs(
     alice: App,
     s3: Bucket,
     settings: Any,
@@ -285,7 +285,7 @@ class NameAlone(S3Storage):
 
 
 @pytest.mark.parametrize("options", [{"custom_domain": CDN}, SIGNED])
-def test_a_url_that_takes_a_name_alone_is_asked_for_what_it_can_say(
+def test_a_url_method_that_takes_only_a_name_is_called_with_it(
     alice: App,
     s3: Bucket,
     settings: Any,

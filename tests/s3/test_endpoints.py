@@ -159,7 +159,7 @@ def test_every_url_leads_where_boto3_would_go(
     assert urls(kind(**AWS | options)) == [url]
 
 
-def test_the_named_profile_of_the_storage_counts(
+def test_the_storages_named_profile_is_used(
     environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -275,7 +275,7 @@ def test_run_s3_serves_where_the_environment_says(
         assert process.wait(10) == 0
 
 
-def test_to_learn_where_s3_is_asks_nobody(
+def test_finding_the_endpoint_asks_no_server(
     environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even a machine's own server for the credentials of its role."""

@@ -40,7 +40,7 @@ def conditions(guarded: None, s3: Bucket) -> Iterator[dict[str, bool]]:
 
 @pytest.mark.parametrize("asked", [True, False, None])
 @pytest.mark.parametrize("size", [0, 1, len(JPEG)])
-def test_the_smallest_file_is_one_part(
+def test_with_the_guard_even_the_smallest_file_is_one_part(
     alice: App, s3: Bucket, conditions: dict[str, bool], size: int, asked: bool | None
 ) -> None:
     body = JPEG[:size]
@@ -68,14 +68,14 @@ def test_the_smallest_file_is_one_part(
 
 
 @pytest.mark.usefixtures("guarded", "films")
-def test_a_large_file_as_ever(alice: App, s3: Bucket) -> None:
+def test_with_the_guard_a_large_file_goes_in_parts_as_before(alice: App, s3: Bucket) -> None:
     begun = alice.begin_film(multipart=False).json()
     assert alice.send_parts(begun["multipart"]["parts"]) == [200, 200]
     assert s3.read(row(alice.confirm(begun["id"]))) == FILM
 
 
 @pytest.mark.usefixtures("guarded")
-def test_an_empty_file_that_was_not_sent(alice: App, s3: Bucket) -> None:
+def test_with_the_guard_an_empty_file_must_be_sent_too(alice: App, s3: Bucket) -> None:
     id = alice.begin(size=0).json()["id"]
     answer = alice.confirm(id)
     assert (answer.status_code, answer.json()["code"]) == (409, "parts_incomplete")
@@ -88,7 +88,7 @@ def test_an_empty_file_that_was_not_sent(alice: App, s3: Bucket) -> None:
 
 
 @pytest.mark.usefixtures("guarded")
-def test_a_begin_that_is_repeated(alice: App) -> None:
+def test_with_the_guard_a_repeated_begin_signs_the_same_part(alice: App) -> None:
     headers = {"Idempotency-Key": "once"}
     first, again = (alice.begin(headers=headers).json() for _ in range(2))
     assert first["id"] == again["id"]
@@ -97,7 +97,7 @@ def test_a_begin_that_is_repeated(alice: App) -> None:
 
 
 @pytest.mark.usefixtures("guarded")
-def test_a_checksum_that_s3_knows_of_no_parts(alice: App) -> None:
+def test_a_checksum_that_s3_cannot_check_in_parts_is_refused(alice: App) -> None:
     checksum = {"algorithm": "SHA256", "value": "A" * 43 + "="}
     answer = alice.begin(checksum=checksum)
     assert answer.status_code == 400
@@ -105,7 +105,7 @@ def test_a_checksum_that_s3_knows_of_no_parts(alice: App) -> None:
     assert not Upload.objects.exists()
 
 
-def test_a_script_sends_it_whole(
+def test_a_script_stores_by_one_put(
     s3: Bucket, db: None, conditions: dict[str, bool], s3_calls: list[str]
 ) -> None:
     """It is handed no URL that could be used again."""
@@ -150,7 +150,9 @@ def test_what_a_script_stores_its_owner_is_handed_no_url_for(
     assert (upload.status, s3.read(upload)) == ("completed", JPEG)
 
 
-def test_a_guard_that_is_none(alice: App, storage_options: Callable[..., None], s3: Bucket) -> None:
+def test_an_unknown_guard_is_a_check(
+    alice: App, storage_options: Callable[..., None], s3: Bucket
+) -> None:
     storage_options(overwrite_guard="If-None-Match")
     answer = alice.begin()
     assert (answer.status_code, answer.json()["code"]) == (503, "misconfigured")

@@ -93,7 +93,7 @@ def test_a_field_alone_attaches_nothing(alice: App) -> None:
         UploadField(destination="photos").run_validation(str(new(alice).pk))
 
 
-def test_a_field_of_a_destination_that_there_is_not(db: None) -> None:
+def test_a_field_with_an_unknown_destination_is_named(db: None) -> None:
     class Misspelt(serializers.Serializer[Any]):
         images = serializers.ListField(child=UploadField(destination="fotos"))
 

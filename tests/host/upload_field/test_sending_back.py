@@ -186,7 +186,7 @@ def test_a_list_takes_what_was_read_beside_what_is_new(alice: App) -> None:
 
 
 @pytest.mark.parametrize("sent", ["what was read", "another's", "ids"])
-def test_a_long_list_is_looked_at_once(alice: App, sent: str) -> None:
+def test_a_long_list_takes_one_query(alice: App, sent: str) -> None:
     """Not once for each item that is sent: 1,000 took seven seconds of CPU."""
     names = [f"photos/{number}/a.jpg" for number in range(1000)]
     gallery = Gallery.objects.create(images=names)
@@ -223,7 +223,7 @@ def test_a_nested_row_takes_what_was_read(alice: App) -> None:
 
 
 @pytest.mark.parametrize("method", ["create", "update", "partial"])
-def test_null_clears_it(alice: App, photo: Photo, method: str) -> None:
+def test_null_clears_the_field(alice: App, photo: Photo, method: str) -> None:
     instance = None if method == "create" else photo
     it = save(
         ClearablePhotoSerializer, alice, {"image": None}, instance, partial=method == "partial"
@@ -236,7 +236,7 @@ def test_null_clears_it(alice: App, photo: Photo, method: str) -> None:
     assert_kept(alice, upload)
 
 
-def test_what_is_not_said_is_left_alone(alice: App, photo: Photo) -> None:
+def test_a_field_that_is_not_sent_is_left_alone(alice: App, photo: Photo) -> None:
     save(ClearablePhotoSerializer, alice, {"title": "y"}, photo, partial=True)
     save(ClearablePhotoSerializer, alice, {"title": "y"}, photo)
     assert Photo.objects.get().image.name == photo.image.name

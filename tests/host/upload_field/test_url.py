@@ -65,7 +65,7 @@ def test_a_file_that_came_another_way_is_what_its_name_says(
     assert found.headers["Content-Type"] == served
 
 
-def test_a_storage_whose_url_takes_no_parameters(
+def test_a_storage_whose_url_takes_no_parameters_is_asked_without_them(
     uploads_in_memory: Callable[..., Upload], make_user: Callable[..., Any]
 ) -> None:
     upload = uploads_in_memory(destination="photos", filename="\u200fFüße.jpg")

@@ -105,7 +105,7 @@ def test_a_lost_create_is_repeated_at_another_key(
 
 
 @pytest.mark.parametrize("key", [None, KEY])
-def test_what_is_created_and_cannot_be_signed_is_not_forgotten(
+def test_a_created_upload_that_cannot_be_signed_is_not_forgotten(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, key: dict[str, str] | None
 ) -> None:
     monkeypatch.setattr(get_bucket("default"), "_credentials", None)

@@ -13,7 +13,9 @@ from s3direct_uploads.models import Upload
 from tests.conftest import JPEG, App, Connect, age, sweep
 
 
-def test_a_completion_that_was_not_announced_is(alice: App, heard: list[Any]) -> None:
+def test_the_sweep_announces_a_completion_that_was_not_announced(
+    alice: App, heard: list[Any]
+) -> None:
     id = alice.upload().json()["id"]
     now = timezone.now()
     Upload.objects.update(announced_at=None, due_at=now)  # the process died before its handlers

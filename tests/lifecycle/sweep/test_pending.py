@@ -16,14 +16,14 @@ from s3direct_uploads.s3 import StoredObject
 from tests.conftest import DAY, HOUR, JPEG, App, Bucket, age, row, sweep
 
 
-def test_what_is_not_due_is_left_alone(alice: App, s3_calls: list[str]) -> None:
+def test_a_row_that_is_not_due_is_left_alone(alice: App, s3_calls: list[str]) -> None:
     upload = row(alice.begin())
     assert sweep() == {}
     assert s3_calls == []
     assert row(alice.get(f"{upload.pk}/")).due_at == upload.due_at
 
 
-def test_a_lost_confirm_is_made_good(
+def test_the_sweep_confirms_an_upload_whose_confirm_was_lost(
     alice: App, s3: Bucket, heard: list[Any], s3_calls: list[str]
 ) -> None:
     begun = alice.begin().json()
@@ -42,7 +42,9 @@ def test_a_lost_confirm_is_made_good(
     assert sweep() == {}
 
 
-def test_what_was_not_sent_is_waited_for_until_its_deadline(alice: App, heard: list[Any]) -> None:
+def test_a_file_that_was_not_sent_is_waited_for_until_its_deadline(
+    alice: App, heard: list[Any]
+) -> None:
     id = alice.begin().json()["id"]
     age(2 * HOUR)
     assert sweep() == {"waiting": 1}
@@ -77,7 +79,9 @@ def test_a_put_under_way_at_the_deadline_is_waited_for(alice: App) -> None:
     assert (upload.status, upload.due_at) == ("pending", upload.key_closes_at)
 
 
-def test_what_is_not_as_declared_is_rejected(alice: App, s3: Bucket, heard: list[Any]) -> None:
+def test_an_object_that_is_not_as_declared_is_rejected(
+    alice: App, s3: Bucket, heard: list[Any]
+) -> None:
     upload = row(alice.begin())
     s3.write(upload, JPEG + b"more")
     age(2 * HOUR)
@@ -107,7 +111,7 @@ def test_a_renewal_while_s3_is_asked_counts(alice: App, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("by", ["the sweep", "its client"])
-def test_what_comes_between_the_look_and_the_deadline_counts(
+def test_a_file_that_arrives_between_the_look_and_the_deadline_counts(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     """A host's handlers, and S3's bad days, can make it minutes."""

@@ -50,7 +50,7 @@ def test_a_deleted_object_goes_once_its_key_has_closed_and_its_row_in_the_end(
     assert not Upload.objects.exists()
 
 
-def test_what_a_sweep_cleans_while_it_is_deleted_is_counted_out_once(
+def test_an_upload_deleted_by_two_at_once_leaves_the_quota_once(
     alice: App, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = settings.S3DIRECT_UPLOADS
@@ -147,7 +147,7 @@ def test_many_are_waited_for_by_one_update(alice: App) -> None:
         assert upload.due_at == upload.expires_at
 
 
-def test_every_version_goes(
+def test_the_sweep_deletes_every_version(
     make_user: Callable[..., Any], s3: Bucket, storage_options: Callable[..., None]
 ) -> None:
     s3.name = f"versions-{uuid.uuid4().hex}"
