@@ -14,7 +14,7 @@ LEAST_COVERED = 90  # % of the lines of each module; tests/real/browser tries th
 def test_upload_js_passes_its_tests_in_nodejs(
     record_property: Callable[[str, object], None],
 ) -> None:
-    """It never skips: where there is no Node.js, scripts/node installs one in .venv."""
+    """The test never skips: without Node.js, scripts/node installs one in .venv."""
     tests = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/js/*.test.mjs"))
     assert tests
     node = ["scripts/node", "node", "--test", "--test-reporter=spec", "--test-timeout=60000"]

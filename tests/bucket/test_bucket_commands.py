@@ -26,7 +26,7 @@ from tests.conftest import REAL, Bucket
 pytestmark = pytest.mark.usefixtures("no_pause")
 
 ORIGIN = "http://localhost:8000"
-# What moto lets through, which no real S3 does.
+# What moto accepts, and every real S3 refuses.
 MOTOS = {
     "signatures.unchecked",
     "content_type.accepted",
@@ -208,7 +208,7 @@ def test_public_objects_and_block_public_access_exclude_each_other(settings: Any
 def test_setup_bucket_names_a_server_that_keeps_no_rules(
     bucket: Any, monkeypatch: pytest.MonkeyPatch, refusal: Refusal | None
 ) -> None:
-    """None: it says that it does, and does not."""
+    """With None, the server accepts the rules and forgets them."""
 
     def write(rules: object) -> None:
         if refusal:
@@ -345,11 +345,11 @@ def test_check_bucket_names_what_it_could_not_delete(
         real(each["Key"])
 
 
-# What no server at hand says: the answers are written here as AWS documents them.
+# No server in the tests gives these answers. They are written as AWS documents them.
 
 
 def answers(bucket: Any, monkeypatch: pytest.MonkeyPatch, **refusals: Refusal) -> None:
-    """These operations are refused like that."""
+    """S3 refuses these operations with these answers."""
     ask = bucket.ask
 
     def asked(operation: str, **parameters: Any) -> dict[str, Any]:
@@ -416,7 +416,7 @@ class Anywhere(Destination):
     [
         ({"PREFIX": "open/"}, "arn:aws:s3:::{bucket}/site/open/*"),
         ({"PREFIX": "a/b/"}, "arn:aws:s3:::{bucket}/site/a/b/*"),
-        # In a folder that others share a policy would make theirs public, too.
+        # In a shared folder, a policy would make the files of others public too.
         ({"PREFIX": ""}, "give the destination a PREFIX of its own"),
         (Anywhere, "give the destination a PREFIX of its own"),
     ],

@@ -1,4 +1,4 @@
-"""What a bucket needs, as data; and how that is brought together with what is there."""
+"""What a bucket needs, as data; and how it is merged with the rules that exist."""
 
 from __future__ import annotations
 
@@ -274,12 +274,12 @@ def test_our_cors_rule_stands_before_a_rule_that_would_answer_in_its_place() -> 
     merged = provisioning.merge_cors(others, OURS)
     first, ours, *rest = merged
     assert [first, *rest] == others
-    # What they grant to the very same pages goes on to be granted; no more of headers.
+    # Their rule still grants these pages what it granted before; our rule adds only our headers.
     assert ours["AllowedMethods"] == ["DELETE", "GET", "HEAD", "POST", "PUT"]
     assert ours["ExposeHeaders"] == ["ETag", "X-A"]
     assert ours["AllowedHeaders"] == OURS["AllowedHeaders"]
     assert provisioning.merge_cors(merged, OURS) == merged
-    # To others, what is none of their business is not granted.
+    # Other pages are granted nothing new.
     two = provisioning.cors_rule(NEEDS, [ORIGIN, "https://b.example.com"])
     [_, ours, *_] = provisioning.merge_cors(others[::2], two)
     assert ours["AllowedMethods"] == ["GET", "HEAD", "PUT"]
@@ -379,7 +379,7 @@ ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/photos"
         ({"region_name": "eu-west-1", "location": ""}, "arn:aws:s3:::media", "/*"),
         ({"bucket_name": ACCESS_POINT}, ACCESS_POINT, "/object/site/*"),
         ({"bucket_name": ACCESS_POINT, "location": ""}, ACCESS_POINT, "/object/*"),
-        # As boto3 takes it, too, and policies do not.
+        # boto3 accepts this form too; policies do not.
         (
             {"bucket_name": ACCESS_POINT.replace("/photos", ":photos")},
             ACCESS_POINT,
@@ -506,7 +506,7 @@ def test_a_change_is_shown_as_a_diff() -> None:
 
 
 def test_a_server_takes_the_rules_as_they_are_written(s3_client: Any, s3: Any) -> None:
-    """The rules are words of S3's: a server and a preflight understand them."""
+    """A server accepts the rules, and a preflight request follows them."""
     needs = Needs(s3.name, "site/", ("content-type",), (), 8)
     rules: Any = [provisioning.cors_rule(needs, [ORIGIN])]
     s3_client.put_bucket_cors(Bucket=s3.name, CORSConfiguration={"CORSRules": rules})

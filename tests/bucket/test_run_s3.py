@@ -1,4 +1,4 @@
-"""``manage.py run_s3``: a server of its own, as a developer meets it."""
+"""``manage.py run_s3``: an S3 server for development."""
 
 from __future__ import annotations
 

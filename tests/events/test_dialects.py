@@ -1,4 +1,4 @@
-"""What an event says, in each dialect; whatever else comes in has a code."""
+"""Events are read in each dialect; any other body is an error with a code."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ JSON = st.recursive(
 
 @st.composite
 def nearly(draw: st.DrawFn) -> Any:
-    """A right body, with something else in one place."""
+    """A right body in which one value is replaced."""
     body = json.loads(json.dumps(draw(st.sampled_from(DIALECTS))("media", "site/photos/k.jpg")))
     node = body
     while True:

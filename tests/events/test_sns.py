@@ -1,4 +1,4 @@
-"""SNS: signed, by a key and a certificate of the tests' own making."""
+"""Messages from SNS, signed with a key and a certificate that the tests make."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def subscription(kind: str = "SubscriptionConfirmation", **changes: Any) -> dict
 def sns_says(
     configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, Any]]:
-    """What the world answers to a GET, by URL; ``asked`` has the URLs, in order."""
+    """Answers to GET requests, by URL. ``asked`` has the requested URLs, in order."""
     answers: dict[str, Any] = {CERT_URL: certificate(KEY), "asked": []}
 
     def fetch(url: str) -> bytes:
@@ -173,14 +173,14 @@ def test_a_message_that_sns_did_not_sign_is_refused(
         "https://sns.eu-central-1xamazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.evil.com/x.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.a.b.amazonaws.com/SimpleNotificationService-f3ec.pem",
-        # Hosts of S3, in its older form: of a bucket that is named "sns".
+        # Hosts of S3 in their older form, for a bucket that is named "sns".
         "https://sns.s3.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3-eu-central-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3-accelerate.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3-website-us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3.amazonaws.com.cn/SimpleNotificationService-f3ec.pem",
-        # Hosts of other services, or of another region than the topic's.
+        # Hosts of other services, or of a region that is not the topic's.
         "https://sns.elb.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
@@ -248,7 +248,7 @@ def test_each_region_of_aws_signs_at_its_own_host(
     partition: str,
     suffix: str,
 ) -> None:
-    """As botocore lists the regions."""
+    """The regions are those that botocore lists."""
     topic = f"arn:{partition}:sns:{region}:123456789012:uploads"
     configure(SNS_TOPICS=[topic])
     url = f"https://sns.{region}.{suffix}/SimpleNotificationService-f3ec.pem"
@@ -388,7 +388,7 @@ def test_a_fetch_follows_no_redirect_and_reads_at_most_64_kib(
                 with pytest.raises(SNSUnavailable) as raised:
                     sns.fetch(url + path)
                 answer = raised.value.__context__
-                # An HTTPError is the answer itself, with its connection.
+                # An HTTPError holds the answer and its connection.
                 assert not isinstance(answer, HTTPError) or answer.closed
         with pytest.raises(SNSUnavailable):
             sns.fetch(f"http://127.0.0.1:{free_port()}/?Token=abc")

@@ -43,7 +43,7 @@ def sqs_url() -> Iterator[str]:
 
 
 class Sqs:
-    """A queue, as who fills it sees it."""
+    """A queue, as its sender sees it."""
 
     def __init__(self, endpoint_url: str) -> None:
         self.client = boto3.client(
@@ -67,7 +67,7 @@ class Sqs:
         return id
 
     def left(self) -> int:
-        """Messages, whether or not somebody has them in hand."""
+        """How many messages there are, received ones included."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         request: Any = {"QueueUrl": self.url, "AttributeNames": names}
         return sum(
@@ -75,7 +75,7 @@ class Sqs:
         )
 
     def consume_until(self, left: int) -> None:
-        """SQS gives out as many at once as it likes."""
+        """Consume several times: SQS delivers as many at once as it likes."""
         for _ in range(3):
             if self.left() > left:
                 self.consume()
@@ -131,7 +131,9 @@ def test_a_malformed_message_is_left_for_the_dead_letter_queue_and_logged(
 def test_while_s3_is_away_the_message_stays(
     alice: App, sqs: Sqs, settings: Any, s3_away: Callable[[], None], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("s3direct_uploads.s3.queue.VISIBILITY", 0)  # shown again at once
+    monkeypatch.setattr(
+        "s3direct_uploads.s3.queue.VISIBILITY", 0
+    )  # a message is visible again at once
     upload = sent(alice)
     sqs.send(aws(upload.bucket, upload.key))
     storages = settings.STORAGES
@@ -150,7 +152,7 @@ def test_while_s3_is_away_the_message_stays(
 def test_a_message_that_sqs_delivers_twice_is_deleted_twice(
     sqs: Sqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one batch: at least once is what it promises."""
+    """Both in one batch: SQS promises delivery at least once."""
     sqs.send(TEST_EVENT)
     receive = Queue.receive
     monkeypatch.setattr(Queue, "receive", lambda self: receive(self) * 2)

@@ -43,7 +43,7 @@ def test_an_event_completes_what_nobody_confirmed(
     assert upload.announced_at is not None
     assert s3_calls == ["HeadObject"]
 
-    # Again, by another, and late: S3 is not even asked.
+    # The same event again, before and after a confirm: S3 is not asked.
     assert said(post(body)) == (200, 1, 0)
     assert alice.confirm(str(upload.pk)).status_code == 200
     assert said(post(body)) == (200, 1, 0)
@@ -109,7 +109,7 @@ def test_other_buckets_and_other_keys_are_not_ours(
 def test_the_event_of_an_upload_through_an_access_point_names_the_bucket_behind_it(
     alice: App, post: Post, s3: Bucket, storage_options: Callable[..., None]
 ) -> None:
-    alias = f"{s3.name}-s3alias"  # as no bucket of AWS's is called; here one stands for it
+    alias = f"{s3.name}-s3alias"  # in AWS the name of an access point
     s3.client.create_bucket(Bucket=alias)
     storage_options(bucket_name=alias)
     upload = sent(alice)
@@ -124,7 +124,7 @@ def test_the_event_of_an_upload_through_an_access_point_names_the_bucket_behind_
 def test_an_event_is_only_a_hint_to_look_through_the_access_point(
     alice: App, post: Post, s3: Bucket, storage_options: Callable[..., None]
 ) -> None:
-    """Whatever it claims, S3 is asked by the row's own bucket."""
+    """Whatever the event says, S3 is asked about the row's own bucket."""
     alias = f"{s3.name}-b-s3alias"
     s3.client.create_bucket(Bucket=alias)
     storage_options(bucket_name=alias)
@@ -166,7 +166,7 @@ def test_an_event_completes_no_upload_whose_parts_are_missing(
     alice.send_parts(begun["multipart"]["parts"][:1])
     s3_calls.clear()
 
-    # Older Ceph sends one for the Create of a multipart upload.
+    # Older versions of Ceph send this event when a multipart upload is created.
     upload = Upload.objects.get()
     assert said(post(ceph(upload.bucket, upload.key, "ObjectCreated:Post"))) == (200, 1, 0)
     assert s3_calls == ["ListParts"]
@@ -227,7 +227,7 @@ def test_while_s3_is_away_the_answer_is_503(
     assert (answer.headers["Retry-After"], answer.json()["retry_after"]) == ("5", 5)
     assert (answer.json()["settled"], answer.json()["ignored"]) == (0, 1)
     said_by_us = [each.getMessage() for each in caplog.records if each.name == "s3direct_uploads"]
-    # Of the first, and of a key that nobody made; not of the second.
+    # One HEAD for the first record, and one for a made-up key; none for the second record.
     assert sum("HeadObject" in line for line in said_by_us) == 2
     assert set(Upload.objects.values_list("status", flat=True)) == {"pending"}
 
@@ -289,7 +289,7 @@ def test_a_malformed_body_is_a_400(post: Post, body: bytes) -> None:
 
 
 def test_a_body_may_have_1_mib(post: Post, settings: Any) -> None:
-    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10  # is not ours to obey, nor to fall over
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10  # this limit of Django must have no effect here
     filled = {**aws("media", "k"), "filler": ""}
     filled["filler"] = "x" * (1024**2 - len(json.dumps(filled)))
     assert said(post(filled)) == (200, 0, 1)

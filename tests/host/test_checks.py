@@ -32,7 +32,7 @@ Find = Callable[[], list[CheckMessage]]
 
 @pytest.fixture
 def find(monkeypatch: pytest.MonkeyPatch) -> Find:
-    """Run every check as ``manage.py check`` does, cut off from the network; ours."""
+    """Run every check as ``manage.py check`` does, without network. Returns the app's messages."""
     asked = []
 
     def refuse(*args: Any, **_: Any) -> None:
@@ -55,7 +55,7 @@ def assert_found(found: list[CheckMessage], id: str) -> None:
     [problem] = found
     assert problem.msg
     assert problem.hint
-    # E stops the start, W does not.
+    # An E stops ``manage.py``, a W does not.
     assert problem.is_serious() is id.startswith("E")
 
 
@@ -218,7 +218,7 @@ def test_a_secret_is_not_said_even_where_it_is_wrong(find: Find, settings: Any) 
     assert "a b c d" not in f"{problem.msg} {problem.hint}"
 
 
-# What is wrong with a duration or a length: until it is mended its default stands in.
+# Wrong durations and lengths: until they are corrected, the defaults are used.
 
 DURATIONS = ["1h", "3600", 0, -1, 1.5, True, timedelta(0), timedelta(seconds=-1), 10**9, [1]]
 DEFAULTS = [
@@ -492,7 +492,7 @@ def test_a_manifest_is_not_read_to_say_that_it_is_for_static_files(
         {"OPTIONS": {}},
         {"BACKEND": "nowhere"},
         {"BACKEND": 5},
-        # What is left of S3 in development.
+        # S3 options that remain with another backend in development.
         {
             "BACKEND": "django.core.files.storage.FileSystemStorage",
             "OPTIONS": {"bucket_name": "media"},
@@ -576,7 +576,7 @@ def test_every_id_is_documented_once_and_nothing_else_is() -> None:
 
 
 def manage(folder: Path, command: str, settings: str) -> subprocess.CompletedProcess[str]:
-    """Of a project with the suite's settings, and these beside them."""
+    """Run a command in a project with the suite's settings and these."""
     (folder / "hosts_settings.py").write_text(f"from tests.settings import *\n{settings}")
     paths = {"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": "hosts_settings"}
     return subprocess.run(
@@ -619,7 +619,7 @@ def test_where_uploads_are_counted_sqlite_should_lock_as_a_transaction_begins(
 
 
 class Router:
-    """A host's: where these models are written and read, by name; all others in the default."""
+    """A host's router: the databases for these models, by name. All others are in the default."""
 
     writes: dict[str, str] = {}
     reads: dict[str, str] = {}

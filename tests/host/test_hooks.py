@@ -1,4 +1,4 @@
-"""A hook of the host's that fails: 503, a traceback in the log, and nothing is lost."""
+"""A host's hook that fails: the answer is 503, a traceback is logged, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SECRET = "postgres://admin:hunter2@db"  # what an exception may say
 
 
 class APIStatusError(Exception):
-    """As the client of some other service has it."""
+    """Like an error of another service's client."""
 
     status_code = 429
 
@@ -68,7 +68,7 @@ by_type = pytest.mark.parametrize("crash", CRASHES, ids=lambda each: type(each).
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
-    """From now on this hook of the albums raises that, or answers it."""
+    """From now on this hook of the albums raises this exception, or returns this value."""
 
     def hook(name: str, answer: Any) -> None:
         def called(*_: Any) -> Any:
@@ -99,7 +99,7 @@ def assert_hook_failed(answer: Any, code: str = "hook_failed") -> None:
 
 
 def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What our logger said with one."""
+    """The messages that were logged with a traceback."""
     return [
         each.getMessage()
         for each in caplog.records
@@ -280,7 +280,7 @@ VERIFY_CRASHES = [
     Http404(SECRET),
     ImproperlyConfigured(SECRET),
     rest.ValidationError(SECRET),
-    # Its own words for what S3 has: they say nothing about this object.
+    # Exceptions of the app that say nothing about this object.
     ObjectMissing(SECRET),
     MultipartGone(SECRET),
     NotPending(SECRET),
@@ -315,7 +315,7 @@ def test_a_verify_that_crashes_leaves_the_upload_pending(
 def test_a_verify_that_answers_has_failed(
     alice: App, hook: Callable[[str, Any], None], caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
-    """Whoever writes "return False" means to reject: nothing is completed by mistake."""
+    """A hook that returns False may mean to reject: nothing is completed by mistake."""
     upload = send(alice)
     hook("verify", answer)
     assert_hook_failed(alice.confirm(str(upload.pk)))
@@ -374,7 +374,7 @@ def test_an_event_is_acknowledged_and_the_sweep_looks_again(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A sender that had to send it again would hold up what comes after it."""
+    """An event that must be sent again would delay the events after it."""
     bad = send(alice)
     good = row(alice.begin())
     records = [s3_record(each.bucket, each.key) for each in (bad, good)]
@@ -426,7 +426,7 @@ def test_an_upload_whose_parts_were_joined_is_verified_again(
 def test_a_reason_of_any_type_is_kept_as_text(
     alice: App, hook: Callable[[str, Any], None], detail: Any, reason: str
 ) -> None:
-    """It may quote the file itself, and the NULs of a camera's name: PostgreSQL keeps none."""
+    """A reason may quote the file, with NULs in a camera's name. PostgreSQL stores no NUL."""
     upload = send(alice)
     hook("verify", ObjectMismatch(detail))
     body = assert_error(alice.confirm(str(upload.pk)), 422, "object_mismatch")

@@ -1,4 +1,4 @@
-"""Scripts upload by the same rules, and hosts' tests need no S3."""
+"""Scripts upload by the same rules as clients; a host's tests need no S3."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ ANY_CALL = [
 
 
 def call(app: App, method: str, url: str) -> Any:
-    """Of the posts one alone has a body."""
+    """Send the call. Only the signing of parts needs a body."""
     body = {"part_numbers": [1]} if method == "post" else None
     return getattr(app.client, method)(url, body, format="json")
 

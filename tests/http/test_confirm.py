@@ -124,7 +124,7 @@ def test_what_the_storage_adds_is_signed_and_expected(
         "x-amz-meta-by": "us",
         "Content-Type": "image/jpeg",
     }
-    # A deploy that changes the storage does not reject what is on its way.
+    # A deploy that changes the storage rejects no upload that was begun before.
     storage_options(object_parameters={"CacheControl": "no-store"})
     assert alice.renew(begun["id"]).json()["request"]["headers"] == begun["request"]["headers"]
     assert alice.send(begun["request"]) == 200
@@ -228,7 +228,7 @@ def test_while_s3_is_away_nothing_changes(
 def test_an_answer_that_does_not_say_how_large_the_object_is_changes_nothing(
     alice: App, head_answers: dict[str, int]
 ) -> None:
-    """A proxy that compresses answers takes the length away, of honest objects as well."""
+    """A proxy that compresses answers removes the length, for honest objects too."""
     begun = alice.begin().json()
     assert alice.send(begun["request"]) == 200
     head_answers[Upload.objects.get().key] = 200

@@ -87,7 +87,7 @@ def test_only_types_of_a_list_are_shown_inline(
 
 @pytest.mark.parametrize("parameters", ["; x=y, text/html", ', text/html; x="', ";", "\r\nx: y"])
 def test_parameters_that_no_client_may_declare_are_not_shown(alice: App, parameters: str) -> None:
-    """A browser splits a Content-Type at its commas, and takes the last that it understands."""
+    """A browser splits a Content-Type at its commas, and uses the last type that it knows."""
     upload = row(alice.upload())
     Upload.objects.update(content_type=f"image/png{parameters}")
     answer = alice.get(f"{upload.pk}/url/", disposition="inline")

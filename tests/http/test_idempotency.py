@@ -1,4 +1,4 @@
-"""Begin may be repeated: the same body finds the same upload, whatever a database makes of it."""
+"""Begin may be repeated: the same body finds the same upload, on every database."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_begin_that_is_repeated_finds_its_upload(alice: App, kind: str) -> Non
         assert (again.status_code, again.json()["id"]) == (201, begun.json()["id"])
     assert Upload.objects.count() == 1
 
-    # Answers say it as the row has it, the first one as well.
+    # Every answer has the context as the row has it, the first one too.
     stored = alice.get(f"{begun.json()['id']}/").content
     assert json.dumps(begun.json()["context"]) == json.dumps(json.loads(stored)["context"])
 
@@ -82,7 +82,7 @@ def test_another_context_is_another_body(alice: App, kind: str) -> None:
 
 @pytest.mark.usefixtures("any_context")
 def test_a_context_is_measured_as_it_is_kept(alice: App) -> None:
-    """PostgreSQL would give back 309 digits for each of these five characters."""
+    """PostgreSQL would return 309 digits for each of these five characters."""
     numbers = ", ".join(["1e308"] * 100)
     refused = begin_with(alice, f'{{"a": [{numbers}]}}')
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, "too_large")
@@ -90,7 +90,7 @@ def test_a_context_is_measured_as_it_is_kept(alice: App) -> None:
 
 
 def jsonb(value: Any) -> Any:
-    """As PostgreSQL's jsonb gives it back: numbers are decimals, without an exponent or a -0."""
+    """As PostgreSQL's jsonb returns it: numbers are decimals, without an exponent or a -0."""
 
     def write(value: Any) -> str:
         if isinstance(value, dict):
@@ -120,7 +120,7 @@ def test_a_kept_context_is_read_back_unchanged(context: Any) -> None:
     except ValueError:  # a NUL
         assert "\\u0000" in json.dumps(context)
         return
-    # To whoever reads all numbers as doubles, as JavaScript does, it is what was said.
+    # It is unchanged for a reader of doubles, such as JavaScript.
     doubles = [json.loads(json.dumps(each), parse_int=float) for each in (kept, context)]
     assert doubles[0] == doubles[1]
     for given_back in (jsonb(kept), json.loads(json.dumps(kept))):
@@ -146,7 +146,7 @@ def test_a_begin_that_is_repeated_past_the_deadline_leaves_only_a_confirm(
 def test_a_begin_whose_first_upload_vanishes_meanwhile_answers_503(
     alice: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stood in the way of the INSERT, and is gone when it is looked for."""
+    """It makes the INSERT fail, and is gone when begin looks for it."""
     look = operations._begun_before
 
     def vanishes(upload: Upload) -> Upload | None:

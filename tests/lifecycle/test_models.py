@@ -1,4 +1,4 @@
-"""What must never be, the database itself refuses; and what is asked of it, an index answers."""
+"""The database refuses impossible rows, and has an index for each query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one owner may have in one destination: at once, and in all."""
+"""What one owner may have in one destination: MAX_PENDING and MAX_TOTAL_SIZE."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Limit = Callable[..., None]
 
 @pytest.fixture
 def limit(settings: Any) -> Limit:
-    """Set limits in the destinations photos and films from now on; without any, none."""
+    """Set these limits for the destinations photos and films from now on."""
 
     def limit(**limits: int) -> None:
         photos = {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["image/*"]}
@@ -55,7 +55,7 @@ def used(app: App, destination: str = "photos") -> tuple[int, int]:
 
 
 def later(by: timedelta) -> None:
-    """Let all uploads be older by as much."""
+    """Let this time pass for all uploads."""
     times = ("created_at", "url_expires_at", "expires_at", "due_at")
     Upload.objects.update(**{name: F(name) - by for name in times})
 
@@ -384,7 +384,7 @@ def test_what_was_there_before_the_limit_counts(alice: App, limit: Limit) -> Non
     assert [alice.begin().status_code, alice.begin().status_code] == [201, 403]
 
     assert used(alice) == (2, 3 * SIZE), "the cancelled one is as good as gone"
-    for upload in (pending, completed):  # as processes have them that read them before
+    for upload in (pending, completed):  # as a process has them that read them before
         assert not upload.counted
         lifecycle.cancel(upload)
         assert upload.counted

@@ -1,4 +1,4 @@
-"""``release()``: a model gives its file up, in the transaction that replaces or deletes its row."""
+"""``release()``: a model gives up its file in the transaction that replaces or deletes its row."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def total_size() -> int:
     return Usage.objects.get().total_size
 
 
-@pytest.mark.attack  # whoever has the URL writes the object again, and would have its room for free
+@pytest.mark.attack  # a client writes it again, and would get the room for free
 def test_the_object_goes_and_the_quota_returns_once_the_key_has_closed(
     alice: App, s3: Bucket, limited: None, s3_calls: list[str]
 ) -> None:

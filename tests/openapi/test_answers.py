@@ -21,7 +21,7 @@ from tests.openapi.conftest import assert_as_described, operations, validator
 
 
 def contents(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All that is sent or answered, with schema and examples."""
+    """Every request and answer body, with schema and examples."""
     for operation in operations(document).values():
         for body in (operation.get("requestBody", {}), *operation["responses"].values()):
             yield from body.get("content", {}).values()
@@ -143,7 +143,7 @@ def provoke_replaced(app: App) -> Any:
 
 
 def abort_behind(app: App) -> str:
-    """S3 forgets a multipart upload, as by a rule of the bucket's."""
+    """S3 aborts a multipart upload, as by a lifecycle rule."""
     id = begin_in_parts(app)
     upload = Upload.objects.get(pk=id)
     get_bucket("default").abort_multipart(upload.key, upload.multipart_upload_id)

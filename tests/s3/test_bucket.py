@@ -1,4 +1,4 @@
-"""The one door to S3: what is signed, for whom, and with which client."""
+"""The bucket: what is signed, for whom, and with which client."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def put_url(storage: Any = S3Storage, **options: Any) -> Any:
     return urlsplit(request.url)
 
 
-# Ours asks for version 4 by itself; django-storages' leaves it to botocore, or to its settings.
+# Our storage always asks for version 4; django-storages' leaves it to botocore or its settings.
 @pytest.mark.parametrize("storage", [S3Storage, django_storages.S3Storage])
 @pytest.mark.parametrize("options", [{}, {"signature_version": "s3"}])
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "eu-central-1", None])
@@ -267,12 +267,12 @@ def test_an_unreachable_s3_is_named_without_its_url(
     assert "X-Amz" not in caplog.text
 
 
-# What S3 refuses until somebody mends it, told apart from what passes by itself.
+# Failures that somebody must repair, and failures that pass by themselves.
 
 
 @pytest.fixture
 def answering(s3: Seen) -> Iterator[Callable[..., None]]:
-    """From then on S3 answers so, whatever it is asked."""
+    """From now on S3 gives this answer to every request."""
     events = get_bucket("default")._client.meta.events
 
     def answering(status: int, code: str = "", date: datetime | None = None) -> None:
@@ -322,7 +322,7 @@ def test_a_failure_that_somebody_must_repair_is_one_line_that_says_how(
 def test_a_redirect_to_nowhere_is_a_failure_that_somebody_must_repair(
     s3: Seen, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """botocore asks where the bucket is, is redirected, and asks where the bucket is …"""
+    """botocore asks for the bucket's region, is redirected, and asks again, without end."""
     events = get_bucket("default")._client.meta.events
 
     def redirect(**_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a storage's object_parameters add to an upload; and, of some, to every request to S3."""
+"""What object_parameters add to an upload, and some of them to every request to S3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from s3direct_uploads.storage import S3Storage
 from tests.conftest import FILM, PART_SIZE, REAL, App, Bucket, begin_last_part, row
 
 IN_2030 = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-# By the check that finds it, what is written, and what its message must name.
+# The id of the check, the parameters, and what the message must name.
 WRONG: list[tuple[str, Any, str]] = [
     # no parameters, or none that S3 knows for an object that is uploaded
     ("E039", ["CacheControl"], "dict"),
@@ -117,7 +117,7 @@ def test_right_parameters_are_stored_with_the_object(
 
 
 class Hooked(S3Storage):
-    """A host's own, which answers by the key."""
+    """A host's storage whose parameters depend on the key."""
 
     answer: Any = None
 
@@ -166,7 +166,7 @@ def test_the_parameters_are_those_that_boto3_knows_for_both_ways_to_upload() -> 
         assert names <= create.keys()
 
 
-# Who pays, and whose bucket it must be: of every request.
+# RequestPayer and ExpectedBucketOwner belong to every request.
 
 # As the server knows the owner of its buckets (scripts/ceph): Ceph refuses what names another.
 OWNER = "test" if REAL else "123456789012"
@@ -176,7 +176,7 @@ HEADERS = {"x-amz-request-payer": "requester", "x-amz-expected-bucket-owner": OW
 
 @pytest.fixture
 def said(storage_options: Callable[..., None]) -> Iterator[dict[str, dict[str, str]]]:
-    """What the server says of it in each request, by operation, from then on."""
+    """The payer and owner in each request from now on, by operation."""
     storage_options(object_parameters=SHARED)
     said: dict[str, dict[str, str]] = {}
 

@@ -1,4 +1,4 @@
-"""Where a server has no conditional writes: every upload goes in parts, whose URLs die with it."""
+"""Without conditional writes, every upload goes in parts: their URLs end when it is completed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def guarded(storage_options: Callable[..., None]) -> None:
 
 @pytest.fixture
 def conditions(guarded: None, s3: Bucket) -> Iterator[dict[str, bool]]:
-    """For each operation that Django asks of S3 from now on: whether it names a condition."""
+    """For each operation from now on: whether it has a condition."""
     seen: dict[str, bool] = {}
 
     def look(model: Any, params: Any, **_: Any) -> None:
@@ -60,9 +60,9 @@ def test_with_the_guard_even_the_smallest_file_is_one_part(
     assert (upload.size, upload.is_multipart, upload.part_count) == (size, True, 1)
     assert s3.read(upload) == body
     assert conditions["CompleteMultipartUpload"] is False
-    # The URL that was handed out is worth nothing any more.
+    # The presigned URL is of no use any more.
     late = requests.put(part["url"], data=body, timeout=10)
-    assert late.status_code == (404 if REAL else 500)  # moto stumbles over it
+    assert late.status_code == (404 if REAL else 500)  # moto fails at it
     assert s3.read(upload) == body
     assert s3.open_multiparts(upload) == []
 
@@ -108,7 +108,7 @@ def test_a_checksum_that_s3_cannot_check_in_parts_is_refused(alice: App) -> None
 def test_a_script_stores_by_one_put(
     s3: Bucket, db: None, conditions: dict[str, bool], s3_calls: list[str]
 ) -> None:
-    """It is handed no URL that could be used again."""
+    """The script gets no URL that could be used again."""
     upload = lifecycle.store(BytesIO(JPEG), destination="photos", filename="beach.jpg")
     assert (upload.status, upload.is_multipart) == ("completed", False)
     assert s3.read(upload) == JPEG
@@ -123,7 +123,7 @@ def test_one_put_that_was_begun_before_is_not_signed_again(
     refused = alice.renew(begun["id"])
     assert (refused.status_code, refused.json()["code"]) == (410, "not_pending")
     assert refused.json()["upload"]["status"] == "pending"
-    # What was signed before had its condition.
+    # The URL that was signed before had its condition.
     assert alice.send(begun["request"]) == 200
     assert alice.confirm(begun["id"]).json()["status"] == "completed"
     assert alice.send(begun["request"], JPEG[::-1]) == 412
@@ -134,7 +134,7 @@ def test_one_put_that_was_begun_before_is_not_signed_again(
 def test_what_a_script_stores_its_owner_is_handed_no_url_for(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """She sees it in her list while it is sent, and could exchange it when it is completed."""
+    """She sees it in her list while it is sent, and could replace it after it is completed."""
     put = BucketOfOurs.put
     answers: list[Any] = []
 

@@ -148,7 +148,7 @@ def test_a_dotted_source_is_attached(alice: App) -> None:
 
 
 def test_a_dotted_source_that_nobody_saves_attaches_nothing(alice: App) -> None:
-    """DRF's own error; the transaction takes the attaching back."""
+    """The error is DRF's. The transaction rolls the attach back."""
 
     class Dotted(AttachUploadsMixin, serializers.ModelSerializer[Gallery]):
         image = UploadField(destination="photos", source="cover.image")

@@ -38,7 +38,7 @@ class PlainListSerializer(serializers.ModelSerializer[Gallery]):
 
 
 class PlainNestedSerializer(serializers.ModelSerializer[Gallery]):
-    cover = ClearablePhotoSerializer()  # has it, but nobody calls its save()
+    cover = ClearablePhotoSerializer()  # has the mixin, but nobody calls its save()
 
     class Meta:
         model = Gallery

@@ -133,7 +133,7 @@ def test_what_fits_into_one_part_is_one_put(
         (2 * PART_SIZE, PART_SIZE, 2, PART_SIZE),
         (2 * PART_SIZE + 1, PART_SIZE, 3, 1),
         (10_000 * PART_SIZE, PART_SIZE, 10_000, PART_SIZE),
-        # Larger by the MiB, for 10,000 parts are all that S3 takes.
+        # Parts grow by whole MiB, because S3 accepts at most 10,000.
         (10_000 * PART_SIZE + 1, 6 * MIB, 8334, 2 * MIB + 1),
         (5 * GIB + 1, PART_SIZE, 1025, 1),
         (5 * TIB, 525 * MIB, 9987, 230 * MIB),

@@ -27,7 +27,7 @@ def test_cancel_gives_up_every_upload_at_its_very_key(
 
     connect(signals.upload_cancelled, on_cancel)
     assert alice.send_parts(begun.json()["multipart"]["parts"][:1]) == [200]
-    # One of a Create whose answer was lost, and those of others.
+    # One from a Create whose answer was lost, and those at other keys.
     s3.client.create_multipart_upload(Bucket=s3.name, Key=upload.key)
     others = [Upload(key=key) for key in (f"{upload.key}2", f"{upload.key}/x", upload.key[:-1])]
     for other in others:

@@ -42,11 +42,11 @@ def test_past_its_deadline_a_complete_upload_is_completed(alice: App, s3: Bucket
 def test_past_its_deadline_an_upload_ends_although_s3_never_answers_complete(
     alice: App, s3: Bucket, line: Line
 ) -> None:
-    """Of the last question nobody knows what came of it, so a lease is left each time."""
+    """Nobody knows whether Complete succeeded, so each try leaves a lease."""
     upload = sent(alice)
     past_the_deadline(upload.pk)
     Upload.objects.update(due_at=timezone.now())
-    for _ in range(2):  # for a day it is tried again
+    for _ in range(2):  # it is tried again for a day
         line.lose("CompleteMultipartUpload")
         assert lifecycle.sweep() == {"failed": 1}
         upload.refresh_from_db()

@@ -30,7 +30,7 @@ def test_while_another_completes_it_confirm_answers_202(
     assert s3_calls == ["HeadObject"], "it may have died after S3 was through with it"
     assert (row(answer).status, row(answer).busy_until) == ("pending", busy)
 
-    Upload.objects.update(busy_until=timezone.now())  # it died before
+    Upload.objects.update(busy_until=timezone.now())  # the other process died
     s3_calls.clear()
     assert alice.confirm(str(upload.pk)).status_code == 200
     assert s3_calls == ["HeadObject", "ListParts", "CompleteMultipartUpload", "HeadObject"]

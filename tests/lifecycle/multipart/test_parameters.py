@@ -26,7 +26,7 @@ def test_object_parameters_and_acl_are_told_to_create(
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"films": public}}
 
     upload = sent(alice)
-    # A deploy that changes the storage does not reject what is on its way.
+    # A deploy that changes the storage rejects no upload that was begun before.
     storage_options(object_parameters={"CacheControl": "no-store"})
     confirmed = alice.confirm(str(upload.pk))
 

@@ -30,7 +30,7 @@ def test_the_sweep_announces_a_completion_that_was_not_announced(
 def test_what_another_sweep_announces_meanwhile_is_not_announced_again(
     alice: App, heard: list[Any], connect: Connect
 ) -> None:
-    """A thousand handlers of a second each take longer than the lease of their sweep."""
+    """A thousand handlers that take a second each outlast the lease of their sweep."""
     ids = [alice.upload(body=JPEG + bytes([n])).json()["id"] for n in range(3)]
     Upload.objects.update(announced_at=None)
     for number, id in enumerate(ids):

@@ -18,7 +18,7 @@ def test_a_row_that_another_sweep_has_claimed_is_not_taken(alice: App) -> None:
     assert len(claimed) == 1
     assert sweep() == {"waiting": 1}
     assert sweep() == {}
-    # It died: after its lease another takes the row up.
+    # That sweep died. After its lease another sweep takes the row.
     age(sweeping.LEASE + timedelta(seconds=2), pk=claimed[0].pk)
     assert sweep() == {"waiting": 1}
 

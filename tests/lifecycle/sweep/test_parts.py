@@ -66,7 +66,7 @@ def test_the_sweep_leaves_parts_alone_that_another_completes(alice: App, s3: Buc
     assert sweep() == {"waiting": 1}
     upload.refresh_from_db()
     assert (upload.status, upload.due_at, upload.busy_until) == ("pending", busy, busy)
-    age(HOUR)  # it died
+    age(HOUR)  # the other process died
     assert sweep() == {"completed": 1}
     assert s3.read(upload) == LAST
 
@@ -75,7 +75,7 @@ def test_the_sweep_leaves_parts_alone_that_another_completes(alice: App, s3: Buc
 def test_parts_that_another_completes_at_the_deadline_do_not_expire(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 is through with the parts just after the sweep found no object: it finds neither."""
+    """S3 joins the parts just after the sweep found no object. So it finds neither."""
     upload, put = begin_last_part(alice)
     assert alice.send(put, LAST) == 200
     age(8 * DAY)
@@ -92,7 +92,7 @@ def test_parts_that_another_completes_at_the_deadline_do_not_expire(
     assert sweep() == {"waiting": 1}
     upload.refresh_from_db()
     assert (upload.status, upload.due_at) == ("pending", busy)
-    age(HOUR)  # whoever had it died before it could say so
+    age(HOUR)  # the process that completed the other process died before it wrote the row
     assert sweep() == {"completed": 1}
     assert s3.read(upload) == LAST
 
@@ -101,7 +101,7 @@ def test_parts_that_another_completes_at_the_deadline_do_not_expire(
 def test_parts_that_are_cancelled_during_complete_are_deleted_after_it(
     alice: App, s3: Bucket
 ) -> None:
-    """No URL has lived for days, but S3 puts the parts together yet."""
+    """Its URLs ended days ago, but S3 still joins the parts."""
     upload, _ = begin_last_part(alice)
     age(3 * DAY)
     busy = timezone.now() + timedelta(minutes=3)
