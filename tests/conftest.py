@@ -303,7 +303,7 @@ def sign_in(client: APIClient, user: User) -> None:
     session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.save(must_create=True)
-    client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
+    client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key or ""
 
 
 class App:
@@ -445,7 +445,7 @@ def age(by: timedelta, **rows: Any) -> None:
     Upload.objects.filter(**rows).update(**{name: models.F(name) - by for name in times})
 
 
-def past_the_deadline(id: object, by: timedelta = 2 * HOUR) -> None:
+def past_the_deadline(id: uuid.UUID | str, by: timedelta = 2 * HOUR) -> None:
     """Let the deadline of this upload, and its URL's life, end that long ago."""
     past = timezone.now() - by
     Upload.objects.filter(pk=id).update(expires_at=past, url_expires_at=past)

@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage, run_checks
-from django.db import connections
 
-from s3direct_uploads import checks, conf
+from s3direct_uploads import conf
 from s3direct_uploads.destinations import Destination
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
 from tests.conftest import ROOT, App, row
+from tests.host.conftest import RIGHT, Find, assert_found
 from tests.s3 import test_object_parameters
 
 ABSENT = object()
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:uploads"
-RIGHT = {"MAX_SIZE": 1024, "CONTENT_TYPES": ["image/*"]}
-
-Find = Callable[[], list[CheckMessage]]
-
-
-@pytest.fixture
-def find(monkeypatch: pytest.MonkeyPatch) -> Find:
-    """Run every check as ``manage.py check`` does, without network. Returns the app's messages."""
-    asked = []
-
-    def refuse(*args: Any, **_: Any) -> None:
-        asked.append(args)
-        raise OSError("no network in a check")
-
-    def find() -> list[CheckMessage]:
-        with monkeypatch.context() as patch:
-            patch.setattr(socket.socket, "connect", refuse)
-            patch.setattr(socket, "getaddrinfo", refuse)
-            found = run_checks()
-        assert asked == []
-        return [each for each in found if (each.id or "").startswith("s3direct_uploads.")]
-
-    return find
-
-
-def assert_found(found: list[CheckMessage], id: str) -> None:
-    assert [each.id for each in found] == [f"s3direct_uploads.{id}"], found
-    [problem] = found
-    assert problem.msg
-    assert problem.hint
-    # An E stops ``manage.py``, a W does not.
-    assert problem.is_serious() is id.startswith("E")
 
 
 class Photos(Destination):
@@ -99,9 +61,6 @@ class AsyncVerify(Photos):
 
 class NoVerify(Photos):
     verify = None  # type: ignore[assignment]
-
-
-# What is right.
 
 
 @pytest.mark.parametrize(
@@ -156,8 +115,6 @@ def test_a_dict_a_path_and_a_class_are_all_the_same(alice: App, settings: Any, s
     assert answer.status_code == 201
     assert Upload.objects.get().name.startswith("p/")
 
-
-# What is wrong with the whole.
 
 GLOBAL: list[tuple[str, Any]] = [
     ("E001", ABSENT),
@@ -218,8 +175,6 @@ def test_a_secret_is_not_said_even_where_it_is_wrong(find: Find, settings: Any) 
     assert "a b c d" not in f"{problem.msg} {problem.hint}"
 
 
-# Wrong durations and lengths: until they are corrected, the defaults are used.
-
 DURATIONS = ["1h", "3600", 0, -1, 1.5, True, timedelta(0), timedelta(seconds=-1), 10**9, [1]]
 DEFAULTS = [
     ("URL_EXPIRES", conf.url_expires, timedelta(hours=1)),
@@ -275,8 +230,6 @@ def test_a_duration_may_be_left_to_its_default(
     assert find() == []
     assert read() == default
 
-
-# What is wrong with one destination.
 
 NAMES = ["Photos", "a/b", "x" * 64, "phötos", "two words", "..", "photos."]
 DESTINATION: list[tuple[str, Any]] = [
@@ -423,8 +376,6 @@ def test_every_mistake_of_a_destination_is_named_at_once(find: Find, settings: A
     assert found == ["E010", "E011", "E013", "E015", "E016", "E026", "E036"]
 
 
-# What is wrong with the storage of a destination.
-
 S3 = "storages.backends.s3.S3Storage"
 STATIC = "django.contrib.staticfiles.storage"
 STORAGE: list[tuple[str, Any, str]] = [
@@ -551,8 +502,6 @@ def test_a_storage_is_judged_once_however_many_destinations_have_it(
     assert_found(find(), "E019")
 
 
-# The ids.
-
 IN_THE_CODE = {
     id
     for module in ("checks.py", "destinations/problems.py", "storage.py")
@@ -573,113 +522,3 @@ def test_every_id_is_documented_once_and_nothing_else_is() -> None:
     text = (ROOT / "docs" / "checks.md").read_text()
     documented = re.findall(r"^\| `s3direct_uploads\.([EW]\d{3})` \|", text, re.MULTILINE)
     assert sorted(documented) == sorted(IN_THE_CODE)
-
-
-def manage(folder: Path, command: str, settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a project with the suite's settings and these."""
-    (folder / "hosts_settings.py").write_text(f"from tests.settings import *\n{settings}")
-    paths = {"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": "hosts_settings"}
-    return subprocess.run(
-        [sys.executable, "manage.py", *command.split()],
-        cwd=ROOT,
-        env={**os.environ, **paths},
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.mark.parametrize("vendor", ["mysql", "oracle"])
-def test_other_databases_are_refused(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checks.check_database() == []
-    monkeypatch.setattr(type(connections["default"]), "vendor", vendor)
-    (error,) = checks.check_database()
-    assert error.id == "s3direct_uploads.E025"
-    assert error.hint
-    assert "DATABASE_ROUTERS" not in error.hint, "uploads refer to users, in the same database"
-
-
-@pytest.mark.parametrize("limits", [{}, {"MAX_PENDING": 5}, {"MAX_TOTAL_SIZE": 1024}])
-@pytest.mark.parametrize("options", [{}, {"timeout": 20}, {"transaction_mode": "IMMEDIATE"}])
-def test_where_uploads_are_counted_sqlite_should_lock_as_a_transaction_begins(
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    limits: dict[str, int],
-    options: dict[str, Any],
-) -> None:
-    """With SQLite in a file; tests/projects/sqlite has one, and this warning."""
-    database: Any = connections["default"]
-    monkeypatch.setattr(type(database), "vendor", "sqlite")
-    monkeypatch.setattr(type(database), "is_in_memory_db", lambda _: False, raising=False)
-    monkeypatch.setitem(database.settings_dict, "OPTIONS", options)
-    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": {**RIGHT, **limits}}}
-    found = checks.check_database()
-    is_warned = bool(limits) and "transaction_mode" not in options
-    assert [each.id for each in found] == ["s3direct_uploads.W052"] * is_warned
-    assert all("'IMMEDIATE'" in str(each.hint) for each in found)
-
-
-class Router:
-    """A host's router: the databases for these models, by name. All others are in the default."""
-
-    writes: dict[str, str] = {}
-    reads: dict[str, str] = {}
-
-    def db_for_write(self, model: Any, **_: Any) -> str:
-        return self.writes.get(model._meta.label, "default")
-
-    def db_for_read(self, model: Any, **_: Any) -> str:
-        return self.reads.get(model._meta.label, "default")
-
-
-@pytest.mark.parametrize(
-    "writes",
-    [
-        {"s3direct_uploads.Upload": "other", "s3direct_uploads.Usage": "other"},
-        {"s3direct_uploads.Upload": "other"},
-        {"s3direct_uploads.Usage": "other"},
-        {"auth.User": "other"},
-    ],
-)
-def test_uploads_and_their_owners_are_in_one_database(
-    find: Find, settings: Any, monkeypatch: pytest.MonkeyPatch, writes: dict[str, str]
-) -> None:
-    settings.DATABASE_ROUTERS = [f"{__name__}.Router"]
-    assert find() == []
-    monkeypatch.setattr(Router, "writes", writes)
-    found = find()
-    assert_found(found, "E048")
-    assert "'other'" in found[0].msg
-
-
-def test_a_host_may_read_from_replicas(
-    find: Find, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.DATABASE_ROUTERS = [f"{__name__}.Router"]
-    replicas = {"s3direct_uploads.Upload": "replica", "auth.User": "replica"}
-    monkeypatch.setattr(Router, "reads", replicas)
-    assert find() == []
-
-
-def test_two_databases_are_refused_before_anything_is_migrated(tmp_path: Path) -> None:
-    settings = f"""
-database = {{"ENGINE": "django.db.backends.sqlite3"}}
-DATABASES = {{
-    "default": {{**database, "NAME": "{tmp_path}/default"}},
-    "other": {{**database, "NAME": "{tmp_path}/other"}},
-}}
-DATABASE_ROUTERS = ["hosts_settings.Uploads"]
-
-class Uploads:
-    def db_for_write(self, model, **hints):
-        return "other" if model._meta.app_label == "s3direct_uploads" else None
-
-    db_for_read = db_for_write
-
-    def allow_migrate(self, db, app_label, **hints):
-        return (db == "other") == (app_label == "s3direct_uploads")
-"""
-    for alias in ("default", "other"):
-        done = manage(tmp_path, f"migrate --database {alias}", settings)
-        assert done.returncode == 1
-        assert "(s3direct_uploads.E048) Uploads are written" in done.stderr
-        assert "Applying" not in done.stdout

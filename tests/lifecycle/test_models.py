@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from s3direct_uploads.models import Upload, new_id
+from tests.conftest import ROOT
 
 NOW = timezone.now()
 
@@ -118,3 +123,23 @@ def test_there_are_the_indexes_that_are_asked_for_and_no_others() -> None:
         ("status", "id"),
     }
     assert ("owner_id",) not in indexes
+
+
+def test_a_hosts_default_auto_field_changes_no_migration(tmp_path: Path) -> None:
+    """The suite's own is BigAutoField, which ``test_the_migrations_are_complete`` tries."""
+    (tmp_path / "hosts_settings.py").write_text(
+        "from tests.settings import *\nDEFAULT_AUTO_FIELD = 'django.db.models.AutoField'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "manage.py", "makemigrations", "s3direct_uploads", "--check", "--dry-run"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path),
+            "DJANGO_SETTINGS_MODULE": "hosts_settings",
+            "DATABASE_URL": "sqlite:///:memory:",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -18,8 +18,6 @@ from tests import urls as host_urls
 from tests.conftest import ROOT
 
 COMMITTED = ROOT / "docs" / "openapi.yaml"
-
-
 STATUSES = {
     "begin_upload": {201, 400, 409, 410, 415, 503},
     "list_uploads": {200, 400, 404},
