@@ -112,7 +112,7 @@ contexts = st.recursive(
 )
 
 
-@hypothesis_settings(max_examples=500, database=None, deadline=None)
+@hypothesis_settings(max_examples=200, database=None, deadline=None)
 @given(contexts)
 def test_a_kept_context_is_read_back_unchanged(context: Any) -> None:
     try:
