@@ -43,7 +43,7 @@ os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
 
 
 class SearchPaths(list[str]):
-    """Each session of boto3 adds its own folder to its loader's. The second time it is there."""
+    """boto3 adds its folder for each session. A shared list needs it once."""
 
     def append(self, path: str) -> None:
         if path not in self:
@@ -52,7 +52,7 @@ class SearchPaths(list[str]):
 
 @functools.cache
 def create_loader(*paths: str) -> botocore.loaders.Loader:
-    """It reads the megabytes of JSON that describe AWS once; hundreds of tests make a session."""
+    """One loader for all sessions: it reads the megabytes of JSON that describe AWS only once."""
     loader = botocore.loaders.create_loader(*paths)
     loader._search_paths = SearchPaths(loader.search_paths)  # type: ignore[attr-defined]
     return loader
@@ -122,7 +122,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def child_environment(**more: str) -> dict[str, str]:
-    """That of a process whose output is a pipe, and Python's to hold back, as in a container."""
+    """The environment of a process whose output is a pipe. Python buffers it, as in a container."""
     environment = {**os.environ, **more}
     environment.pop("PYTHONUNBUFFERED", None)
     return environment
@@ -130,7 +130,7 @@ def child_environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def killed_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[None]:
-    """Whoever waits for what it says waits no longer; then it says no more."""
+    """Kill the process after this time, so that reading its output ends."""
     timer = threading.Timer(seconds, process.kill)
     timer.start()
     try:
@@ -141,7 +141,7 @@ def killed_after(seconds: float, process: subprocess.Popen[str]) -> Iterator[Non
 
 @pytest.fixture(scope="session")
 def s3_client() -> Iterator[Any]:
-    """The test's own way into S3, to see what is there. Beside it runs moto, or a real S3."""
+    """The test's own S3 client, for moto or a real S3."""
     options = settings.STORAGES["default"]["OPTIONS"]
     server = None
     if not REAL:
@@ -174,7 +174,7 @@ SIGNALS = (
 
 @pytest.fixture(autouse=True)
 def nobody_is_left_listening() -> Iterator[None]:
-    """What a test leaves connected would hear the tests after it, for as long as it lives."""
+    """A receiver that a test leaves connected would be called in later tests."""
 
     def connected() -> list[Any]:
         return [receiver[0] for signal in SIGNALS for receiver in signal.receivers]
@@ -203,7 +203,7 @@ def connect() -> Iterator[Connect]:
 
 
 class Bucket:
-    """What lies in the bucket, as S3 itself says."""
+    """The objects in the bucket, as S3 shows them."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -217,12 +217,12 @@ class Bucket:
         return body
 
     def write(self, upload: Upload, body: bytes, **parameters: Any) -> None:
-        """Put it there behind everybody's back: what no presigned request would have allowed."""
+        """Write an object directly, which no presigned request would allow."""
         parameters = {"ContentType": upload.content_type, **parameters}
         self.client.put_object(Bucket=self.name, Key=upload.key, Body=body, **parameters)
 
     def open_multiparts(self, upload: Upload) -> list[str]:
-        """The ids of the multipart uploads that are open at its very key."""
+        """The ids of the open multipart uploads at exactly its key."""
         pages = self.client.get_paginator("list_multipart_uploads")
         return [
             each["UploadId"]
@@ -232,7 +232,7 @@ class Bucket:
         ]
 
     def write_part(self, upload: Upload, number: int, body: bytes) -> None:
-        """As ``write`` does, a part."""
+        """Write a part directly."""
         self.client.upload_part(
             Bucket=self.name,
             Key=upload.key,
@@ -284,7 +284,7 @@ def in_transaction(s3: Bucket) -> Iterator[list[bool]]:
 
 @pytest.fixture
 def head_answers(s3: Bucket) -> Iterator[dict[str, int]]:
-    """What S3 answers to a HEAD from then on: a status, by the key or a part of it."""
+    """From now on S3 answers a HEAD with these statuses, by the key or a part of it."""
     from s3direct_uploads.s3 import get_bucket
 
     statuses: dict[str, int] = {}
@@ -293,20 +293,20 @@ def head_answers(s3: Bucket) -> Iterator[dict[str, int]]:
         status = next((statuses[part] for part in statuses if part in request.url), None)
         return None if status is None else made_up_answer(request, status, "")
 
-    events: Any = get_bucket("default")._client.meta.events  # its stub knows no answers
+    events: Any = get_bucket("default")._client.meta.events  # its type stub allows no answer
     events.register("before-send.s3.HeadObject", answer, unique_id="head_answers")
     yield statuses
     events.unregister("before-send.s3.HeadObject", unique_id="head_answers")
 
 
 def sign_in(client: APIClient, user: User) -> None:
-    """As ``force_login`` does it, by one query where that takes six: it is done 2,500 times."""
+    """As ``force_login``, by one query instead of six. Nearly every test does it."""
     session = SessionStore()
     session[SESSION_KEY] = user._meta.pk.value_to_string(user)
     session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.save(must_create=True)
-    client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
+    client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key or ""
 
 
 class App:
@@ -330,7 +330,7 @@ class App:
         return self.client.post(URL, declaration, format="json", headers=headers or {})
 
     def send(self, request: dict[str, Any], body: bytes = JPEG, **headers: str) -> int:
-        """Send S3 exactly the request that was handed out; its status."""
+        """Send S3 exactly the request that was presigned. Returns the status."""
         return requests.request(
             request["method"],
             request["url"],
@@ -340,7 +340,7 @@ class App:
         ).status_code
 
     def begin_film(self, headers: dict[str, str] | None = None, **declaration: Any) -> Any:
-        """POST a declaration of the film, to be sent in parts; with the fixture ``films``."""
+        """POST a declaration of the film, to be sent in parts. Needs the fixture ``films``."""
         film = {
             "destination": "films",
             "filename": "film.mp4",
@@ -351,7 +351,7 @@ class App:
         return self.begin(headers, **{**film, **declaration})
 
     def send_parts(self, parts: Iterable[dict[str, Any]], body: bytes = FILM) -> list[int]:
-        """Send S3 these parts of ``body``, as they were handed out; their statuses."""
+        """Send S3 these parts of ``body``, as they were presigned. Returns their statuses."""
         statuses = []
         for part in parts:
             start = (part["part_number"] - 1) * PART_SIZE
@@ -379,7 +379,7 @@ class App:
         return self.client.delete(f"{URL}{id}/")
 
     def upload(self, body: bytes = JPEG, **declaration: Any) -> Any:
-        """Begin, send and confirm: the answer to confirm."""
+        """Begin, send and confirm. Returns the answer to confirm."""
         begun = self.begin(size=len(body), **declaration).json()
         assert self.send(begun["request"], body) == 200
         return self.confirm(begun["id"])
@@ -387,7 +387,7 @@ class App:
 
 @pytest.fixture
 def films(settings: Any) -> None:
-    """A destination for what is as large as S3 takes, in the smallest parts."""
+    """The destination ``films`` takes the largest files of S3, in the smallest parts."""
     ours = settings.S3DIRECT_UPLOADS
     settings.S3DIRECT_UPLOADS = {**ours, "DESTINATIONS": {**ours["DESTINATIONS"], "films": FILMS}}
 
@@ -416,19 +416,19 @@ def nobody(db: None) -> App:
 
 
 def made_up_answer(request: AWSPreparedRequest, status: int, body: str) -> AWSResponse:
-    """In S3's place, to what botocore is about to send."""
+    """An answer that botocore takes for S3's. The request is not sent."""
     raw = HTTPResponse(io.BytesIO(body.encode()), preload_content=False)
     return AWSResponse(request.url, status, HTTPHeaders(), raw)
 
 
 def row(answer: Any) -> Upload:
-    """The row of which a response speaks."""
+    """The row that a response is about."""
     body = answer.json()
     return Upload.objects.get(pk=body.get("upload", body)["id"])
 
 
 def assert_error(answer: Any, status: int, code: str) -> dict[str, Any]:
-    """It has the one shape of an error, with this status and code; its body."""
+    """The answer is an error in the usual shape, with this status and code. Returns its body."""
     body: dict[str, Any] = answer.json()
     assert (answer.status_code, body["code"]) == (status, code), body
     assert isinstance(body["detail"], str)
@@ -448,19 +448,19 @@ def age(by: timedelta, **rows: Any) -> None:
     Upload.objects.filter(**rows).update(**{name: models.F(name) - by for name in times})
 
 
-def past_the_deadline(id: object, by: timedelta = 2 * HOUR) -> None:
-    """The deadline of this upload is over, and so is its URL."""
+def past_the_deadline(id: uuid.UUID | str, by: timedelta = 2 * HOUR) -> None:
+    """Let the deadline of this upload, and its URL's life, end that long ago."""
     past = timezone.now() - by
     Upload.objects.filter(pk=id).update(expires_at=past, url_expires_at=past)
 
 
 def sweep(**options: Any) -> dict[str, int]:
-    """Sweep once; how many rows had each outcome, without the zeros."""
+    """Sweep once. Returns how many rows had each outcome, without zeros."""
     return dict(+lifecycle.sweep(**options))
 
 
 def begin_last_part(app: App, **declaration: Any) -> tuple[Upload, dict[str, Any]]:
-    """A film of nothing but its last part, which alone may be so small; and that part's PUT."""
+    """A film of one part, the last, which may be small. Returns the upload and that part's PUT."""
     upload = row(app.begin_film(**declaration))
     Upload.objects.filter(pk=upload.pk).update(size=len(LAST))
     [part] = app.sign_parts(str(upload.pk), [1]).json()["parts"]
@@ -488,7 +488,7 @@ def every_error_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def any_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The albums take whatever context there is."""
+    """The destination ``albums`` accepts every context."""
     from tests.host_app import Albums
 
     monkeypatch.setattr(Albums, "clean_context", lambda self, context, request: context)
@@ -508,12 +508,12 @@ def storage_options(settings: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """check_bucket does not wait for its URL to expire: to moto no URL ever does."""
+    """check_bucket does not wait until its URL expires, because on moto no URL does."""
     if not REAL:
         monkeypatch.setattr("s3direct_uploads.diagnosis.enforcement.time.sleep", lambda _: None)
 
 
 @pytest.fixture
 def s3_away(storage_options: Callable[..., None]) -> Callable[[], None]:
-    """From then on nothing answers where S3 should be."""
+    """Call it, and S3 cannot be reached."""
     return partial(storage_options, endpoint_url="http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""What a host writes around the app: a destination with hooks, and an endpoint of its own."""
+"""What a host writes: a destination with hooks, a serializer, and a view of its own."""
 
 from __future__ import annotations
 

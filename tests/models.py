@@ -1,4 +1,4 @@
-"""A host's model, as plain as can be."""
+"""A host's models."""
 
 from django.db import models
 
@@ -17,7 +17,7 @@ class Photo(models.Model):
 
 
 class Gallery(models.Model):
-    """Files in every way but a FileField of its own: in a list, in a dict, in rows beside it."""
+    """Files that are not in a FileField: in a list, in a dict, in related rows."""
 
     title = models.CharField(max_length=50, blank=True)
     images = models.JSONField(default=list, blank=True)

@@ -11,8 +11,10 @@ from tests.conftest import ROOT
 LEAST_COVERED = 90  # % of the lines of each module; tests/real/browser tries the worker itself
 
 
-def test_upload_js(record_property: Callable[[str, object], None]) -> None:
-    """It never skips: where there is no Node.js, scripts/node installs one in .venv."""
+def test_upload_js_passes_its_tests_in_nodejs(
+    record_property: Callable[[str, object], None],
+) -> None:
+    """The test never skips: without Node.js, scripts/node installs one in .venv."""
     tests = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/js/*.test.mjs"))
     assert tests
     node = ["scripts/node", "node", "--test", "--test-reporter=spec", "--test-timeout=60000"]

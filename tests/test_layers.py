@@ -245,7 +245,7 @@ def test_no_module_is_a_drawer_for_this_and_that() -> None:
         ("admin.py", "from rest_framework_extras import nothing"),
     ],
 )
-def test_what_is_allowed(path: str, source: str) -> None:
+def test_a_source_with_allowed_imports_has_no_complaint(path: str, source: str) -> None:
     assert list(complaints(path, source)) == []
 
 
@@ -310,6 +310,6 @@ def test_what_is_allowed(path: str, source: str) -> None:
         ("views/upload.py", "", "give it a row in INSIDE"),
     ],
 )
-def test_what_is_found(path: str, source: str, wrong: str) -> None:
+def test_a_source_with_a_wrong_import_has_one_complaint(path: str, source: str, wrong: str) -> None:
     [complaint] = complaints(path, source)
     assert wrong in complaint

@@ -56,7 +56,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_wheel_has_all_that_is_needed_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     for name in (
         "py.typed",

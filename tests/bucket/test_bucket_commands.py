@@ -26,7 +26,7 @@ from tests.conftest import REAL, Bucket
 pytestmark = pytest.mark.usefixtures("no_pause")
 
 ORIGIN = "http://localhost:8000"
-# What moto lets through, which no real S3 does.
+# What moto accepts, and every real S3 refuses.
 MOTOS = {
     "signatures.unchecked",
     "content_type.accepted",
@@ -63,7 +63,7 @@ def codes(*origins: str) -> set[str]:
 # setup_bucket.
 
 
-def test_it_is_shown_before_it_is_written(bucket: Any) -> None:
+def test_setup_bucket_shows_what_it_would_change_before_it_writes(bucket: Any) -> None:
     out, _ = run("setup_bucket", "--origin", ORIGIN, "--dry-run")
     assert f'+      "{ORIGIN}"' in out
     assert "written" not in out
@@ -81,7 +81,9 @@ def test_it_is_shown_before_it_is_written(bucket: Any) -> None:
     assert err == ""
 
 
-def test_a_dry_run_makes_no_bucket(s3: Bucket, storage_options: Callable[..., None]) -> None:
+def test_setup_bucket_makes_no_bucket_in_a_dry_run(
+    s3: Bucket, storage_options: Callable[..., None]
+) -> None:
     storage_options(bucket_name=f"{s3.name}-dry")
     out, _ = run("setup_bucket", "--origin", ORIGIN, "--create", "--dry-run")
     assert "would be created" in out
@@ -105,7 +107,7 @@ def test_a_dry_run_makes_no_bucket(s3: Bucket, storage_options: Callable[..., No
         ([], "--origin"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_not_tried(
+def test_setup_bucket_refuses_what_it_cannot_do(
     s3: Bucket, storage_options: Callable[..., None], arguments: list[str], words: str
 ) -> None:
     storage_options(bucket_name=f"{s3.name}-none")
@@ -114,13 +116,13 @@ def test_what_cannot_be_done_is_said_and_not_tried(
     assert get_bucket("default").is_missing()
 
 
-def test_every_origin_if_it_is_meant(bucket: Any) -> None:
+def test_setup_bucket_takes_every_origin_if_it_is_told_so(bucket: Any) -> None:
     run("setup_bucket", "--origin", "*", "--allow-any-origin")
     assert "cors.open" in codes()
 
 
 @pytest.mark.parametrize("origin", ["https://*.com", "https://*.github.io", "https://*example.com"])
-def test_an_origin_that_lets_strangers_in_is_noted_in_a_bucket(bucket: Any, origin: str) -> None:
+def test_check_bucket_warns_of_an_origin_that_lets_strangers_in(bucket: Any, origin: str) -> None:
     run("setup_bucket", "--origin", ORIGIN, "--origin", origin, "--allow-any-origin")
     [finding] = [each for each in diagnose("default", [ORIGIN]) if each.code.startswith("cors.")]
     assert (finding.code, finding.level) == ("cors.broad", "warn")
@@ -128,7 +130,9 @@ def test_an_origin_that_lets_strangers_in_is_noted_in_a_bucket(bucket: Any, orig
 
 
 @pytest.mark.parametrize("format", ["json", "cloudformation"])
-def test_it_prints_what_others_are_to_set_up(s3_away: Callable[[], None], format: str) -> None:
+def test_setup_bucket_prints_the_set_up_for_others(
+    s3_away: Callable[[], None], format: str
+) -> None:
     s3_away()
     more = ["--signature-age", "3600", "--block-public-access"]
     out, _ = run("setup_bucket", "--origin", ORIGIN, "--format", format, *more)
@@ -154,7 +158,7 @@ def test_an_access_point_is_not_set_up(
     assert s3_calls == []
 
 
-def test_of_several_storages_none_is_set_up_where_one_is_an_access_point(
+def test_setup_bucket_sets_up_no_storage_where_one_is_an_access_point(
     bucket: Any, settings: Any
 ) -> None:
     rules = {"MAX_SIZE": 1, "CONTENT_TYPES": ["image/*"]}
@@ -169,7 +173,9 @@ def test_of_several_storages_none_is_set_up_where_one_is_an_access_point(
     assert get_bucket("default").cors_rules() == []
 
 
-def test_what_an_access_point_needs_is_printed(storage_options: Callable[..., None]) -> None:
+def test_setup_bucket_prints_what_an_access_point_needs(
+    storage_options: Callable[..., None],
+) -> None:
     storage_options(bucket_name=ACCESS_POINT)
     arguments = ["--origin", ORIGIN, "--signature-age", "3600", "--format"]
     out, err = run("setup_bucket", *arguments, "json")
@@ -199,10 +205,10 @@ def test_public_objects_and_block_public_access_exclude_each_other(settings: Any
     "refusal",
     [Refusal(501, "NotImplemented", {}, ""), Refusal(409, "BucketAlreadyExists", {}, ""), None],
 )
-def test_a_server_that_keeps_no_rules(
+def test_setup_bucket_names_a_server_that_keeps_no_rules(
     bucket: Any, monkeypatch: pytest.MonkeyPatch, refusal: Refusal | None
 ) -> None:
-    """None: it says that it does, and does not."""
+    """With None, the server accepts the rules and forgets them."""
 
     def write(rules: object) -> None:
         if refusal:
@@ -215,7 +221,9 @@ def test_a_server_that_keeps_no_rules(
     assert len(bucket.lifecycle_rules()) == 1
 
 
-def test_a_permission_that_is_missing(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setup_bucket_names_a_missing_permission(
+    bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def write(rules: object) -> None:
         raise Refusal(403, "AccessDenied", {}, "")
 
@@ -227,7 +235,7 @@ def test_a_permission_that_is_missing(bucket: Any, monkeypatch: pytest.MonkeyPat
 # check_bucket.
 
 
-def test_a_bucket_before_and_after(bucket: Any, s3: Bucket) -> None:
+def test_check_bucket_finds_nothing_once_the_bucket_is_set_up(bucket: Any, s3: Bucket) -> None:
     assert codes(ORIGIN) == {"cors.none", "lifecycle.none"}
     run("setup_bucket", "--origin", ORIGIN)
     assert codes(ORIGIN) == codes() == set()
@@ -249,7 +257,7 @@ def test_a_bucket_before_and_after(bucket: Any, s3: Bucket) -> None:
         ({"AllowedMethods": ["GET"]}, "cors.method", "a GET and no PUT"),
     ],
 )
-def test_a_cors_rule_that_lacks_something(
+def test_check_bucket_names_what_a_cors_rule_lacks(
     bucket: Any, change: dict[str, Any], code: str, words: str
 ) -> None:
     run("setup_bucket", "--origin", ORIGIN)
@@ -264,12 +272,12 @@ def test_a_cors_rule_that_lacks_something(
 
 
 @pytest.mark.parametrize("origin", ["*", "https://*.com"])
-def test_one_origin_is_checked_and_not_all(origin: str) -> None:
+def test_check_bucket_checks_only_the_origins_it_is_given(origin: str) -> None:
     with pytest.raises(CommandError, match="as a browser sends it"):
         run("check_bucket", "--origin", origin)
 
 
-def test_a_lifecycle_rule_that_is_too_quick(bucket: Any) -> None:
+def test_check_bucket_fails_a_lifecycle_rule_that_is_too_quick(bucket: Any) -> None:
     run("setup_bucket", "--origin", ORIGIN)
     [rule] = bucket.lifecycle_rules()
     rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] = 3
@@ -277,7 +285,7 @@ def test_a_lifecycle_rule_that_is_too_quick(bucket: Any) -> None:
     assert codes(ORIGIN) == {"lifecycle.too_soon"}
 
 
-def test_the_exit_code_and_the_report(bucket: Any, s3: Bucket) -> None:
+def test_check_bucket_exits_with_1_and_reports_as_json(bucket: Any, s3: Bucket) -> None:
     with pytest.raises(SystemExit, match="1"):
         run("check_bucket")
     out, err = StringIO(), StringIO()
@@ -290,7 +298,7 @@ def test_the_exit_code_and_the_report(bucket: Any, s3: Bucket) -> None:
     assert all(each["cure"] for each in found if each["level"] != "pass")
 
 
-def test_a_line_for_each_finding(bucket: Any) -> None:
+def test_check_bucket_prints_a_line_for_each_finding(bucket: Any) -> None:
     out = StringIO()
     with pytest.raises(SystemExit):
         call_command("check_bucket", stdout=out, no_color=True)
@@ -302,7 +310,9 @@ def test_a_line_for_each_finding(bucket: Any) -> None:
     assert sum_.startswith(f"{failed} failed, ")
 
 
-def test_without_credentials(storage_options: Callable[..., None], monkeypatch: Any) -> None:
+def test_check_bucket_names_missing_credentials(
+    storage_options: Callable[..., None], monkeypatch: Any
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -311,7 +321,7 @@ def test_without_credentials(storage_options: Callable[..., None], monkeypatch: 
     assert codes() == {"credentials.none"}
 
 
-def test_nothing_is_left_where_the_reader_stops(bucket: Any, s3: Bucket) -> None:
+def test_check_bucket_leaves_nothing_where_its_reader_stops(bucket: Any, s3: Bucket) -> None:
     findings = diagnose("default", [ORIGIN])
     for finding in findings:
         if finding.code == "presigned":
@@ -322,7 +332,9 @@ def test_nothing_is_left_where_the_reader_stops(bucket: Any, s3: Bucket) -> None
     assert s3.client.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 0
 
 
-def test_what_could_not_be_deleted_is_named(bucket: Any, monkeypatch: Any, s3: Bucket) -> None:
+def test_check_bucket_names_what_it_could_not_delete(
+    bucket: Any, monkeypatch: Any, s3: Bucket
+) -> None:
     real = bucket.delete
     monkeypatch.setattr(bucket, "delete", lambda key: get_bucket("default").head("nothing"))
     left = [each for each in diagnose("default", [ORIGIN]) if each.code == "left"]
@@ -333,11 +345,11 @@ def test_what_could_not_be_deleted_is_named(bucket: Any, monkeypatch: Any, s3: B
         real(each["Key"])
 
 
-# What no server at hand says: the answers are written here as AWS documents them.
+# No server in the tests gives these answers. They are written as AWS documents them.
 
 
 def answers(bucket: Any, monkeypatch: pytest.MonkeyPatch, **refusals: Refusal) -> None:
-    """These operations are refused like that."""
+    """S3 refuses these operations with these answers."""
     ask = bucket.ask
 
     def asked(operation: str, **parameters: Any) -> dict[str, Any]:
@@ -361,14 +373,16 @@ def answers(bucket: Any, monkeypatch: pytest.MonkeyPatch, **refusals: Refusal) -
         (Refusal(0, "ConnectTimeoutError", {}, ""), "bucket.unavailable"),
     ],
 )
-def test_a_listing_that_is_refused(
+def test_check_bucket_names_a_refused_listing(
     bucket: Any, monkeypatch: pytest.MonkeyPatch, refusal: Refusal, code: str
 ) -> None:
     answers(bucket, monkeypatch, list_objects_v2=refusal)
     assert codes(ORIGIN) == {code}
 
 
-def test_a_bucket_that_refuses_acls(bucket: Any, settings: Any, monkeypatch: Any) -> None:
+def test_check_bucket_names_a_bucket_that_refuses_acls(
+    bucket: Any, settings: Any, monkeypatch: Any
+) -> None:
     rules = {"MAX_SIZE": 1, "CONTENT_TYPES": ["image/*"], "ACL": "public-read"}
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"public": rules}}
     run("setup_bucket", "--origin", ORIGIN)
@@ -402,12 +416,12 @@ class Anywhere(Destination):
     [
         ({"PREFIX": "open/"}, "arn:aws:s3:::{bucket}/site/open/*"),
         ({"PREFIX": "a/b/"}, "arn:aws:s3:::{bucket}/site/a/b/*"),
-        # In a folder that others share a policy would make theirs public, too.
+        # In a shared folder, a policy would make the files of others public too.
         ({"PREFIX": ""}, "give the destination a PREFIX of its own"),
         (Anywhere, "give the destination a PREFIX of its own"),
     ],
 )
-def test_the_folder_that_a_policy_is_to_open_is_where_the_keys_are(
+def test_check_bucket_names_the_folder_that_a_policy_must_open(
     bucket: Any, settings: Any, rules: Any, cure: str
 ) -> None:
     public = {"MAX_SIZE": 1, "CONTENT_TYPES": ["image/*"], "ACL": "public-read"}
@@ -423,7 +437,7 @@ def test_the_folder_that_a_policy_is_to_open_is_where_the_keys_are(
     ("seconds", "level"),
     [(0, "pass"), (90, "warn"), (-90, "warn"), (1000, "fail"), (-1900, "fail")],
 )
-def test_a_clock(seconds: int, level: str) -> None:
+def test_check_bucket_compares_its_clock_with_the_servers(seconds: int, level: str) -> None:
     then = datetime.now(UTC) - timedelta(seconds=seconds)
     first = Answer(200, {"date": then.strftime("%a, %d %b %Y %H:%M:%S GMT")}, "")
     findings: list[Finding] = []
@@ -438,7 +452,7 @@ def test_a_clock(seconds: int, level: str) -> None:
     assert level == "fail"
 
 
-def test_one_that_has_no_time() -> None:
+def test_check_bucket_names_a_server_that_sends_no_date() -> None:
     assert [each.code for each in clock(Answer(200, {}, ""))] == ["clock.unknown"]
 
 
@@ -458,7 +472,7 @@ def test_http_behind_https_is_refused_by_browsers(bucket: Any) -> None:
         ("https://s3.example.com/media", ["https://app.example.com"], "public_endpoint"),
     ],
 )
-def test_a_host_that_only_the_server_knows(
+def test_check_bucket_names_a_host_that_browsers_cannot_reach(
     bucket: Any, clients: str, origins: list[str], code: str
 ) -> None:
     found = public_endpoint(Probe("default"), clients, clients, origins)

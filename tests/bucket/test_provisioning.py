@@ -1,4 +1,4 @@
-"""What a bucket needs, as data; and how that is brought together with what is there."""
+"""What a bucket needs, as data; and how it is merged with the rules that exist."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_unfinished_uploads_are_kept_as_long_as_they_may_be_resumed(
     assert provisioning.needs_of("default").abort_days == days
 
 
-def test_which_storages(settings: Any) -> None:
+def test_the_storages_are_those_of_the_destinations(settings: Any) -> None:
     rules = {"MAX_SIZE": 1024, "CONTENT_TYPES": ["image/*"]}
     settings.STORAGES = {**settings.STORAGES, "b": settings.STORAGES["default"]}
     settings.S3DIRECT_UPLOADS = {
@@ -122,7 +122,7 @@ def test_which_storages(settings: Any) -> None:
         "https://xn--bcher-kva.example",
     ],
 )
-def test_an_origin(origin: str) -> None:
+def test_an_origin_is_scheme_host_and_port(origin: str) -> None:
     assert provisioning.wrong_origin(origin) is None
 
 
@@ -154,7 +154,7 @@ def test_an_origin(origin: str) -> None:
         ("https://app example.com", "no origin"),
     ],
 )
-def test_what_no_browser_calls_an_origin(origin: str, words: str) -> None:
+def test_an_origin_that_no_browser_sends_is_refused(origin: str, words: str) -> None:
     assert words in (provisioning.wrong_origin(origin) or "")
 
 
@@ -199,12 +199,12 @@ BROAD = [
 
 
 @pytest.mark.parametrize("origin", BROAD)
-def test_a_star_that_lets_strangers_in_wants_to_be_meant(origin: str) -> None:
+def test_a_wildcard_that_lets_strangers_in_must_be_confirmed(origin: str) -> None:
     assert "--allow-any-origin" in (provisioning.wrong_origin(origin) or "")
     assert provisioning.wrong_origin(origin, any_origin=True) is None
 
 
-def test_every_origin_where_it_is_meant() -> None:
+def test_every_origin_may_be_allowed() -> None:
     assert provisioning.wrong_origin("https://*/", any_origin=True)
     assert provisioning.wrong_origin("app.example.com", any_origin=True)
 
@@ -212,7 +212,7 @@ def test_every_origin_where_it_is_meant() -> None:
 # CORS.
 
 
-def test_a_rule_for_an_empty_bucket() -> None:
+def test_an_empty_bucket_gets_one_cors_rule() -> None:
     assert provisioning.merge_cors([], OURS) == [
         {
             "ID": "s3direct-uploads",
@@ -246,7 +246,7 @@ ENOUGH: Rule = {
         ({"ExposeHeaders": []}, False),
     ],
 )
-def test_anothers_rule_may_be_enough_and_is_kept_if_not(
+def test_anothers_cors_rule_may_be_enough_and_is_always_kept(
     changes: dict[str, Any], is_enough: bool
 ) -> None:
     theirs = {**ENOUGH, **changes}
@@ -256,7 +256,7 @@ def test_anothers_rule_may_be_enough_and_is_kept_if_not(
     assert provisioning.merge_cors(merged, OURS) == merged
 
 
-def test_our_own_rule_grows_and_never_shrinks() -> None:
+def test_our_own_cors_rule_gains_origins_and_loses_none() -> None:
     before = [{**OURS, "AllowedOrigins": ["https://old.example.com"], "AllowedHeaders": ["range"]}]
     [ours] = provisioning.merge_cors(before, OURS)
     assert ours["AllowedOrigins"] == [ORIGIN, "https://old.example.com"]
@@ -264,7 +264,7 @@ def test_our_own_rule_grows_and_never_shrinks() -> None:
     assert provisioning.merge_cors([ours], OURS) == [ours]
 
 
-def test_ours_stands_before_whatever_would_answer_in_its_place() -> None:
+def test_our_cors_rule_stands_before_a_rule_that_would_answer_in_its_place() -> None:
     """Ceph asks only the first rule that names the origin."""
     others: list[Rule] = [
         {"AllowedOrigins": ["https://else.example.com"], "AllowedMethods": ["GET"]},
@@ -274,12 +274,12 @@ def test_ours_stands_before_whatever_would_answer_in_its_place() -> None:
     merged = provisioning.merge_cors(others, OURS)
     first, ours, *rest = merged
     assert [first, *rest] == others
-    # What they grant to the very same pages goes on to be granted; no more of headers.
+    # Their rule still grants these pages what it granted before; our rule adds only our headers.
     assert ours["AllowedMethods"] == ["DELETE", "GET", "HEAD", "POST", "PUT"]
     assert ours["ExposeHeaders"] == ["ETag", "X-A"]
     assert ours["AllowedHeaders"] == OURS["AllowedHeaders"]
     assert provisioning.merge_cors(merged, OURS) == merged
-    # To others, what is none of their business is not granted.
+    # Other pages are granted nothing new.
     two = provisioning.cors_rule(NEEDS, [ORIGIN, "https://b.example.com"])
     [_, ours, *_] = provisioning.merge_cors(others[::2], two)
     assert ours["AllowedMethods"] == ["GET", "HEAD", "PUT"]
@@ -328,7 +328,7 @@ def test_anothers_lifecycle_rule_may_be_enough(theirs: Rule, is_enough: bool) ->
     assert provisioning.merge_lifecycle(merged, NEEDS) == merged
 
 
-def test_the_form_of_the_rules_that_are_there() -> None:
+def test_the_form_of_the_existing_lifecycle_rules_is_kept() -> None:
     old = {"ID": "old", "Status": "Enabled", "Prefix": "logs/", "Expiration": {"Days": 1}}
     *_, ours = provisioning.merge_lifecycle([old], NEEDS)
     assert (ours["Prefix"], "Filter" in ours) == ("site/", False)
@@ -336,7 +336,7 @@ def test_the_form_of_the_rules_that_are_there() -> None:
     assert (ours["Filter"], "Prefix" in ours) == ({"Prefix": "site/"}, False)
 
 
-def test_our_own_rule_follows_the_settings() -> None:
+def test_our_own_lifecycle_rule_follows_the_settings() -> None:
     before = provisioning.merge_lifecycle([EXPIRES], NEEDS)
     longer = Needs("media", "site/", (), (), 31)
     theirs, ours = provisioning.merge_lifecycle(before, longer)
@@ -346,7 +346,7 @@ def test_our_own_rule_follows_the_settings() -> None:
 # Permissions, and the whole as text.
 
 
-def test_the_least_that_the_server_needs() -> None:
+def test_the_policy_grants_the_least_that_the_server_needs() -> None:
     objects, versions, bucket = provisioning.iam_policy(NEEDS)["Statement"]
     assert objects["Resource"] == versions["Resource"] == "arn:aws:s3:::media/site/*"
     assert bucket["Resource"] == "arn:aws:s3:::media"
@@ -379,7 +379,7 @@ ACCESS_POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/photos"
         ({"region_name": "eu-west-1", "location": ""}, "arn:aws:s3:::media", "/*"),
         ({"bucket_name": ACCESS_POINT}, ACCESS_POINT, "/object/site/*"),
         ({"bucket_name": ACCESS_POINT, "location": ""}, ACCESS_POINT, "/object/*"),
-        # As boto3 takes it, too, and policies do not.
+        # boto3 accepts this form too; policies do not.
         (
             {"bucket_name": ACCESS_POINT.replace("/photos", ":photos")},
             ACCESS_POINT,
@@ -422,7 +422,7 @@ def test_an_access_point_has_a_policy_and_no_bucket_of_its_own() -> None:
     assert alias.objects() == "<the ARN of photos-1a2b-s3alias>/object/site/*"
 
 
-def test_the_headers_are_asked_of_a_key_where_the_keys_are(
+def test_the_headers_are_asked_of_a_key_below_the_destinations_prefix(
     settings: Any, storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A storage may have other object parameters for each folder."""
@@ -442,7 +442,7 @@ def test_the_headers_are_asked_of_a_key_where_the_keys_are(
     assert asked == ["site/photos/x", "site/x"]
 
 
-def test_as_json() -> None:
+def test_the_set_up_can_be_printed_as_json() -> None:
     printed = provisioning.as_json(NEEDS, [ORIGIN], age=timedelta(hours=1), block=True)
     assert printed["cors"] == {"CORSRules": [OURS]}
     assert printed["public_access_block"]["BlockPublicPolicy"] is True
@@ -453,7 +453,7 @@ def test_as_json() -> None:
     assert set(plain) == {"bucket", "cors", "lifecycle", "iam_policy"}
 
 
-def test_as_cloudformation() -> None:
+def test_the_set_up_can_be_printed_as_cloudformation() -> None:
     template = provisioning.as_cloudformation([NEEDS], [ORIGIN], age=timedelta(hours=1), block=True)
     resources = template["Resources"]
     assert {name: each["Type"] for name, each in resources.items()} == {
@@ -490,12 +490,14 @@ def test_a_public_destination_wants_a_bucket_that_takes_acls() -> None:
 @pytest.mark.parametrize(
     ("age", "words"), [(60, "at random"), (119, "at random"), (120, "URL_EXPIRES"), (3600, None)]
 )
-def test_a_signatures_age(age: int, words: str | None) -> None:
+def test_a_limit_on_a_signatures_age_is_at_least_the_life_of_our_urls(
+    age: int, words: str | None
+) -> None:
     wrong = provisioning.wrong_signature_age(timedelta(seconds=age))
     assert wrong is None if words is None else words in str(wrong)
 
 
-def test_a_diff() -> None:
+def test_a_change_is_shown_as_a_diff() -> None:
     assert list(provisioning.diff("CORS", [OURS], [OURS])) == []
     lines = list(provisioning.diff("CORS", [], [OURS]))
     assert lines[0] == "--- CORS as it is"
@@ -503,8 +505,8 @@ def test_a_diff() -> None:
     assert json.dumps(lines)
 
 
-def test_moto_takes_it(s3_client: Any, s3: Any) -> None:
-    """The rules are words of S3's: a server and a preflight understand them."""
+def test_a_server_takes_the_rules_as_they_are_written(s3_client: Any, s3: Any) -> None:
+    """A server accepts the rules, and a preflight request follows them."""
     needs = Needs(s3.name, "site/", ("content-type",), (), 8)
     rules: Any = [provisioning.cors_rule(needs, [ORIGIN])]
     s3_client.put_bucket_cors(Bucket=s3.name, CORSConfiguration={"CORSRules": rules})

@@ -1,4 +1,4 @@
-"""``manage.py run_s3``: a server of its own, as a developer meets it."""
+"""``manage.py run_s3``: an S3 server for development."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("number", "region"), [(signal.SIGINT, "us-east-1"), (signal.SIGTERM, "eu-central-1")]
 )
-def test_it_serves_the_projects_buckets_with_cors_and_stops(
+def test_run_s3_serves_the_projects_buckets_with_cors_and_stops_at_a_signal(
     environment: dict[str, str], number: int, region: str
 ) -> None:
     environment["AWS_REGION"] = region
@@ -61,7 +61,7 @@ def test_it_serves_the_projects_buckets_with_cors_and_stops(
         assert process.wait(10) == 0
 
 
-def test_a_port_that_is_taken(storage_options: Callable[..., None]) -> None:
+def test_run_s3_names_a_port_that_is_taken(storage_options: Callable[..., None]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -71,7 +71,7 @@ def test_a_port_that_is_taken(storage_options: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("endpoint_url", [None, "https://s3.example.com"])
-def test_no_storage_on_this_machine(
+def test_run_s3_refuses_a_storage_that_is_elsewhere(
     storage_options: Callable[..., None], endpoint_url: str | None
 ) -> None:
     storage_options(endpoint_url=endpoint_url)
@@ -79,7 +79,7 @@ def test_no_storage_on_this_machine(
         call_command("run_s3")
 
 
-def test_without_moto(
+def test_run_s3_says_how_to_install_moto(
     storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing: dict[str, Any] = {"moto.server": None}
@@ -90,7 +90,7 @@ def test_without_moto(
         call_command("run_s3")
 
 
-def test_without_credentials(
+def test_run_s3_names_missing_credentials(
     storage_options: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

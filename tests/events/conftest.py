@@ -54,7 +54,7 @@ def aws(bucket: str, key: str, name: str = "ObjectCreated:Put") -> dict[str, Any
 
 
 def ceph(bucket: str, key: str, name: str = "ObjectCreated:Put") -> dict[str, Any]:
-    """As Tentacle sent it: nothing is encoded, and a version is empty."""
+    """As Ceph Tentacle sends it: nothing is encoded, and the version is empty."""
     record = s3_record(bucket, key, name)
     record |= {"eventVersion": "2.2", "eventSource": "ceph:s3", "eventId": "1.2.9dd4"}
     record["s3"]["object"] |= {"versionId": "", "metadata": [], "tags": []}
@@ -176,7 +176,7 @@ def configure(settings: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def post(configure: Callable[..., None], s3: Bucket, db: None) -> Post:
-    """POST to the webhook, with its secret unless it is said otherwise."""
+    """POST to the webhook, with its secret by default."""
     configure(EVENT_SECRET=SECRET)
 
     def post(body: Any, headers: dict[str, str] = BEARER, path: str = "/s3-events/") -> Any:
@@ -189,7 +189,7 @@ def post(configure: Callable[..., None], s3: Bucket, db: None) -> Post:
 
 @pytest.fixture
 def causes(connect: Connect) -> list[str]:
-    """Who noticed each completion from now on."""
+    """The cause of each completion from now on."""
     heard: list[str] = []
 
     def hear(cause: str, **_: Any) -> None:
@@ -200,7 +200,7 @@ def causes(connect: Connect) -> list[str]:
 
 
 def sent(app: App, **declaration: Any) -> Upload:
-    """Begun and sent, and the tab is closed."""
+    """An upload that was begun and sent, and not confirmed."""
     begun = app.begin(**declaration)
     assert app.send(begun.json()["request"]) == 200
     return row(begun)

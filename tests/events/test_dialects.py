@@ -1,4 +1,4 @@
-"""What an event says, in each dialect; whatever else comes in has a code."""
+"""Events are read in each dialect; any other body is an error with a code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.events.conftest import (
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_what_each_dialect_says(dialect: Dialect) -> None:
+def test_each_dialect_is_read(dialect: Dialect) -> None:
     key = "site/photos/a b+c%2Fd/é.jpg"
     body = dialect("media", key)
 
@@ -47,12 +47,12 @@ def test_a_plain_key_is_looked_up_once() -> None:
 
 
 @pytest.mark.parametrize("body", [TEST_EVENT, sns_message(TEST_EVENT), {"Records": []}])
-def test_what_has_no_event_is_none(body: dict[str, Any]) -> None:
+def test_a_body_without_events_is_no_error(body: dict[str, Any]) -> None:
     assert parse(body) == []
 
 
 @pytest.mark.parametrize("body", MALFORMED)
-def test_what_is_no_event_has_a_code(body: Any) -> None:
+def test_a_malformed_body_has_a_code(body: Any) -> None:
     with pytest.raises(MalformedEvent) as caught:
         parse(body)
     assert caught.value.code == "malformed"
@@ -72,7 +72,7 @@ JSON = st.recursive(
 
 @st.composite
 def nearly(draw: st.DrawFn) -> Any:
-    """A right body, with something else in one place."""
+    """A right body in which one value is replaced."""
     body = json.loads(json.dumps(draw(st.sampled_from(DIALECTS))("media", "site/photos/k.jpg")))
     node = body
     while True:
@@ -89,7 +89,7 @@ thorough = hypothesis_settings(
 
 
 @pytest.mark.django_db
-def test_whatever_is_said_nothing_breaks(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_body_causes_an_exception(caplog: pytest.LogCaptureFixture) -> None:
     heard: set[str] = set()
 
     @thorough
@@ -109,6 +109,6 @@ def test_whatever_is_said_nothing_breaks(caplog: pytest.LogCaptureFixture) -> No
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("key", ["a\0b", "a%00b", "\ud800", "%", "%FF", "k" * 5000, "", "'; --"])
-def test_a_key_that_no_row_can_have(key: str) -> None:
+def test_a_key_that_no_row_can_have_is_ignored(key: str) -> None:
     assert events.settle([Event("media", key, "created")]) == Tally(0, 1, 0)
     assert events.settle([Event(key, "k", "created")]) == Tally(0, 1, 0)

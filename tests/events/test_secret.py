@@ -49,7 +49,7 @@ def test_the_secret_is_a_token_or_a_password(post: Post, headers: dict[str, str]
         {"X-Secret": SECRET},
     ],
 )
-def test_without_the_secret_nothing_moves(
+def test_without_the_secret_no_row_changes(
     alice: App,
     post: Post,
     s3_calls: list[str],
@@ -80,7 +80,7 @@ def test_without_a_secret_there_is_no_webhook(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_only_posts(post: Post, method: str) -> None:
+def test_the_webhook_takes_only_post(post: Post, method: str) -> None:
     answer = Client().generic(method, "/s3-events/", headers=BEARER)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
 
@@ -92,5 +92,5 @@ def test_only_posts(post: Post, method: str) -> None:
         "django.contrib.auth.middleware.LoginRequiredMiddleware",
     ]
 )
-def test_a_site_that_requires_a_login_lets_it_in(post: Post) -> None:
+def test_the_webhook_needs_no_login(post: Post) -> None:
     assert said(post({"Records": []})) == (200, 0, 0)

@@ -1,4 +1,4 @@
-"""SNS: signed, by a key and a certificate of the tests' own making."""
+"""Messages from SNS, signed with a key and a certificate that the tests make."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def subscription(kind: str = "SubscriptionConfirmation", **changes: Any) -> dict
 def sns_says(
     configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[dict[str, Any]]:
-    """What the world answers to a GET, by URL; ``asked`` has the URLs, in order."""
+    """Answers to GET requests, by URL. ``asked`` has the requested URLs, in order."""
     answers: dict[str, Any] = {CERT_URL: certificate(KEY), "asked": []}
 
     def fetch(url: str) -> bytes:
@@ -98,7 +98,7 @@ def sns_says(
 @pytest.mark.parametrize("version", ["1", "2"])
 @pytest.mark.parametrize("inner", [aws, eventbridge])
 @pytest.mark.parametrize("subject", ["Amazon S3 Notification", None])
-def test_what_sns_signed_is_read(
+def test_a_message_that_sns_signed_is_read(
     alice: App,
     post: Post,
     sns_says: dict[str, Any],
@@ -145,7 +145,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
-def test_what_sns_did_not_sign_is_refused(
+def test_a_message_that_sns_did_not_sign_is_refused(
     alice: App, post: Post, sns_says: dict[str, Any], forge: Callable[[Any], Any]
 ) -> None:
     upload = sent(alice)
@@ -173,14 +173,14 @@ def test_what_sns_did_not_sign_is_refused(
         "https://sns.eu-central-1xamazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.evil.com/x.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.a.b.amazonaws.com/SimpleNotificationService-f3ec.pem",
-        # Hosts of S3, in its older form: of a bucket that is named "sns".
+        # Hosts of S3 in their older form, for a bucket that is named "sns".
         "https://sns.s3.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3-eu-central-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3-accelerate.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3-website-us-west-2.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.s3.amazonaws.com.cn/SimpleNotificationService-f3ec.pem",
-        # Hosts of other services, or of another region than the topic's.
+        # Hosts of other services, or of a region that is not the topic's.
         "https://sns.elb.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.amazonaws.com/SimpleNotificationService-f3ec.pem",
         "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-f3ec.pem",
@@ -248,7 +248,7 @@ def test_each_region_of_aws_signs_at_its_own_host(
     partition: str,
     suffix: str,
 ) -> None:
-    """As botocore lists the regions."""
+    """The regions are those that botocore lists."""
     topic = f"arn:{partition}:sns:{region}:123456789012:uploads"
     configure(SNS_TOPICS=[topic])
     url = f"https://sns.{region}.{suffix}/SimpleNotificationService-f3ec.pem"
@@ -259,18 +259,20 @@ def test_each_region_of_aws_signs_at_its_own_host(
 
 
 @pytest.mark.parametrize("topic", [5, None, [], {}, [TOPIC]])
-def test_a_topic_that_is_no_text(post: Post, sns_says: dict[str, Any], topic: Any) -> None:
+def test_a_topic_that_is_no_text_is_malformed(
+    post: Post, sns_says: dict[str, Any], topic: Any
+) -> None:
     body = {**signed(sns_message(aws("media", "k"))), "TopicArn": topic}
     assert refused(post(body)) == (400, "malformed")
     assert sns_says["asked"] == []
 
 
-def test_a_certificate_that_has_ended(post: Post, sns_says: dict[str, Any]) -> None:
+def test_an_expired_certificate_is_refused(post: Post, sns_says: dict[str, Any]) -> None:
     sns_says[CERT_URL] = certificate(KEY, days=-1)
     assert refused(post(signed(sns_message({})))) == (403, "sns_signature_wrong")
 
 
-def test_while_sns_is_away_it_is_to_be_sent_again(
+def test_while_sns_is_away_the_answer_is_503(
     alice: App, post: Post, sns_says: dict[str, Any]
 ) -> None:
     upload = sent(alice)
@@ -287,7 +289,7 @@ def test_while_sns_is_away_it_is_to_be_sent_again(
     assert said(post(body)) == (200, 1, 0), "a failure was not kept"
 
 
-def test_without_cryptography_it_says_what_to_install(
+def test_without_cryptography_the_log_says_what_to_install(
     post: Post,
     sns_says: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -347,7 +349,7 @@ def test_a_subscription_is_confirmed_nowhere_else(
     assert sns_says["asked"] == [CERT_URL]
 
 
-def test_the_end_of_a_subscription_is_told(
+def test_the_end_of_a_subscription_is_logged(
     post: Post, sns_says: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     body = signed(subscription("UnsubscribeConfirmation"))
@@ -356,7 +358,7 @@ def test_the_end_of_a_subscription_is_told(
     assert TOPIC in caplog.text
 
 
-def test_a_fetch_follows_nothing_and_reads_no_more_than_it_should(
+def test_a_fetch_follows_no_redirect_and_reads_at_most_64_kib(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     visited = []
@@ -386,7 +388,7 @@ def test_a_fetch_follows_nothing_and_reads_no_more_than_it_should(
                 with pytest.raises(SNSUnavailable) as raised:
                     sns.fetch(url + path)
                 answer = raised.value.__context__
-                # An HTTPError is the answer itself, with its connection.
+                # An HTTPError holds the answer and its connection.
                 assert not isinstance(answer, HTTPError) or answer.closed
         with pytest.raises(SNSUnavailable):
             sns.fetch(f"http://127.0.0.1:{free_port()}/?Token=abc")

@@ -43,7 +43,7 @@ def sqs_url() -> Iterator[str]:
 
 
 class Sqs:
-    """A queue, as who fills it sees it."""
+    """A queue, as its sender sees it."""
 
     def __init__(self, endpoint_url: str) -> None:
         self.client = boto3.client(
@@ -67,7 +67,7 @@ class Sqs:
         return id
 
     def left(self) -> int:
-        """Messages, whether or not somebody has them in hand."""
+        """How many messages there are, received ones included."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         request: Any = {"QueueUrl": self.url, "AttributeNames": names}
         return sum(
@@ -75,7 +75,7 @@ class Sqs:
         )
 
     def consume_until(self, left: int) -> None:
-        """SQS gives out as many at once as it likes."""
+        """Consume several times: SQS delivers as many at once as it likes."""
         for _ in range(3):
             if self.left() > left:
                 self.consume()
@@ -111,7 +111,7 @@ def test_a_message_is_deleted_once_its_rows_are_settled(
     assert "done, " in capsys.readouterr().out
 
 
-def test_poison_is_left_for_the_dead_letter_queue_and_named(
+def test_a_malformed_message_is_left_for_the_dead_letter_queue_and_logged(
     alice: App, sqs: Sqs, caplog: pytest.LogCaptureFixture
 ) -> None:
     upload = sent(alice)
@@ -131,7 +131,9 @@ def test_poison_is_left_for_the_dead_letter_queue_and_named(
 def test_while_s3_is_away_the_message_stays(
     alice: App, sqs: Sqs, settings: Any, s3_away: Callable[[], None], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("s3direct_uploads.s3.queue.VISIBILITY", 0)  # shown again at once
+    monkeypatch.setattr(
+        "s3direct_uploads.s3.queue.VISIBILITY", 0
+    )  # a message is visible again at once
     upload = sent(alice)
     sqs.send(aws(upload.bucket, upload.key))
     storages = settings.STORAGES
@@ -147,10 +149,10 @@ def test_while_s3_is_away_the_message_stays(
     assert (upload.status, sqs.left()) == ("completed", 0)
 
 
-def test_what_sqs_gives_out_twice_is_deleted_twice(
+def test_a_message_that_sqs_delivers_twice_is_deleted_twice(
     sqs: Sqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one batch: at least once is what it promises."""
+    """Both in one batch: SQS promises delivery at least once."""
     sqs.send(TEST_EVENT)
     receive = Queue.receive
     monkeypatch.setattr(Queue, "receive", lambda self: receive(self) * 2)
@@ -158,7 +160,7 @@ def test_what_sqs_gives_out_twice_is_deleted_twice(
     assert sqs.left() == 0
 
 
-def test_nobody_else_is_given_a_message_in_hand(sqs: Sqs) -> None:
+def test_a_received_message_is_hidden_from_others(sqs: Sqs) -> None:
     sqs.send(TEST_EVENT)
     queue = Queue(**{name.removeprefix("queue_"): value for name, value in sqs.options.items()})
     [message] = queue.receive()
@@ -168,7 +170,7 @@ def test_nobody_else_is_given_a_message_in_hand(sqs: Sqs) -> None:
     assert sqs.left() == 0
 
 
-def test_what_sqs_does_not_delete_is_named(
+def test_a_message_that_sqs_does_not_delete_is_logged(
     sqs: Sqs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     id = sqs.send(TEST_EVENT)
@@ -189,7 +191,7 @@ def test_what_sqs_does_not_delete_is_named(
     "changes",
     [{"queue_url": "http://127.0.0.1:9/123456789012/none"}, {"endpoint_url": "http://127.0.0.1:9"}],
 )
-def test_a_queue_that_is_not_there(sqs: Sqs, changes: dict[str, str]) -> None:
+def test_a_missing_queue_is_an_error_of_the_command(sqs: Sqs, changes: dict[str, str]) -> None:
     for options in ({}, {"once": True}):
         with pytest.raises(CommandError, match="SQS"):
             call_command("consume_s3_events", **{**sqs.options, **changes, **options})
@@ -228,7 +230,7 @@ def test_a_url_of_another_host_names_no_region(monkeypatch: pytest.MonkeyPatch, 
         call_command("consume_s3_events", queue_url=url)
 
 
-def test_it_goes_on_when_sqs_was_away(
+def test_the_command_goes_on_when_sqs_was_away(
     alice: App, sqs: Sqs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     upload = sent(alice)
@@ -253,7 +255,7 @@ def test_it_goes_on_when_sqs_was_away(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_its_wait(sqs: Sqs, number: int, tmp_path: Path) -> None:
+def test_a_signal_ends_the_wait_for_messages(sqs: Sqs, number: int, tmp_path: Path) -> None:
     """A process of its own, that waits for a message for 20 seconds."""
     command = [sys.executable, "manage.py", "consume_s3_events", "--region", "eu-central-1"]
     command += ["--queue-url", sqs.url, "--endpoint-url", sqs.options["endpoint_url"]]
@@ -278,7 +280,7 @@ def test_a_signal_ends_its_wait(sqs: Sqs, number: int, tmp_path: Path) -> None:
         assert time.monotonic() - started < 5
 
 
-def test_a_signal_ends_it_after_the_batch_in_hand(
+def test_a_signal_ends_the_command_after_the_current_batch(
     alice: App, sqs: Sqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploads = [sent(alice) for _ in range(3)]

@@ -43,7 +43,7 @@ def test_an_event_completes_what_nobody_confirmed(
     assert upload.announced_at is not None
     assert s3_calls == ["HeadObject"]
 
-    # Again, by another, and late: S3 is not even asked.
+    # The same event again, before and after a confirm: S3 is not asked.
     assert said(post(body)) == (200, 1, 0)
     assert alice.confirm(str(upload.pk)).status_code == 200
     assert said(post(body)) == (200, 1, 0)
@@ -52,7 +52,7 @@ def test_an_event_completes_what_nobody_confirmed(
 
 @pytest.mark.parametrize("dialect", [aws, ceph, minio, eventbridge])
 @pytest.mark.parametrize("location", ["a+b", "a b", "a%2Bb", "50%", "é/+%20"])
-def test_the_folder_of_the_storage_may_hold_what_is_encoded(
+def test_the_storages_location_may_have_characters_that_are_encoded(
     alice: App,
     post: Post,
     storage_options: Callable[..., None],
@@ -66,7 +66,7 @@ def test_the_folder_of_the_storage_may_hold_what_is_encoded(
     assert said(post(dialect(upload.bucket, upload.key))) == (200, 1, 0)
 
 
-def test_before_the_put_and_after_a_delete_nothing_happens(
+def test_an_event_before_the_put_or_after_a_delete_changes_nothing(
     alice: App, post: Post, s3_calls: list[str]
 ) -> None:
     upload = row(alice.begin())
@@ -109,7 +109,7 @@ def test_other_buckets_and_other_keys_are_not_ours(
 def test_the_event_of_an_upload_through_an_access_point_names_the_bucket_behind_it(
     alice: App, post: Post, s3: Bucket, storage_options: Callable[..., None]
 ) -> None:
-    alias = f"{s3.name}-s3alias"  # as no bucket of AWS's is called; here one stands for it
+    alias = f"{s3.name}-s3alias"  # in AWS the name of an access point
     s3.client.create_bucket(Bucket=alias)
     storage_options(bucket_name=alias)
     upload = sent(alice)
@@ -121,10 +121,10 @@ def test_the_event_of_an_upload_through_an_access_point_names_the_bucket_behind_
     assert (upload.status, upload.bucket) == ("completed", alias)
 
 
-def test_an_event_is_a_hint_alone_to_look_through_the_access_point(
+def test_an_event_is_only_a_hint_to_look_through_the_access_point(
     alice: App, post: Post, s3: Bucket, storage_options: Callable[..., None]
 ) -> None:
-    """Whatever it claims, S3 is asked by the row's own bucket."""
+    """Whatever the event says, S3 is asked about the row's own bucket."""
     alias = f"{s3.name}-b-s3alias"
     s3.client.create_bucket(Bucket=alias)
     storage_options(bucket_name=alias)
@@ -159,12 +159,14 @@ def test_a_tombstone_of_an_access_point_is_found_by_its_key(
 
 
 @pytest.mark.usefixtures("films")
-def test_parts_that_are_not_complete_stay_so(alice: App, post: Post, s3_calls: list[str]) -> None:
+def test_an_event_completes_no_upload_whose_parts_are_missing(
+    alice: App, post: Post, s3_calls: list[str]
+) -> None:
     begun = alice.begin_film().json()
     alice.send_parts(begun["multipart"]["parts"][:1])
     s3_calls.clear()
 
-    # Older Ceph sends one for the Create of a multipart upload.
+    # Older versions of Ceph send this event when a multipart upload is created.
     upload = Upload.objects.get()
     assert said(post(ceph(upload.bucket, upload.key, "ObjectCreated:Post"))) == (200, 1, 0)
     assert s3_calls == ["ListParts"]
@@ -181,7 +183,7 @@ def test_parts_that_are_not_complete_stay_so(alice: App, post: Post, s3_calls: l
 
 @pytest.mark.parametrize("status", ["rejected", "expired", "cancelled", "deleted"])
 @pytest.mark.parametrize("closed", [True, False])
-def test_what_is_written_on_a_tombstone_is_to_be_deleted_again(
+def test_an_object_written_on_a_tombstone_is_deleted_again(
     alice: App, post: Post, s3_calls: list[str], status: str, closed: bool
 ) -> None:
     upload = row(alice.begin())
@@ -207,7 +209,7 @@ def test_what_is_written_on_a_tombstone_is_to_be_deleted_again(
     assert s3_calls == []
 
 
-def test_while_s3_is_away_it_is_to_be_sent_again(
+def test_while_s3_is_away_the_answer_is_503(
     alice: App,
     post: Post,
     settings: Any,
@@ -225,7 +227,7 @@ def test_while_s3_is_away_it_is_to_be_sent_again(
     assert (answer.headers["Retry-After"], answer.json()["retry_after"]) == ("5", 5)
     assert (answer.json()["settled"], answer.json()["ignored"]) == (0, 1)
     said_by_us = [each.getMessage() for each in caplog.records if each.name == "s3direct_uploads"]
-    # Of the first, and of a key that nobody made; not of the second.
+    # One HEAD for the first record, and one for a made-up key; none for the second record.
     assert sum("HeadObject" in line for line in said_by_us) == 2
     assert set(Upload.objects.values_list("status", flat=True)) == {"pending"}
 
@@ -245,7 +247,7 @@ def test_an_event_of_a_key_for_which_s3_fails_holds_up_no_other(
     assert statuses == {bad.pk: "pending", good.pk: "completed"}
 
 
-def test_one_bad_row_stops_no_other(
+def test_one_row_that_fails_stops_no_other(
     alice: App, post: Post, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = sent(alice), sent(alice)
@@ -274,7 +276,7 @@ def test_many_records_in_one_body_each_count_once(alice: App, post: Post) -> Non
     assert set(Upload.objects.values_list("status", flat=True)) == {"completed"}
 
 
-def test_it_waits_for_s3_in_no_transaction(alice: App) -> None:
+def test_an_event_waits_for_s3_in_no_transaction(alice: App) -> None:
     assert events.webhook._non_atomic_requests == {"default"}  # type: ignore[attr-defined]
     upload = sent(alice)
     with transaction.atomic(), pytest.raises(TransactionManagementError):
@@ -282,12 +284,12 @@ def test_it_waits_for_s3_in_no_transaction(alice: App) -> None:
 
 
 @pytest.mark.parametrize("body", [each for each in MALFORMED if isinstance(each, bytes)])
-def test_nonsense_is_a_400(post: Post, body: bytes) -> None:
+def test_a_malformed_body_is_a_400(post: Post, body: bytes) -> None:
     assert refused(post(body)) == (400, "malformed")
 
 
-def test_a_million_bytes_are_enough(post: Post, settings: Any) -> None:
-    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10  # is not ours to obey, nor to fall over
+def test_a_body_may_have_1_mib(post: Post, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10  # this limit of Django must have no effect here
     filled = {**aws("media", "k"), "filler": ""}
     filled["filler"] = "x" * (1024**2 - len(json.dumps(filled)))
     assert said(post(filled)) == (200, 0, 1)

@@ -48,7 +48,7 @@ class Staff:
         return self.client.get(f"{LIST}{upload.pk}/download/{query}")
 
     def act(self, action: str, *uploads: Upload, **form: str) -> Any:
-        """Tick these rows of the list, choose the action, press "Go"."""
+        """Select these rows of the list, choose the action, press "Go"."""
         ticked = {"_selected_action": [str(upload.pk) for upload in uploads]}
         return self.client.post(LIST, {"action": action, "index": "0", **ticked, **form})
 
@@ -186,7 +186,7 @@ def test_the_list_costs_as_many_queries_for_60_rows_as_for_one(
         return [each["sql"] for each in captured.captured_queries]
 
     completed_upload(destination="photos", owner=alice.user, filename="0.jpg")
-    queries()  # the content types are kept from then on
+    queries()  # the content types are cached from now on
     one = queries()
     for n in range(1, 60):
         completed_upload(destination="photos", owner=make_user(), filename=f"{n}.jpg")
@@ -201,7 +201,7 @@ def test_the_list_costs_as_many_queries_for_60_rows_as_for_one(
     assert not re.search(r"\b(MIN|MAX|DISTINCT|GROUP BY)\b", " ".join(everything))
 
 
-def test_beyond_what_is_counted_nobody_pages(
+def test_the_list_pages_no_further_than_it_counts(
     alice: App, onlooker: Staff, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(4):
@@ -224,7 +224,7 @@ def test_the_search_finds_by_what_a_ticket_quotes(alice: App, bob: App, onlooker
         assert filenames(onlooker.list(q=term)) == ["Mein Strand.jpg"], term
     for term in ("bob", "100%", "100%_"):
         assert filenames(onlooker.list(q=term)) == ["100%_alice.jpg"], term
-    # No part of a key, a username or an id, and no middle of a filename: no index finds those.
+    # A part of a key, of a username or of an id is not found: no index helps there.
     for term in (mine.name, mine.key[:-1], "alic", str(mine.pk)[:-1], "Strand", "1%%", "_00"):
         assert filenames(onlooker.list(q=term)) == [], term
     assert filenames(onlooker.list(q="Mein", status__exact="completed")) == []
@@ -251,7 +251,7 @@ def test_a_search_for_nonsense_finds_nothing_and_breaks_nothing(
 ) -> None:
     alice.begin()
     page = onlooker.list(q=term)
-    # A NUL makes the form invalid: Django says so, and shows the list as without a search.
+    # A NUL makes the form invalid. Django then shows the list without a search.
     assert filenames(page) == (["beach.jpg"] if "\0" in term else [])
 
 
@@ -392,7 +392,7 @@ def test_a_bucket_that_is_configured_no_more_leads_back_with_a_word(
 # Who may.
 
 
-def test_who_may_look(
+def test_only_staff_with_the_permission_may_look(
     alice: App, make_staff: Callable[..., Staff], make_user: Callable[..., User]
 ) -> None:
     upload = row(alice.upload())
@@ -485,7 +485,7 @@ def test_confirm_again_says_what_is_wrong_with_each(alice: App, support: Staff, 
     }
 
 
-def test_while_s3_is_away_one_waits_for_all(
+def test_while_s3_is_away_the_first_upload_that_fails_ends_the_action(
     alice: App, support: Staff, s3_away: Callable[[], None]
 ) -> None:
     uploads = [row(alice.begin(filename=f"{n}.jpg")) for n in range(3)]

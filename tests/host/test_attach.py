@@ -50,7 +50,7 @@ def test_an_upload_becomes_a_file_of_a_model(alice: App) -> None:
     assert (gone.status_code, gone.json()["code"]) == (409, "already_attached")
 
 
-def test_what_cannot_be_attached(alice: App, bob: App) -> None:
+def test_an_upload_that_cannot_be_attached_has_a_code(alice: App, bob: App) -> None:
     used = row(alice.upload())
     used.attach()
     cases = {
@@ -107,7 +107,9 @@ def test_a_transaction_that_fails_gives_the_upload_back(alice: App) -> None:
     assert post(alice, str(upload.pk)).status_code == 201
 
 
-def test_who_comes_second_is_told_so_in_a_race(alice: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_to_attach_in_a_race_gets_an_error(
+    alice: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upload = row(alice.upload())
     attach = Upload.attach
 
@@ -174,7 +176,7 @@ def test_a_save_that_failed_may_be_tried_again(alice: App) -> None:
     assert alice.delete(str(upload.pk)).json()["code"] == "already_attached"
 
 
-def test_many_at_once(alice: App) -> None:
+def test_a_serializer_with_many_attaches_each_upload(alice: App) -> None:
     upload = row(alice.upload())
     (photo,) = serializer(alice, upload, many=True).save()
     assert photo.image.name == upload.name
@@ -182,7 +184,7 @@ def test_many_at_once(alice: App) -> None:
     assert upload.attached_at is not None
 
 
-def test_what_save_is_told_otherwise_leaves_the_upload_alone(alice: App) -> None:
+def test_a_save_with_another_file_leaves_the_upload_alone(alice: App) -> None:
     upload = row(alice.upload())
     assert serializer(alice, upload).save(image="other.jpg").image.name == "other.jpg"
     upload.refresh_from_db()

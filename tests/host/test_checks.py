@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage, run_checks
-from django.db import connections
-from django.db.models import Field
 
-from s3direct_uploads import checks, conf, signals
+from s3direct_uploads import conf, signals
 from s3direct_uploads.destinations import Destination
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
 from tests.conftest import ROOT, App, Connect, row
+from tests.host.conftest import RIGHT, Find, assert_found
 
 ABSENT = object()
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:uploads"
-RIGHT = {"MAX_SIZE": 1024, "CONTENT_TYPES": ["image/*"]}
-
-Find = Callable[[], list[CheckMessage]]
-
-
-@pytest.fixture
-def find(monkeypatch: pytest.MonkeyPatch) -> Find:
-    """Run every check as ``manage.py check`` does, cut off from the network; ours."""
-    asked = []
-
-    def refuse(*args: Any, **_: Any) -> None:
-        asked.append(args)
-        raise OSError("no network in a check")
-
-    def find() -> list[CheckMessage]:
-        with monkeypatch.context() as patch:
-            patch.setattr(socket.socket, "connect", refuse)
-            patch.setattr(socket, "getaddrinfo", refuse)
-            found = run_checks()
-        assert asked == []
-        found = [
-            each for each in found if not isinstance(each.obj, Field)
-        ]  # test_fields.py has them
-        return [each for each in found if (each.id or "").startswith("s3direct_uploads.")]
-
-    return find
-
-
-def assert_found(found: list[CheckMessage], id: str) -> None:
-    assert [each.id for each in found] == [f"s3direct_uploads.{id}"], found
-    [problem] = found
-    assert problem.msg
-    assert problem.hint
-    # E stops the start, W does not.
-    assert problem.is_serious() is id.startswith("E")
 
 
 class Photos(Destination):
@@ -104,9 +62,6 @@ class NoVerify(Photos):
     verify = None  # type: ignore[assignment]
 
 
-# What is right.
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -147,7 +102,7 @@ class NoVerify(Photos):
         },
     ],
 )
-def test_nothing_is_wrong_with_what_is_right(find: Find, settings: Any, value: Any) -> None:
+def test_right_settings_are_found_right(find: Find, settings: Any, value: Any) -> None:
     settings.S3DIRECT_UPLOADS = value
     assert find() == []
 
@@ -159,8 +114,6 @@ def test_a_dict_a_path_and_a_class_are_all_the_same(alice: App, settings: Any, s
     assert answer.status_code == 201
     assert Upload.objects.get().name.startswith("p/")
 
-
-# What is wrong with the whole.
 
 GLOBAL: list[tuple[str, Any]] = [
     ("E001", ABSENT),
@@ -202,7 +155,9 @@ GLOBAL: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("id", "value"), GLOBAL)
-def test_a_wrong_setting(find: Find, alice: App, settings: Any, id: str, value: Any) -> None:
+def test_a_wrong_setting_has_a_check_id_and_begin_a_code(
+    find: Find, alice: App, settings: Any, id: str, value: Any
+) -> None:
     settings.S3DIRECT_UPLOADS = value
     if value is ABSENT:
         del settings.S3DIRECT_UPLOADS
@@ -218,8 +173,6 @@ def test_a_secret_is_not_said_even_where_it_is_wrong(find: Find, settings: Any) 
     [problem] = find()
     assert "a b c d" not in f"{problem.msg} {problem.hint}"
 
-
-# What is wrong with a duration or a length: until it is mended its default stands in.
 
 DURATIONS = ["1h", "3600", 0, -1, 1.5, True, timedelta(0), timedelta(seconds=-1), 10**9, [1]]
 DEFAULTS = [
@@ -244,7 +197,7 @@ NUMBERS: list[tuple[str, str, Any, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("id", "key", "value", "read", "default"), NUMBERS)
-def test_a_wrong_number_and_what_stands_in(
+def test_a_wrong_number_has_a_check_id_and_its_default_stands_in(
     find: Find, settings: Any, id: str, key: str, value: Any, read: Any, default: Any
 ) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": RIGHT}, key: value}
@@ -252,7 +205,7 @@ def test_a_wrong_number_and_what_stands_in(
     assert read() == default
 
 
-def test_with_all_of_them_wrong_begin_still_works(alice: App, settings: Any) -> None:
+def test_begin_works_though_every_number_is_wrong(alice: App, settings: Any) -> None:
     wrong = dict.fromkeys((*conf.DURATIONS, "MAX_NAME_LENGTH"), "1h")
     large = {**RIGHT, "MAX_SIZE": 20 * 1024**2}
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": large}, **wrong}
@@ -276,8 +229,6 @@ def test_a_duration_may_be_left_to_its_default(
     assert find() == []
     assert read() == default
 
-
-# What is wrong with one destination.
 
 NAMES = ["Photos", "a/b", "x" * 64, "phötos", "two words", "..", "photos."]
 DESTINATION: list[tuple[str, Any]] = [
@@ -375,7 +326,7 @@ def assert_misconfigured(alice: App, name: str = "photos", code: str = "misconfi
 
 
 @pytest.mark.parametrize(("id", "spec"), DESTINATION)
-def test_a_wrong_destination(
+def test_a_wrong_destination_has_a_check_id_and_begin_a_code(
     find: Find, alice: App, settings: Any, caplog: pytest.LogCaptureFixture, id: str, spec: Any
 ) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": spec, "fine": RIGHT}}
@@ -389,7 +340,7 @@ def test_a_wrong_destination(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_destinations_name_that_cannot_be(
+def test_a_wrong_name_of_a_destination_has_a_check_id(
     find: Find, alice: App, settings: Any, name: str
 ) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {name: RIGHT}}
@@ -397,12 +348,14 @@ def test_a_destinations_name_that_cannot_be(
     assert_misconfigured(alice, name)
 
 
-def test_a_destinations_name_that_is_not_even_text(find: Find, settings: Any) -> None:
+def test_a_name_of_a_destination_that_is_no_text_has_a_check_id(find: Find, settings: Any) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {5: RIGHT}}
     assert_found(find(), "E004")
 
 
-def test_the_default_prefix_may_be_too_long_as_well(find: Find, alice: App, settings: Any) -> None:
+def test_a_default_prefix_that_is_too_long_has_a_check_id(
+    find: Find, alice: App, settings: Any
+) -> None:
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"x" * 51: RIGHT}}
     assert_found(find(), "E012")
     assert_misconfigured(alice, "x" * 51)
@@ -426,8 +379,6 @@ def test_every_mistake_of_a_destination_is_named_at_once(find: Find, settings: A
     found = sorted(str(each.id)[-4:] for each in find())
     assert found == ["E010", "E011", "E013", "E015", "E016", "E026", "E036"]
 
-
-# What is wrong with the storage of a destination.
 
 S3 = "storages.backends.s3.S3Storage"
 STATIC = "django.contrib.staticfiles.storage"
@@ -470,7 +421,7 @@ def media(settings: Any) -> Callable[[Any], None]:
 
 
 @pytest.mark.parametrize(("id", "storage", "code"), STORAGE)
-def test_a_wrong_storage(
+def test_a_wrong_storage_has_a_check_id_and_begin_a_code(
     find: Find, alice: App, media: Callable[[Any], None], id: str, storage: Any, code: str
 ) -> None:
     media(storage)
@@ -496,14 +447,14 @@ def test_a_manifest_is_not_read_to_say_that_it_is_for_static_files(
         {"OPTIONS": {}},
         {"BACKEND": "nowhere"},
         {"BACKEND": 5},
-        # What is left of S3 in development.
+        # S3 options that remain with another backend in development.
         {
             "BACKEND": "django.core.files.storage.FileSystemStorage",
             "OPTIONS": {"bucket_name": "media"},
         },
     ],
 )
-def test_a_storage_that_cannot_even_be_made(
+def test_a_storage_that_cannot_be_made_has_a_check_id(
     find: Find, media: Callable[[Any], None], alice: App, storage: Any
 ) -> None:
     media(storage)
@@ -526,7 +477,7 @@ def test_an_acl_in_the_wrong_place_is_not_applied(
     "options", [{"custom_domain": "cdn.example.com"}, {"querystring_auth": False}]
 )
 @pytest.mark.parametrize("types", [["*/*"], ["image/png", "image/svg+xml"], ["text/html"]])
-def test_pages_at_a_url_without_a_signature(
+def test_html_at_a_url_without_a_signature_is_a_warning(
     find: Find,
     settings: Any,
     storage_options: Callable[..., None],
@@ -555,8 +506,6 @@ def test_a_storage_is_judged_once_however_many_destinations_have_it(
     assert_found(find(), "E019")
 
 
-# The ids.
-
 IN_THE_CODE = {
     id
     for module in ("checks.py", "destinations/problems.py", "storage.py")
@@ -575,19 +524,6 @@ def test_every_id_is_documented_once_and_nothing_else_is() -> None:
     text = (ROOT / "docs" / "checks.md").read_text()
     documented = re.findall(r"^\| `s3direct_uploads\.([EW]\d{3})` \|", text, re.MULTILINE)
     assert sorted(documented) == sorted(IN_THE_CODE)
-
-
-def manage(folder: Path, command: str, settings: str) -> subprocess.CompletedProcess[str]:
-    """Of a project with the suite's settings, and these beside them."""
-    (folder / "hosts_settings.py").write_text(f"from tests.settings import *\n{settings}")
-    paths = {"PYTHONPATH": str(folder), "DJANGO_SETTINGS_MODULE": "hosts_settings"}
-    return subprocess.run(
-        [sys.executable, "manage.py", *command.split()],
-        cwd=ROOT,
-        env={**os.environ, **paths},
-        capture_output=True,
-        text=True,
-    )
 
 
 def hold(settings: Any, **more: Any) -> None:
@@ -651,100 +587,3 @@ def test_a_hold_in_a_storage_that_is_none_is_another_checks_matter(
     spec = {**RIGHT, "HOLD": True, "STORAGE": storage}
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": spec}}
     assert_found(find(), id)
-
-
-@pytest.mark.parametrize("vendor", ["mysql", "oracle"])
-def test_other_databases_are_refused(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checks.check_database() == []
-    monkeypatch.setattr(type(connections["default"]), "vendor", vendor)
-    (error,) = checks.check_database()
-    assert error.id == "s3direct_uploads.E025"
-    assert error.hint
-    assert "DATABASE_ROUTERS" not in error.hint, "uploads refer to users, in the same database"
-
-
-@pytest.mark.parametrize("limits", [{}, {"MAX_PENDING": 5}, {"MAX_TOTAL_SIZE": 1024}])
-@pytest.mark.parametrize("options", [{}, {"timeout": 20}, {"transaction_mode": "IMMEDIATE"}])
-def test_sqlite_is_to_lock_as_a_transaction_begins_where_uploads_are_counted(
-    settings: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    limits: dict[str, int],
-    options: dict[str, Any],
-) -> None:
-    """With SQLite in a file; tests/projects/sqlite has one, and this warning."""
-    database: Any = connections["default"]
-    monkeypatch.setattr(type(database), "vendor", "sqlite")
-    monkeypatch.setattr(type(database), "is_in_memory_db", lambda _: False, raising=False)
-    monkeypatch.setitem(database.settings_dict, "OPTIONS", options)
-    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": {**RIGHT, **limits}}}
-    found = checks.check_database()
-    is_warned = bool(limits) and "transaction_mode" not in options
-    assert [each.id for each in found] == ["s3direct_uploads.W052"] * is_warned
-    assert all("'IMMEDIATE'" in str(each.hint) for each in found)
-
-
-class Router:
-    """A host's: where these models are written and read, by name; all others in the default."""
-
-    writes: dict[str, str] = {}
-    reads: dict[str, str] = {}
-
-    def db_for_write(self, model: Any, **_: Any) -> str:
-        return self.writes.get(model._meta.label, "default")
-
-    def db_for_read(self, model: Any, **_: Any) -> str:
-        return self.reads.get(model._meta.label, "default")
-
-
-@pytest.mark.parametrize(
-    "writes",
-    [
-        {"s3direct_uploads.Upload": "other", "s3direct_uploads.Usage": "other"},
-        {"s3direct_uploads.Upload": "other"},
-        {"s3direct_uploads.Usage": "other"},
-        {"auth.User": "other"},
-    ],
-)
-def test_uploads_and_their_owners_are_in_one_database(
-    find: Find, settings: Any, monkeypatch: pytest.MonkeyPatch, writes: dict[str, str]
-) -> None:
-    settings.DATABASE_ROUTERS = [f"{__name__}.Router"]
-    assert find() == []
-    monkeypatch.setattr(Router, "writes", writes)
-    found = find()
-    assert_found(found, "E048")
-    assert "'other'" in found[0].msg
-
-
-def test_replicas_are_read_as_the_host_likes(
-    find: Find, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings.DATABASE_ROUTERS = [f"{__name__}.Router"]
-    replicas = {"s3direct_uploads.Upload": "replica", "auth.User": "replica"}
-    monkeypatch.setattr(Router, "reads", replicas)
-    assert find() == []
-
-
-def test_two_databases_are_refused_before_anything_is_migrated(tmp_path: Path) -> None:
-    settings = f"""
-database = {{"ENGINE": "django.db.backends.sqlite3"}}
-DATABASES = {{
-    "default": {{**database, "NAME": "{tmp_path}/default"}},
-    "other": {{**database, "NAME": "{tmp_path}/other"}},
-}}
-DATABASE_ROUTERS = ["hosts_settings.Uploads"]
-
-class Uploads:
-    def db_for_write(self, model, **hints):
-        return "other" if model._meta.app_label == "s3direct_uploads" else None
-
-    db_for_read = db_for_write
-
-    def allow_migrate(self, db, app_label, **hints):
-        return (db == "other") == (app_label == "s3direct_uploads")
-"""
-    for alias in ("default", "other"):
-        done = manage(tmp_path, f"migrate --database {alias}", settings)
-        assert done.returncode == 1
-        assert "(s3direct_uploads.E048) Uploads are written" in done.stderr
-        assert "Applying" not in done.stdout

@@ -1,4 +1,4 @@
-"""A hook of the host's that fails: 503, a traceback in the log, and nothing is lost."""
+"""A host's hook that fails: the answer is 503, a traceback is logged, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SECRET = "postgres://admin:hunter2@db"  # what an exception may say
 
 
 class APIStatusError(Exception):
-    """As the client of some other service has it."""
+    """Like an error of another service's client."""
 
     status_code = 429
 
@@ -68,7 +68,7 @@ by_type = pytest.mark.parametrize("crash", CRASHES, ids=lambda each: type(each).
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
-    """From now on this hook of the albums raises that, or answers it."""
+    """From now on this hook of the albums raises this exception, or returns this value."""
 
     def hook(name: str, answer: Any) -> None:
         def called(*_: Any) -> Any:
@@ -99,7 +99,7 @@ def assert_hook_failed(answer: Any, code: str = "hook_failed") -> None:
 
 
 def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What our logger said with one."""
+    """The messages that were logged with a traceback."""
     return [
         each.getMessage()
         for each in caplog.records
@@ -168,7 +168,7 @@ def test_a_hook_may_refuse_in_its_own_way(
 
 
 @pytest.mark.parametrize("name", BEGIN_HOOKS)
-def test_a_refusal_that_cannot_be_put_in_words_is_a_failure(
+def test_a_refusal_that_cannot_be_written_as_json_is_a_failure(
     alice: App, hook: Callable[[str, Any], None], name: str
 ) -> None:
     hook(name, ValidationError("100% of %(room)s", params={"room": 1}))
@@ -243,7 +243,7 @@ def test_a_hook_that_answers_nonsense_is_misconfigured(
         {"Expires": "tomorrow"},
     ],
 )
-def test_so_is_a_storage_with_parameters_of_its_own(
+def test_a_storage_whose_parameters_fail_is_misconfigured(
     alice: App, monkeypatch: pytest.MonkeyPatch, answer: Any
 ) -> None:
     """django-storages lets a subclass decide them for each name."""
@@ -258,7 +258,9 @@ def test_so_is_a_storage_with_parameters_of_its_own(
     assert not Upload.objects.exists()
 
 
-def test_a_script_sees_why(alice: App, hook: Callable[[str, Any], None]) -> None:
+def test_a_script_sees_the_hooks_own_exception(
+    alice: App, hook: Callable[[str, Any], None]
+) -> None:
     crash = RuntimeError(SECRET)
     hook("get_prefix", crash)
     with pytest.raises(HookFailed) as failed:
@@ -278,7 +280,7 @@ VERIFY_CRASHES = [
     Http404(SECRET),
     ImproperlyConfigured(SECRET),
     rest.ValidationError(SECRET),
-    # Its own words for what S3 has: they say nothing about this object.
+    # Exceptions of the app that say nothing about this object.
     ObjectMissing(SECRET),
     MultipartGone(SECRET),
     NotPending(SECRET),
@@ -313,7 +315,7 @@ def test_a_verify_that_crashes_leaves_the_upload_pending(
 def test_a_verify_that_answers_has_failed(
     alice: App, hook: Callable[[str, Any], None], caplog: pytest.LogCaptureFixture, answer: Any
 ) -> None:
-    """Whoever writes "return False" means to reject: nothing is completed by mistake."""
+    """A hook that returns False may mean to reject: nothing is completed by mistake."""
     upload = send(alice)
     hook("verify", answer)
     assert_hook_failed(alice.confirm(str(upload.pk)))
@@ -322,36 +324,37 @@ def test_a_verify_that_answers_has_failed(
 
 
 @by_verify
-@pytest.mark.parametrize("days", [0, 10])
-def test_the_sweep_puts_off_that_row_alone_and_gives_it_up_never(
+def test_the_sweep_puts_off_only_the_rows_whose_hook_fails_and_never_gives_them_up(
     alice: App,
     s3: Bucket,
     hook: Callable[[str, Any], None],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
     crash: Exception,
-    days: int,
 ) -> None:
-    bad = send(alice)
-    good = row(alice.begin())
+    recent, overdue, good = send(alice), send(alice), row(alice.begin())
     s3.write(good, JPEG)
-    age(timedelta(days=days, hours=3))
+    age(timedelta(hours=3))
+    age(timedelta(days=10), pk=overdue.pk)
     hook("verify", crash)
-    assert sweep() == {"completed": 1, "failed": 1}
+    assert sweep() == {"completed": 1, "failed": 2}
 
-    bad.refresh_from_db()
     good.refresh_from_db()
-    assert (bad.status, good.status, s3.read(bad)) == ("pending", "completed", JPEG)
-    assert bad.due_at is not None
-    assert timedelta(minutes=14) < bad.due_at - timezone.now() <= timedelta(days=1)
-    assert tracebacks(caplog) == ["The hook verify of 'albums' failed"]
+    assert good.status == "completed"
+    for bad in (recent, overdue):
+        bad.refresh_from_db()
+        assert (bad.status, s3.read(bad)) == ("pending", JPEG)
+        assert bad.due_at is not None
+        assert timedelta(minutes=14) < bad.due_at - timezone.now() <= timedelta(days=1)
+    assert tracebacks(caplog) == ["The hook verify of 'albums' failed"] * 2
 
     age(timedelta(days=1))
-    assert sweep()["failed"] == 1, "and again"
+    assert sweep()["failed"] == 2, "and again"
     monkeypatch.undo()
     age(timedelta(days=1))
-    assert sweep()["completed"] == 1
-    assert row(alice.get(f"{bad.pk}/")).status == "completed"
+    assert sweep()["completed"] == 2
+    for bad in (recent, overdue):
+        assert row(alice.get(f"{bad.pk}/")).status == "completed"
 
 
 def test_past_the_deadline_neither_renew_nor_confirm_gives_it_up(
@@ -365,13 +368,13 @@ def test_past_the_deadline_neither_renew_nor_confirm_gives_it_up(
     assert (Upload.objects.get().status, s3.read(upload)) == ("pending", JPEG)
 
 
-def test_an_event_is_done_with_and_the_sweep_looks_again(
+def test_an_event_is_acknowledged_and_the_sweep_looks_again(
     alice: App,
     hook: Callable[[str, Any], None],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A sender that had to send it again would hold up what comes after it."""
+    """An event that must be sent again would delay the events after it."""
     bad = send(alice)
     good = row(alice.begin())
     records = [s3_record(each.bucket, each.key) for each in (bad, good)]
@@ -391,7 +394,7 @@ def test_an_event_is_done_with_and_the_sweep_looks_again(
 
 
 @pytest.mark.usefixtures("films")
-def test_what_was_put_together_is_verified_again(
+def test_an_upload_whose_parts_were_joined_is_verified_again(
     alice: App, hook: Callable[[str, Any], None], monkeypatch: pytest.MonkeyPatch, s3: Bucket
 ) -> None:
     for name, value in (("part_size", PART_SIZE), ("max_size", 1024**3)):
@@ -420,10 +423,10 @@ def test_what_was_put_together_is_verified_again(
         ({"code": 5}, "{'code': 5}"),
     ],
 )
-def test_a_reason_is_kept_whatever_it_is_made_of(
+def test_a_reason_of_any_type_is_kept_as_text(
     alice: App, hook: Callable[[str, Any], None], detail: Any, reason: str
 ) -> None:
-    """It may quote the file itself, and the NULs of a camera's name: PostgreSQL keeps none."""
+    """A reason may quote the file, with NULs in a camera's name. PostgreSQL stores no NUL."""
     upload = send(alice)
     hook("verify", ObjectMismatch(detail))
     body = assert_error(alice.confirm(str(upload.pk)), 422, "object_mismatch")

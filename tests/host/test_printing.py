@@ -1,4 +1,4 @@
-"""What a command prints is seen as it is printed, in a pipe and a container's log too."""
+"""What a command prints is visible at once, in a pipe and in a container's log too."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ COMMANDS = sorted(
     ],
     ids=" ".join,
 )
-def test_nothing_that_was_printed_is_held_back(
+def test_a_command_flushes_what_it_prints(
     alice: App, s3: Bucket, no_pause: None, command: list[str]
 ) -> None:
-    # As Python opens a pipe: it holds 8 KiB back.
+    # Python buffers 8 KiB of a pipe.
     pipe = io.BytesIO()
     output = io.TextIOWrapper(io.BufferedWriter(pipe))
     try:
         call_command(*command, stdout=output, stderr=io.StringIO(), no_color=True)
     except SystemExit:
-        pass  # of check_bucket, on moto
+        pass  # check_bucket finds faults in moto
     seen = pipe.getvalue()
     output.flush()
     assert seen
@@ -48,5 +48,5 @@ def test_nothing_that_was_printed_is_held_back(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_prints_so(name: str) -> None:
+def test_every_command_flushes_what_it_prints(name: str) -> None:
     assert isinstance(load_command_class("s3direct_uploads", name), PrintingCommand)

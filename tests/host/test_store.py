@@ -1,4 +1,4 @@
-"""Scripts upload by the same rules, and hosts' tests need no S3."""
+"""Scripts upload by the same rules as clients; a host's tests need no S3."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_script_obeys_the_rules_too(s3: Bucket, make_user: Callable[..., User]
     assert Upload.objects.get().status == "rejected"
 
 
-def test_what_a_script_could_not_store_is_cancelled(s3_away: Callable[[], None]) -> None:
+def test_an_upload_that_a_script_could_not_store_is_cancelled(s3_away: Callable[[], None]) -> None:
     s3_away()
     with pytest.raises(BucketUnavailable):
         lifecycle.store(BytesIO(JPEG), destination="photos", filename="a.jpg")
@@ -116,11 +116,11 @@ def test_where_the_storage_stays_on_s3_only_the_row_is_made(
 
 
 @override_settings(S3DIRECT_UPLOADS={})
-def test_a_destination_that_there_is_not() -> None:
+def test_an_unknown_destination_is_an_error() -> None:
     with pytest.raises(ValidationError):
         completed_upload(destination="photos")
 
 
-def test_unittest_does_without_pytest() -> None:
+def test_the_testing_tools_work_with_unittest() -> None:
     code = "import sys; sys.modules['pytest'] = None; import s3direct_uploads.testing"
     subprocess.run([sys.executable, "-c", code], check=True)

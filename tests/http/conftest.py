@@ -6,8 +6,6 @@ from tests.conftest import App
 
 ABSENT = object()
 LARGE = 16 * 1024**2 + 1  # two parts
-
-
 NO_SUCH_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
 

@@ -23,7 +23,7 @@ ANY_CALL = [
 
 
 def call(app: App, method: str, url: str) -> Any:
-    """Of the posts one alone has a body."""
+    """Send the call. Only the signing of parts needs a body."""
     body = {"part_numbers": [1]} if method == "post" else None
     return getattr(app.client, method)(url, body, format="json")
 
@@ -40,14 +40,16 @@ def test_anothers_upload_is_not_found(
 
 
 @pytest.mark.parametrize(("method", "path"), [("get", ""), ("post", ""), *ANY_CALL])
-def test_nobody_may_do_anything(alice: App, nobody: App, method: str, path: str) -> None:
+def test_without_a_login_every_call_is_refused(
+    alice: App, nobody: App, method: str, path: str
+) -> None:
     id = alice.begin().json()["id"]
     url = f"{URL}{id}/{path}" if path else URL
     assert_error(call(nobody, method, url), 403, "not_authenticated")
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "options", "trace"])
-def test_other_methods(alice: App, method: str) -> None:
+def test_other_methods_are_not_allowed(alice: App, method: str) -> None:
     id = alice.begin().json()["id"]
     for url in (URL, f"{URL}{id}/", f"{URL}{id}/confirm/", f"{URL}{id}/parts/"):
         assert_error(getattr(alice.client, method)(url), 405, "method_not_allowed")

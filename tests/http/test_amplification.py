@@ -29,7 +29,7 @@ MOST_CPU = 0.5  # seconds
 MOST_MEMORY = 20 * MIB
 MOST_ANSWER = 64 * KIB
 JSON = "application/json"
-TOKEN = "t" * 32  # of CSRF: REST Framework looks for it in the body first
+TOKEN = "t" * 32  # of CSRF; REST Framework looks for it in the body first
 SECRET = "s3cret-s3cret-s3cret"
 Ask = Callable[[], Any]
 
@@ -37,7 +37,7 @@ Ask = Callable[[], Any]
 @dataclass
 class Cost:
     cpu: float  # seconds
-    memory: int  # bytes at the peak, beside what was there before
+    memory: int  # bytes at the peak, without what was in use before
     answer: int  # bytes
 
 
@@ -165,8 +165,8 @@ def send(app: App, call: str, id: str, body: str = "", query: str = "", **header
 def test_a_body_costs_little(alice: App, kind: str) -> None:
     id = begin_in_parts(alice)
     for call in (name for name, (method, _) in CALLS.items() if method == "post"):
-        send(alice, call, id, "{}")()  # what is made once is not the question
-        # As large as somebody can send, and as large as each call may have.
+        send(alice, call, id, "{}")()  # what is made only once is not measured
+        # The largest that somebody can send, and the largest that each call accepts.
         for length in (MIB, 16 * KIB, KIB):
             body = BODIES[kind](length)
             assert len(body.encode()) <= length
@@ -195,7 +195,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("kind", HEADERS)
 def test_a_header_costs_little(alice: App, kind: str) -> None:
-    """Servers take some 8 KiB of each, as gunicorn does."""
+    """Servers accept about 8 KiB of each header, as gunicorn does."""
     id = begin_in_parts(alice)
     for call in ("begin", "list", "confirm", "sign_parts"):
         assert_cheap(send(alice, call, id, '{"filename": 1}', **HEADERS[kind]))

@@ -78,7 +78,9 @@ SHA256 = f"{'A' * 43}="
         ("multipart", {"part_size": 5 * 1024**2}, "multipart", "invalid"),
     ],
 )
-def test_begin_refuses(alice: App, field: str, value: Any, error_field: str, code: str) -> None:
+def test_begin_refuses_a_wrong_field_by_its_code(
+    alice: App, field: str, value: Any, error_field: str, code: str
+) -> None:
     declaration = {
         "destination": "photos",
         "filename": "beach.jpg",
@@ -96,7 +98,7 @@ def test_begin_refuses(alice: App, field: str, value: Any, error_field: str, cod
     assert not Upload.objects.exists()
 
 
-def test_over_5_gib_takes_multipart(alice: App) -> None:
+def test_over_5_gib_multipart_is_required(alice: App) -> None:
     body = assert_error(alice.begin(destination="documents", size=6 * 1024**3), 400, "invalid")
     assert body["errors"][0]["code"] == "multipart_required"
 
@@ -115,7 +117,7 @@ def test_over_5_gib_takes_multipart(alice: App) -> None:
         ({"destination": "nowhere"}, "destination", "unknown"),
     ],
 )
-def test_begin_refuses_in_parts_as_well(
+def test_begin_in_parts_refuses_a_wrong_field_by_its_code(
     alice: App, s3_calls: list[str], declaration: dict[str, Any], field: str, code: str
 ) -> None:
     declaration = {"size": LARGE, "multipart": True, **declaration}
@@ -164,7 +166,7 @@ def test_an_unusual_name_is_kept_as_it_is(alice: App, filename: str) -> None:
         ({"album": 1, "status": "completed", "tags": ["x" * 1024]}, "too_large"),
     ],
 )
-def test_a_context_that_its_destination_does_not_take(
+def test_a_context_that_its_destination_does_not_take_is_refused(
     alice: App, context: dict[str, Any], code: str
 ) -> None:
     declaration = {"destination": "albums", "filename": "a.jpg", "size": 5, "context": context}
@@ -209,7 +211,7 @@ def test_a_context_cannot_set_our_columns(alice: App) -> None:
         ("{}", "application/jsonp", 415, "unsupported_media_type"),
     ],
 )
-def test_a_body_that_is_no_json_object(
+def test_a_body_that_is_no_json_object_has_a_code(
     alice: App, body: str | bytes, content_type: str, status: int, code: str
 ) -> None:
     answer = alice.client.post(URL, body, content_type=content_type)
@@ -217,7 +219,7 @@ def test_a_body_that_is_no_json_object(
     assert not Upload.objects.exists()
 
 
-def test_a_context_of_infinity_would_break_postgresql(alice: App) -> None:
+def test_a_context_with_infinity_is_refused(alice: App) -> None:
     body = '{"destination": "albums", "filename": "a.jpg", "size": 5, "context": {"album": 1e400}}'
     answer = alice.client.post(URL, body, content_type="application/json")
     assert assert_error(answer, 400, "invalid")["errors"][0]["field"] == "context"

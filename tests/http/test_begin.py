@@ -1,4 +1,4 @@
-""""""
+"""Begin: one row, and one signed request that pins what was declared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-""""""
+"""DELETE gives up a pending upload, and deletes a completed one that no model holds."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_delete_of_a_completed_upload_waits_until_its_key_is_closed(alice: App, 
     assert upload.status == "deleted"
     assert upload.object_deleted_at is None
     assert upload.due_at == upload.key_closes_at
-    # Deleted now, its key would be open to whoever holds the URL.
+    # If it were deleted now, whoever has the URL could write to its key again.
     assert s3.read(upload) == JPEG
     assert alice.send(begun["request"], JPEG[::-1]) == 412
     assert alice.get(f"{begun['id']}/url/").json()["code"] == "not_completed"
@@ -75,7 +75,7 @@ def test_delete_of_an_old_upload_deletes_its_object_at_once(
     if age > timedelta(days=1):
         assert upload.object_deleted_at is not None
         assert upload.due_at == upload.object_deleted_at + timedelta(days=7)  # to be pruned
-    else:  # a PUT may yet have been under way: somebody looks once more
+    else:  # a PUT may have been under way, so the sweep looks once more
         assert upload.object_deleted_at is None
         assert upload.due_at is not None
         assert timedelta(hours=23) < upload.due_at - timezone.now() < timedelta(hours=25)

@@ -12,7 +12,7 @@ from s3direct_uploads import content_types, lifecycle
 from s3direct_uploads.models import Upload
 from tests.conftest import App, Bucket, row
 
-# What the type is taken from must not be what this machine has in /etc/mime.types.
+# The type must not depend on this machine's /etc/mime.types.
 SYSTEMS = {
     "a system without mime.types": mimetypes.MimeTypes(filenames=()),
     "a system that knows better": mimetypes.MimeTypes(filenames=()),
@@ -130,7 +130,7 @@ def allow(settings: Any, *types: str) -> None:
         ([OCTETS], "a.jpg", OCTETS, OCTETS),
         ([OCTETS], "a.html", OCTETS, OCTETS),
         (["application/*"], "a.jpg", OCTETS, OCTETS),
-        # A browser looks into an "application/unknown", and may find a page: that name is not kept.
+        # A browser sniffs an "application/unknown" and may find a page, so that type is not kept.
         ([OCTETS], "a.html", "application/unknown", OCTETS),
         (["application/*"], "a.html", "application/unknown", OCTETS),
         (["application/unknown"], "a.html", "application/unknown", OCTETS),
@@ -139,7 +139,7 @@ def allow(settings: Any, *types: str) -> None:
         (["application/*"], "a.docx", "", DOCX),
     ],
 )
-def test_the_meaning_counts_where_it_is_allowed(
+def test_an_alias_of_an_allowed_type_is_allowed(
     alice: App, settings: Any, allowed: list[str], filename: str, declared: str, meant: str
 ) -> None:
     allow(settings, *allowed)

@@ -40,7 +40,7 @@ def test_throttling_is_the_hosts_and_says_when_to_come_back(
     from rest_framework.throttling import UserRateThrottle
 
     class OnceAMinute(UserRateThrottle):
-        scope = "once_a_minute"  # the cache outlives a test: what others asked does not count here
+        scope = "once_a_minute"  # the cache outlives a test, so other tests must not count here
         rate = "1/min"
 
     monkeypatch.setattr(UploadViewSet, "throttle_classes", [OnceAMinute])
@@ -60,7 +60,7 @@ def test_a_tokens_own_error_keeps_the_one_shape(
     alice: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class InvalidToken(AuthenticationFailed):
-        """As rest_framework_simplejwt says it."""
+        """As rest_framework_simplejwt raises it."""
 
         def __init__(self) -> None:
             self.detail = {

@@ -1,4 +1,4 @@
-"""Names as people have them: what nobody sees in them is taken off, not refused."""
+"""Filenames as people have them: invisible characters are removed, not refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = [
     ("photo\u202egpj.exe.jpg", "photogpj.exe.jpg"),
     ("\ufeffbeach.jpg\u200b", "beach.jpg"),
     ("\u200d\u2060beach.jpg\u200c", "beach.jpg"),
-    # As macOS has them: each letter beside its accent, each syllable in two or three letters.
+    # As macOS writes them: accents and syllables are decomposed.
     (unicodedata.normalize("NFD", "Füße.jpg"), "Füße.jpg"),
     (unicodedata.normalize("NFD", "한국어 사진.jpg"), "한국어 사진.jpg"),
 ]
@@ -51,7 +51,7 @@ def test_marks_of_direction_are_taken_off(alice: App, s3: Bucket, filename: str,
     assert not any(mark in disposition for mark in ("%E2%80%8F", "%E2%80%AE", "%E2%81%A7"))
 
 
-def test_a_name_is_as_long_as_it_is_seen(alice: App) -> None:
+def test_the_length_of_a_filename_counts_visible_characters(alice: App) -> None:
     seen = "한" * 251 + ".jpg"
     asked = "\u2067" + unicodedata.normalize("NFD", seen) + "\u2069"
     assert (len(seen), len(asked)) == (255, 759)
@@ -74,7 +74,7 @@ def test_a_name_that_reads_backwards_is_told_as_it_is(alice: App) -> None:
 def test_the_list_is_asked_for_the_name_as_the_client_has_it(
     alice: App, filename: str, kept: str
 ) -> None:
-    """upload.js asks by ``file.name``, to go on with what was interrupted."""
+    """upload.js asks with ``file.name`` to resume an interrupted upload."""
     id = alice.begin(filename=filename).json()["id"]
     alice.begin(filename="other.jpg")
     for asked in (filename, kept):

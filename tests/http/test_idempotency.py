@@ -1,4 +1,4 @@
-"""Begin may be repeated: the same body finds the same upload, whatever a database makes of it."""
+"""Begin may be repeated: the same body finds the same upload, on every database."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_begin_that_is_repeated_finds_its_upload(alice: App, kind: str) -> Non
         assert (again.status_code, again.json()["id"]) == (201, begun.json()["id"])
     assert Upload.objects.count() == 1
 
-    # Answers say it as the row has it, the first one as well.
+    # Every answer has the context as the row has it, the first one too.
     stored = alice.get(f"{begun.json()['id']}/").content
     assert json.dumps(begun.json()["context"]) == json.dumps(json.loads(stored)["context"])
 
@@ -82,7 +82,7 @@ def test_another_context_is_another_body(alice: App, kind: str) -> None:
 
 @pytest.mark.usefixtures("any_context")
 def test_a_context_is_measured_as_it_is_kept(alice: App) -> None:
-    """PostgreSQL would give back 309 digits for each of these five characters."""
+    """PostgreSQL would return 309 digits for each of these five characters."""
     numbers = ", ".join(["1e308"] * 100)
     refused = begin_with(alice, f'{{"a": [{numbers}]}}')
     assert (refused.status_code, refused.json()["errors"][0]["code"]) == (400, "too_large")
@@ -90,7 +90,7 @@ def test_a_context_is_measured_as_it_is_kept(alice: App) -> None:
 
 
 def jsonb(value: Any) -> Any:
-    """As PostgreSQL's jsonb gives it back: numbers are decimals, without an exponent or a -0."""
+    """As PostgreSQL's jsonb returns it: numbers are decimals, without an exponent or a -0."""
 
     def write(value: Any) -> str:
         if isinstance(value, dict):
@@ -112,15 +112,15 @@ contexts = st.recursive(
 )
 
 
-@hypothesis_settings(max_examples=500, database=None, deadline=None)
+@hypothesis_settings(max_examples=200, database=None, deadline=None)
 @given(contexts)
-def test_what_is_kept_comes_back_as_it_is(context: Any) -> None:
+def test_a_kept_context_is_read_back_unchanged(context: Any) -> None:
     try:
         kept = as_kept(context)
     except ValueError:  # a NUL
         assert "\\u0000" in json.dumps(context)
         return
-    # To whoever reads all numbers as doubles, as JavaScript does, it is what was said.
+    # It is unchanged for a reader of doubles, such as JavaScript.
     doubles = [json.loads(json.dumps(each), parse_int=float) for each in (kept, context)]
     assert doubles[0] == doubles[1]
     for given_back in (jsonb(kept), json.loads(json.dumps(kept))):
@@ -143,10 +143,10 @@ def test_a_begin_that_is_repeated_past_the_deadline_leaves_only_a_confirm(
     assert (again.json()["status"], again.json()["request"]) == ("rejected", None)
 
 
-def test_a_begin_whose_elder_vanishes_that_moment_is_to_be_repeated(
+def test_a_begin_whose_first_upload_vanishes_meanwhile_answers_503(
     alice: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stood in the way of the INSERT, and is gone when it is looked for."""
+    """It makes the INSERT fail, and is gone when begin looks for it."""
     look = operations._begun_before
 
     def vanishes(upload: Upload) -> Upload | None:
@@ -161,7 +161,7 @@ def test_a_begin_whose_elder_vanishes_that_moment_is_to_be_repeated(
     assert alice.begin(headers=key).status_code == 201
 
 
-def test_a_begin_may_be_repeated(alice: App, bob: App) -> None:
+def test_a_repeated_begin_answers_with_the_same_upload(alice: App, bob: App) -> None:
     key = {"Idempotency-Key": "9d7f"}
     first = alice.begin(headers=key)
     again = alice.begin(headers=key)
@@ -184,7 +184,7 @@ def test_a_begin_may_be_repeated(alice: App, bob: App) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 65, "é", "a\tb"])
-def test_an_idempotency_key_that_is_none(alice: App, key: str) -> None:
+def test_a_malformed_idempotency_key_is_a_400(alice: App, key: str) -> None:
     answer = alice.client.post(URL, {}, format="json", headers={"Idempotency-Key": key})
     assert answer.status_code == 400
     answer = alice.begin(headers={"Idempotency-Key": key})
@@ -192,7 +192,7 @@ def test_an_idempotency_key_that_is_none(alice: App, key: str) -> None:
     assert not Upload.objects.exists()
 
 
-def test_a_key_without_an_owner_is_a_scripts_mistake(alice: App) -> None:
+def test_a_key_without_an_owner_is_a_value_error(alice: App) -> None:
     with pytest.raises(ValueError, match="owner"):
         lifecycle.begin(
             owner=None, destination="photos", filename="a.jpg", size=1, idempotency_key="k"

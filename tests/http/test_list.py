@@ -1,4 +1,4 @@
-""""""
+"""List and retrieve: own uploads only, newest first, in pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import JPEG, App, assert_error
 
 
-def test_own_uploads_newest_first(alice: App, bob: App) -> None:
+def test_the_list_has_own_uploads_newest_first(alice: App, bob: App) -> None:
     theirs = alice.begin(filename="theirs.jpg").json()["id"]
     mine = [bob.begin(filename=f"{n}.jpg").json()["id"] for n in range(52)]
 
@@ -22,7 +22,7 @@ def test_own_uploads_newest_first(alice: App, bob: App) -> None:
     assert theirs not in str(page) + str(rest)
 
 
-def test_the_list_can_be_narrowed(alice: App) -> None:
+def test_the_list_can_be_filtered(alice: App) -> None:
     pending = alice.begin(filename="a.jpg").json()["id"]
     completed = alice.upload(filename="b.jpg").json()["id"]
     larger = alice.begin(filename="a.jpg", size=99, destination="documents").json()["id"]
@@ -37,7 +37,7 @@ def test_the_list_can_be_narrowed(alice: App) -> None:
     assert ids(filename="none.jpg") == []
 
 
-def test_retrieve(alice: App) -> None:
+def test_retrieve_answers_as_begin_did_without_a_signature(alice: App) -> None:
     begun = alice.begin().json()
     assert alice.get(f"{begun['id']}/").json() == {**begun, "request": None}
 
@@ -52,11 +52,11 @@ def test_retrieve(alice: App) -> None:
         ({"filename": "a\0"}, "filename"),
     ],
 )
-def test_a_list_that_cannot_be(alice: App, query: dict[str, Any], field: str) -> None:
+def test_a_malformed_filter_is_a_400(alice: App, query: dict[str, Any], field: str) -> None:
     assert assert_error(alice.get(**query), 400, "invalid")["errors"][0]["field"] == field
 
 
 @pytest.mark.parametrize("cursor", ["x", "🏖️", "cD0x", "bz0tMQ=="])
-def test_a_cursor_of_ones_own_making(alice: App, cursor: str) -> None:
+def test_a_made_up_cursor_is_never_a_500(alice: App, cursor: str) -> None:
     alice.begin()
     assert alice.get(cursor=cursor).status_code in (200, 400, 404)

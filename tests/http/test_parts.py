@@ -37,7 +37,7 @@ from tests.http.conftest import ABSENT, begin_in_parts
         ([1] * 1001, "part_numbers", "max_length"),
     ],
 )
-def test_parts_that_cannot_be_signed(
+def test_part_numbers_that_cannot_be_signed_are_a_400(
     alice: App, s3_calls: list[str], part_numbers: Any, field: str, code: str
 ) -> None:
     id = begin_in_parts(alice)
@@ -69,14 +69,14 @@ def test_parts_that_cannot_be_signed(
         ("part_numbers=1", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
     ],
 )
-def test_a_body_that_lists_no_parts(
+def test_a_body_that_lists_no_parts_has_a_code(
     alice: App, body: str, content_type: str, status: int, code: str
 ) -> None:
     url = f"{URL}{begin_in_parts(alice)}/parts/"
     assert_error(alice.client.post(url, body, content_type=content_type), status, code)
 
 
-def test_how_many_parts_there_are_is_said(alice: App) -> None:
+def test_the_error_says_how_many_parts_there_are(alice: App) -> None:
     answer = alice.sign_parts(begin_in_parts(alice), [2, 3])
     assert assert_error(answer, 400, "invalid")["errors"] == [
         {
@@ -89,16 +89,12 @@ def test_how_many_parts_there_are_is_said(alice: App) -> None:
 
 
 @pytest.mark.parametrize("declaration", [{}, {"multipart": True}, {"multipart": None}])
-def test_one_put_has_no_parts(alice: App, declaration: dict[str, Any]) -> None:
-    id = alice.begin(**declaration).json()["id"]
+def test_one_put_has_no_parts(alice: App, s3_calls: list[str], declaration: dict[str, Any]) -> None:
+    begun = alice.begin(**declaration).json()
+    id = begun["id"]
     for answer in (alice.parts(id), alice.sign_parts(id, [1])):
         body = assert_error(answer, 409, "not_multipart")
         assert (body["upload"]["id"], body["upload"]["status"]) == (id, "pending")
-
-
-def test_parts_of_what_was_given_up(alice: App) -> None:
-    id = begin_in_parts(alice)
-    assert alice.delete(id).status_code == 204
-    for answer in (alice.parts(id), alice.sign_parts(id, [1])):
-        body = assert_error(answer, 410, "not_pending")
-        assert body["upload"]["status"] == "cancelled"
+    assert s3_calls == []
+    assert alice.send(begun["request"]) == 200
+    assert alice.confirm(id).json()["status"] == "completed"

@@ -62,7 +62,7 @@ def test_a_file_goes_straight_to_s3_and_is_confirmed(alice: App, s3: Bucket) -> 
     assert alice.confirm(str(upload.pk)).json() == confirmed.json()
 
 
-def test_an_empty_file(alice: App, s3: Bucket) -> None:
+def test_an_empty_file_can_be_uploaded(alice: App, s3: Bucket) -> None:
     upload = row(alice.upload(b""))
     assert (upload.status, upload.size, s3.read(upload)) == ("completed", 0, b"")
 

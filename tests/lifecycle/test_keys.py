@@ -191,7 +191,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("prefix", [*MALFORMED, "p" * 51 + "/", "p/" * 26])
-def test_a_prefix_that_cannot_be(prefix: str) -> None:
+def test_an_impossible_prefix_is_refused(prefix: str) -> None:
     with pytest.raises(ImproperlyConfigured):
         new_key(prefix=prefix)
 

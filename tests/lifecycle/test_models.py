@@ -1,8 +1,12 @@
-"""What must never be, the database itself refuses; and what is asked of it, an index answers."""
+"""The database refuses impossible rows, and has an index for each query."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from s3direct_uploads.models import Upload, new_id
+from tests.conftest import ROOT
 
 NOW = timezone.now()
 
@@ -51,7 +56,7 @@ def make(**fields: Any) -> Upload:
         ("rejected_has_reason", {"status": "rejected"}),
     ],
 )
-def test_what_must_never_be(constraint: str, fields: dict[str, Any]) -> None:
+def test_the_database_refuses_an_impossible_row(constraint: str, fields: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError, match=f"s3direct_{constraint}"), transaction.atomic():
         make(**fields)
 
@@ -92,7 +97,7 @@ def test_a_key_closes_when_the_slowest_client_must_have_ended() -> None:
     assert upload.key_closes_at == NOW + timedelta(hours=2)
 
 
-def test_an_upload_says_what_it_is() -> None:
+def test_the_text_of_an_upload_has_filename_and_status() -> None:
     assert str(Upload(filename="a.jpg")) == "a.jpg (pending)"
 
 
@@ -118,3 +123,23 @@ def test_there_are_the_indexes_that_are_asked_for_and_no_others() -> None:
         ("status", "id"),
     }
     assert ("owner_id",) not in indexes
+
+
+def test_a_hosts_default_auto_field_changes_no_migration(tmp_path: Path) -> None:
+    """The suite's own is BigAutoField, which ``test_the_migrations_are_complete`` tries."""
+    (tmp_path / "hosts_settings.py").write_text(
+        "from tests.settings import *\nDEFAULT_AUTO_FIELD = 'django.db.models.AutoField'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "manage.py", "makemigrations", "s3direct_uploads", "--check", "--dry-run"],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path),
+            "DJANGO_SETTINGS_MODULE": "hosts_settings",
+            "DATABASE_URL": "sqlite:///:memory:",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""An owner is a saved user of this database. Anybody else is told so, and leaves no row."""
+"""An owner is a saved user of this database. Anybody else gets an error, and no row is left."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILM = {"destination": "films", "filename": "a.mp4", "size": 9 * 1024**2, "multi
 
 @dataclass
 class TokenUser:
-    """As simplejwt's of that name, by JWTStatelessUserAuthentication: a token's claims, no row."""
+    """Like simplejwt's class of this name: the claims of a token, without a row."""
 
     pk: Any
     is_authenticated: bool = True
@@ -46,7 +46,7 @@ class TokenUser:
         return False
 
 
-# Who a token stands for: what an authentication class of the host's would find.
+# The user of a token, as a host's authentication class finds it.
 TOKENS: dict[str, Any] = {}
 
 
@@ -106,7 +106,7 @@ CALLS = [
 
 
 def ask(prefix: str, method: str, path: str, *, user: Any = None, **headers: str) -> Any:
-    """One call with a token that stands for ``user``; without one, by nobody."""
+    """One call with a token for ``user``; without a user, without a token."""
     if user is not None:
         TOKENS["t"] = user
         headers["Authorization"] = "Bearer t"
@@ -132,7 +132,7 @@ def test_a_stateless_user_owns_nothing(alice: App, method: str, path: str, pk: s
     theirs = row(alice.begin())
     given = {
         "no row": alice.user.pk + 1000,
-        "somebody's": alice.user.pk,  # another service's user, maybe, of the same number
+        "somebody's": alice.user.pk,  # maybe a user of another service with the same number
         "text": "auth0|5f7c8ec7c33c6c004bbafe82",
         "uuid": uuid.uuid4(),
         "huge": 2**70,
@@ -218,7 +218,7 @@ def test_nobody_is_told_so_where_rest_framework_calls_it_none(
     assert not Upload.objects.exists()
 
 
-def test_whoever_is_signed_in_is_served_there(alice: App) -> None:
+def test_where_anybody_may_call_a_user_is_served(alice: App) -> None:
     begun = ask("open", "post", "", user=alice.user)
     assert begun.status_code == 201
     assert row(begun).owner == alice.user
@@ -237,7 +237,7 @@ def delete_behind(user: User) -> User:
 @pytest.mark.parametrize("limits", [{}, {"MAX_PENDING": 2}])
 @pytest.mark.parametrize("declaration", [PHOTO, FILM], ids=["photo", "film"])
 @pytest.mark.django_db(transaction=True)
-def test_a_user_deleted_meanwhile(
+def test_a_user_who_is_deleted_meanwhile_begins_nothing(
     make_user: Callable[..., User],
     s3: Bucket,
     films: None,
@@ -282,7 +282,7 @@ def test_begin_and_store_refuse_an_owner_who_is_no_user(db: None, s3: Bucket, ow
 def test_begin_and_store_refuse_an_owner_who_is_gone(
     make_user: Callable[..., User], s3: Bucket, inside: bool
 ) -> None:
-    """In a transaction the database would say so at its end, to the host."""
+    """Otherwise the database would fail at the end of the host's transaction."""
     gone = delete_behind(make_user("carol"))
 
     def begin() -> None:
@@ -306,7 +306,7 @@ def test_a_script_may_begin_for_nobody(db: None, s3: Bucket) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_begin_is_one_insert(alice: App, django_assert_num_queries: Any) -> None:
+def test_begin_for_a_user_is_one_insert(alice: App, django_assert_num_queries: Any) -> None:
     """Which itself says whether the owner is there."""
     with django_assert_num_queries(1):
         lifecycle.begin(owner=alice.user, **PHOTO)  # type: ignore[arg-type]

@@ -1,75 +1,29 @@
-"""What one owner may have in one destination: at once, and in all."""
+"""What one owner may have in one destination: MAX_PENDING and MAX_TOTAL_SIZE."""
 
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
-from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Permission, User
-from django.core.management import CommandError, call_command
 from django.db import connection
-from django.db.models import F
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle
 from s3direct_uploads.exceptions import AnswerLost, QuotaExceeded, TooManyPending
-from s3direct_uploads.lifecycle import rows, settling
+from s3direct_uploads.lifecycle import settling
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.s3 import Bucket as OurBucket
-from s3direct_uploads.testing import completed_upload
-from tests.conftest import FILMS, JPEG, ROOT, App, Bucket, begin_last_part, row
+from tests.conftest import JPEG, App, Bucket, begin_last_part, row
+from tests.lifecycle.conftest import SIZE, Limit, later, recount, used
 
 DAY = timedelta(days=1)
-SIZE = len(JPEG)
-
-Limit = Callable[..., None]
 
 
-@pytest.fixture
-def limit(settings: Any) -> Limit:
-    """Set limits in the destinations photos and films from now on; without any, none."""
-
-    def limit(**limits: int) -> None:
-        photos = {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["image/*"]}
-        names = settings.S3DIRECT_UPLOADS["DESTINATIONS"]
-        changed = {**names, "photos": {**photos, **limits}, "films": {**FILMS, **limits}}
-        settings.S3DIRECT_UPLOADS = {"DESTINATIONS": changed}
-
-    return limit
-
-
-def used(app: App, destination: str = "photos") -> tuple[int, int]:
-    """Uploads pending, bytes in all."""
-    usage = Usage.objects.get(owner=app.user, destination=destination)
-    return usage.pending, usage.total_size
-
-
-def later(by: timedelta) -> None:
-    """Let all uploads be older by as much."""
-    times = ("created_at", "url_expires_at", "expires_at", "due_at")
-    Upload.objects.update(**{name: F(name) - by for name in times})
-
-
-def recount(**options: str) -> list[str]:
-    out = StringIO()
-    call_command("recount_usage", stdout=out, **options)
-    return out.getvalue().splitlines()
-
-
-# Full, and not any more.
-
-
-def test_too_many_at_once(alice: App, limit: Limit) -> None:
+def test_a_begin_over_max_pending_is_refused(alice: App, limit: Limit) -> None:
     limit(MAX_PENDING=2)
     first, second = alice.begin(), alice.begin()
     assert (first.status_code, second.status_code) == (201, 201)
@@ -104,7 +58,7 @@ def test_too_many_at_once(alice: App, limit: Limit) -> None:
     assert used(alice) == (2, 4 * SIZE)
 
 
-def test_too_much_in_all(alice: App, limit: Limit) -> None:
+def test_a_begin_over_max_total_size_is_refused(alice: App, limit: Limit) -> None:
     limit(MAX_TOTAL_SIZE=2 * SIZE + 1)
     assert [alice.begin().status_code, alice.upload().status_code] == [201, 200]
 
@@ -132,7 +86,7 @@ def test_too_much_in_all(alice: App, limit: Limit) -> None:
     assert used(alice) == (3, 2 * SIZE + 1)
 
 
-def test_where_both_are_reached_waiting_does_not_help(alice: App, limit: Limit) -> None:
+def test_where_both_limits_are_reached_quota_exceeded_comes_first(alice: App, limit: Limit) -> None:
     limit(MAX_PENDING=1, MAX_TOTAL_SIZE=SIZE)
     alice.begin()
     assert alice.begin().json()["code"] == "quota_exceeded"
@@ -200,7 +154,9 @@ def test_begin_put_cancel_repeat_stores_nothing_for_free(
     assert alice.begin().status_code == 201
 
 
-def test_so_does_it_in_parts(alice: App, s3: Bucket, limit: Limit) -> None:
+def test_begin_cancel_repeat_in_parts_stores_nothing_for_free(
+    alice: App, s3: Bucket, limit: Limit
+) -> None:
     limit(MAX_TOTAL_SIZE=6 * 1024**2)
     begun = alice.begin_film()
     size = used(alice, "films")[1]
@@ -212,9 +168,6 @@ def test_so_does_it_in_parts(alice: App, s3: Bucket, limit: Limit) -> None:
     assert lifecycle.sweep() == {"cleaned": 1}
     assert alice.begin_film().status_code == 201
     assert used(alice, "films") == (1, size)
-
-
-# How each ends.
 
 
 def end_completed(app: App, s3: Bucket) -> None:
@@ -256,7 +209,7 @@ def end_deleted(app: App, s3: Bucket) -> None:
         (end_deleted, "deleted", 0),
     ],
 )
-def test_each_end_gives_back_what_is_gone(
+def test_each_final_status_frees_what_is_gone(
     alice: App,
     s3: Bucket,
     limit: Limit,
@@ -291,9 +244,6 @@ def test_the_sweep_settles_for_many_owners_at_once(
     assert (used(alice), used(bob)) == ((0, 0), (0, 0))
 
 
-# A begin that is repeated, or fails.
-
-
 def test_a_repeated_begin_is_answered_though_nothing_is_left(alice: App, limit: Limit) -> None:
     limit(MAX_PENDING=1, MAX_TOTAL_SIZE=SIZE)
     key = {"Idempotency-Key": "one"}
@@ -315,7 +265,7 @@ def test_a_repeated_begin_is_counted_once(alice: App, limit: Limit) -> None:
     assert used(alice) == (1, SIZE)
 
 
-def test_what_could_not_begin_is_not_counted(
+def test_a_begin_that_failed_is_not_counted(
     alice: App, limit: Limit, s3_away: Callable[[], None]
 ) -> None:
     limit(MAX_PENDING=1)
@@ -327,7 +277,7 @@ def test_what_could_not_begin_is_not_counted(
     assert Upload.objects.count() == 1
 
 
-def test_what_may_have_begun_is_counted(
+def test_a_begin_whose_answer_from_s3_is_lost_is_counted(
     alice: App, limit: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(MAX_TOTAL_SIZE=10 * 1024**2)
@@ -362,15 +312,12 @@ def test_scripts_obey_an_owners_limits(alice: App, limit: Limit, s3: Bucket) -> 
     assert Usage.objects.count() == 1
 
 
-def test_a_number_that_no_column_holds_is_no_500(alice: App, limit: Limit) -> None:
+def test_a_size_that_no_column_holds_is_no_500(alice: App, limit: Limit) -> None:
     limit(MAX_PENDING=5)
     alice.begin()
     Usage.objects.update(total_size=2**63 - 10)
     assert alice.begin().json()["code"] == "quota_exceeded"
     assert alice.begin(size=9).status_code == 201
-
-
-# Limits come and go.
 
 
 def test_what_was_there_before_the_limit_counts(alice: App, limit: Limit) -> None:
@@ -382,7 +329,7 @@ def test_what_was_there_before_the_limit_counts(alice: App, limit: Limit) -> Non
     assert [alice.begin().status_code, alice.begin().status_code] == [201, 403]
 
     assert used(alice) == (2, 3 * SIZE), "the cancelled one is as good as gone"
-    for upload in (pending, completed):  # as processes have them that read them before
+    for upload in (pending, completed):  # as a process has them that read them before
         assert not upload.counted
         lifecycle.cancel(upload)
         assert upload.counted
@@ -407,7 +354,7 @@ def test_without_a_limit_nothing_is_counted_and_what_was_is_still_given_back(
     ("limits", "statements"),
     [({}, ["INSERT"]), ({"MAX_PENDING": 9, "MAX_TOTAL_SIZE": 1024}, ["UPDATE", "INSERT"])],
 )
-def test_what_a_limit_costs_a_begin(
+def test_a_limit_costs_a_begin_a_few_queries(
     alice: App, limit: Limit, limits: dict[str, int], statements: list[str]
 ) -> None:
     limit(**limits)
@@ -435,192 +382,3 @@ def test_s3_is_not_asked_within_a_transaction(
     assert used(alice) == (0, 0)
     assert len(in_transaction) > 3
     assert not any(in_transaction)
-
-
-# What is counted wrongly, or behind our back.
-
-
-def test_a_recount_corrects(alice: App, bob: App, limit: Limit) -> None:
-    limit(MAX_PENDING=5)
-    alice.begin()
-    alice.upload()
-    bob.begin()
-    alice.begin_film()
-    Usage.objects.filter(owner=alice.user, destination="photos").update(pending=4, total_size=0)
-    Usage.objects.filter(destination="films").delete()
-
-    assert recount() == [
-        "films: owners counted: 1, corrected: 1.",
-        "photos: owners counted: 2, corrected: 1.",
-    ]
-
-    assert (used(alice), used(bob), used(alice, "films")[0]) == ((1, 2 * SIZE), (1, SIZE), 1)
-    assert recount(destination="photos") == ["photos: owners counted: 2, corrected: 0."]
-
-
-def test_a_recount_knows_destinations_that_are_no_more(
-    alice: App, limit: Limit, settings: Any
-) -> None:
-    assert recount() == ["No destination has a limit."]
-    limit(MAX_PENDING=5)
-    alice.begin()
-    Usage.objects.update(pending=3)
-    settings.S3DIRECT_UPLOADS = {
-        "DESTINATIONS": {"documents": settings.S3DIRECT_UPLOADS["DESTINATIONS"]["documents"]}
-    }
-    assert recount() == ["photos: owners counted: 1, corrected: 1."]
-    assert recount(destination="documents") == ["documents: owners counted: 0, corrected: 0."]
-    with pytest.raises(CommandError, match="no destination 'nowhere'; there are documents, photos"):
-        recount(destination="nowhere")
-
-
-def test_what_is_counted_never_falls_below_nothing(alice: App, limit: Limit) -> None:
-    limit(MAX_PENDING=5)
-    upload = row(alice.begin())
-    Usage.objects.update(pending=0, total_size=1)
-    alice.delete(str(upload.pk))
-    later(timedelta(hours=2))
-    lifecycle.sweep()
-    assert used(alice) == (0, 0)
-
-
-def test_cleaned_by_two_at_once_it_is_given_back_once(alice: App, s3: Bucket, limit: Limit) -> None:
-    limit(MAX_TOTAL_SIZE=1024)
-    upload = row(alice.upload())
-    alice.upload()
-    alice.delete(str(upload.pk))
-    later(timedelta(hours=2))
-    stale = [Upload.objects.get(pk=upload.pk) for _ in range(3)]
-    for each in stale:
-        settling.delete_object(each)
-    assert used(alice) == (0, SIZE)
-
-
-def test_a_sweep_does_not_miss_that_its_rows_were_counted_meanwhile(
-    alice: App, limit: Limit
-) -> None:
-    limit(MAX_PENDING=1)
-    alice.begin()
-    Upload.objects.update(counted=False)
-    [claimed] = Upload.objects.all()
-    recount(destination="photos")
-    now = timezone.now()
-    unchanged = {"status": "pending"}
-    assert rows.move_claimed([claimed], unchanged, status="expired", due_at=now) == []
-    claimed.refresh_from_db()
-    assert (claimed.status, used(alice)) == ("pending", (1, SIZE))
-    assert rows.move_claimed([claimed], unchanged, status="expired", due_at=now) == [claimed]
-    assert used(alice) == (0, SIZE)
-
-
-@pytest.mark.parametrize("how", ["one", "many"])
-def test_a_host_that_deletes_a_row_gives_its_owner_the_room(
-    alice: App, limit: Limit, how: str
-) -> None:
-    limit(MAX_PENDING=2, MAX_TOTAL_SIZE=2 * SIZE)
-    attached = row(alice.upload())
-    attached.attach()
-    alice.begin()
-    assert alice.begin().status_code == 403
-    if how == "one":
-        attached.delete()
-        assert used(alice) == (1, SIZE)
-        Upload.objects.get().delete()
-    else:
-        Upload.objects.all().delete()
-    assert used(alice) == (0, 0)
-    assert alice.begin().status_code == 201
-
-
-def test_a_row_that_is_deleted_is_given_back_as_it_is_now(alice: App, limit: Limit) -> None:
-    limit(MAX_PENDING=2)
-    alice.begin()
-    stale = row(alice.begin())
-    alice.delete(str(stale.pk))
-    assert (stale.status, used(alice)) == ("pending", (1, 2 * SIZE))
-    stale.delete()
-    assert used(alice) == (1, SIZE)
-
-
-def test_rows_that_are_not_counted_give_nothing_back(alice: App, limit: Limit) -> None:
-    limit(MAX_PENDING=2)
-    alice.begin()
-    completed_upload(owner=alice.user, destination="photos", content=JPEG).delete()
-    assert used(alice) == (1, SIZE)
-
-
-def test_an_owner_is_deleted(alice: App, s3: Bucket, limit: Limit) -> None:
-    limit(MAX_PENDING=2)
-    upload = row(alice.begin())
-    stale = Upload.objects.get(pk=upload.pk)
-    assert alice.user
-    alice.user.delete()
-    assert not Usage.objects.exists()
-    upload.refresh_from_db()
-    assert (upload.owner, upload.counted) == (None, True)
-    for each in (stale, upload):
-        lifecycle.cancel(each)
-    later(timedelta(hours=2))
-    assert lifecycle.sweep() == {"cleaned": 1}
-    assert not Usage.objects.exists()
-    upload.refresh_from_db()
-    upload.delete()
-
-
-# The admin, and the migration.
-
-
-@pytest.mark.parametrize("permissions", [("view_usage",), ("view_usage", "delete_user")])
-def test_the_admin_shows_usage_and_changes_nothing(
-    alice: App,
-    bob: App,
-    limit: Limit,
-    make_user: Callable[..., User],
-    permissions: tuple[str, ...],
-) -> None:
-    limit(MAX_PENDING=5)
-    alice.begin(size=1536)
-    bob.begin()
-    staff = make_user(is_staff=True)
-    staff.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(staff)
-    listed = "/admin/s3direct_uploads/usage/"
-    usage = Usage.objects.get(owner=alice.user)
-
-    page = client.get(listed, {"q": "alice", "destination": "photos"}).content.decode()
-
-    assert "1.5\xa0KiB" in page
-    assert ">bob<" not in page
-    assert ">bob<" in client.get(listed).content.decode()
-    assert client.get(f"{listed}add/").status_code == 403
-    assert client.post(f"{listed}{usage.pk}/change/", {"pending": "0"}).status_code == 403
-    bulk = {"action": "delete_selected", "_selected_action": [usage.pk], "post": "yes"}
-    client.post(listed, bulk)
-    assert used(alice) == (1, 1536)
-    # Staff who may delete users are not kept from it by what those have uploaded.
-    assert alice.user
-    client.post(f"/admin/auth/user/{alice.user.pk}/delete/", {"post": "yes"})
-    gone = "delete_user" in permissions
-    assert User.objects.filter(username="alice").exists() is not gone
-    assert Usage.objects.filter(pk=usage.pk).exists() is not gone
-
-
-def test_a_hosts_default_auto_field_changes_no_migration(tmp_path: Path) -> None:
-    """test_models.py tries the suite's own, which is BigAutoField."""
-    (tmp_path / "hosts_settings.py").write_text(
-        "from tests.settings import *\nDEFAULT_AUTO_FIELD = 'django.db.models.AutoField'\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "manage.py", "makemigrations", "s3direct_uploads", "--check", "--dry-run"],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(tmp_path),
-            "DJANGO_SETTINGS_MODULE": "hosts_settings",
-            "DATABASE_URL": "sqlite:///:memory:",
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")

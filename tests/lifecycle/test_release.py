@@ -1,4 +1,4 @@
-"""``release()``: a model gives its file up, in the transaction that replaces or deletes its row."""
+"""``release()``: a model gives up its file in the transaction that replaces or deletes its row."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def total_size() -> int:
     return Usage.objects.get().total_size
 
 
-@pytest.mark.attack  # whoever has the URL writes the object again, and would have its room for free
+@pytest.mark.attack  # a client writes it again, and would get the room for free
 def test_the_object_goes_and_the_quota_returns_once_the_key_has_closed(
     alice: App, s3: Bucket, limited: None, s3_calls: list[str]
 ) -> None:
@@ -77,7 +77,7 @@ def test_the_object_goes_and_the_quota_returns_once_the_key_has_closed(
     assert alice.begin().status_code == 201
 
 
-def test_it_rolls_back_with_the_change_of_the_model(alice: App, s3: Bucket) -> None:
+def test_release_rolls_back_with_the_change_of_the_model(alice: App, s3: Bucket) -> None:
     upload, photo = attached(alice)
 
     def replace() -> None:
@@ -96,7 +96,7 @@ def test_it_rolls_back_with_the_change_of_the_model(alice: App, s3: Bucket) -> N
     assert s3.read(upload) == JPEG
 
 
-def test_it_may_be_repeated_and_is_over_then(alice: App) -> None:
+def test_release_may_be_repeated(alice: App) -> None:
     upload, _ = attached(alice)
     stale = Upload.objects.get()
     upload.release()
@@ -131,7 +131,7 @@ def test_the_upload_of_a_file_is_found_by_the_file(
     assert list(Upload.objects.of_file(other_bucket)) == [], "a copy is another file"
 
 
-def test_the_log_has_it_once_it_is_committed(
+def test_a_release_is_logged_once_it_is_committed(
     alice: App, caplog: pytest.LogCaptureFixture, django_capture_on_commit_callbacks: Any
 ) -> None:
     upload, _ = attached(alice)
@@ -145,7 +145,7 @@ def test_the_log_has_it_once_it_is_committed(
 
 
 @pytest.mark.urls("example_project.urls")
-def test_the_example_deletes_its_photos_so(alice: App, s3: Bucket, limited: None) -> None:
+def test_the_example_project_releases_its_photos(alice: App, s3: Bucket, limited: None) -> None:
     begun = alice.begin().json()
     assert alice.send(begun["request"]) == 200
     upload = row(alice.confirm(begun["id"]))

@@ -1,4 +1,4 @@
-"""SQLite, whose transactions become writers by their first write, or fail if they read before."""
+"""SQLite in a file: a transaction that reads before it writes may fail."""
 
 from __future__ import annotations
 

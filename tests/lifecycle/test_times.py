@@ -17,7 +17,7 @@ from tests.conftest import ROOT, App
 CASES = "tests/projects/naive/cases.py"
 
 
-def test_a_project_with_local_times() -> None:
+def test_a_project_may_have_local_times() -> None:
     """With settings of its own, so in a process of its own."""
     done = subprocess.run(
         [sys.executable, *["-m", "pytest", "-q", "--ds=tests.projects.naive.settings"], CASES],

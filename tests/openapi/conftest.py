@@ -93,6 +93,6 @@ def assert_as_described(document: dict[str, Any], operation: str, answer: Any) -
     content = response["content"][answer["Content-Type"]]
     body = answer.json()
     validator(document, content["schema"]).validate(body)
-    if "multipart" in body:  # one of the two is to be sent where something is to be sent at all
+    if "multipart" in body:  # begin and renew answer with one of the two
         sent = operation in ("begin_upload", "renew_upload")
         assert (body["request"], body["multipart"]).count(None) == (1 if sent else 2)

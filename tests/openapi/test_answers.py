@@ -21,7 +21,7 @@ from tests.openapi.conftest import assert_as_described, operations, validator
 
 
 def contents(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All that is sent or answered, with schema and examples."""
+    """Every request and answer body, with schema and examples."""
     for operation in operations(document).values():
         for body in (operation.get("requestBody", {}), *operation["responses"].values()):
             yield from body.get("content", {}).values()
@@ -143,7 +143,7 @@ def provoke_replaced(app: App) -> Any:
 
 
 def abort_behind(app: App) -> str:
-    """S3 forgets a multipart upload, as by a rule of the bucket's."""
+    """S3 aborts a multipart upload, as by a lifecycle rule."""
     id = begin_in_parts(app)
     upload = Upload.objects.get(pk=id)
     get_bucket("default").abort_multipart(upload.key, upload.multipart_upload_id)
@@ -299,7 +299,7 @@ def test_a_real_answer_is_as_its_schema_says(
         ("[1]", "application/json", 409),
     ],
 )
-def test_a_body_where_there_is_none_and_a_session_authenticates(
+def test_a_body_where_confirm_has_none_is_as_described(
     alice: App, document: dict[str, Any], body: str, content_type: str, status: int
 ) -> None:
     id = alice.begin().json()["id"]
@@ -313,7 +313,7 @@ def test_a_body_where_there_is_none_and_a_session_authenticates(
     assert answer.status_code == status
 
 
-def test_what_is_no_fault_of_the_clients(
+def test_the_503s_are_as_their_schema_says(
     alice: App, s3_away: Callable[[], None], settings: Any, document: dict[str, Any]
 ) -> None:
     id, in_parts = alice.begin().json()["id"], begin_in_parts(alice)
@@ -351,7 +351,7 @@ def test_what_is_no_fault_of_the_clients(
         (lambda app: app.delete("1"), "delete_upload"),
     ],
 )
-def test_whom_the_host_does_not_let_in(
+def test_the_401s_403s_and_429s_are_as_their_schema_says(
     nobody: App,
     alice: App,
     document: dict[str, Any],

@@ -78,7 +78,7 @@ from tests.openapi.conftest import assert_as_described, validator
     ],
 )
 @pytest.mark.usefixtures("anything_goes")
-def test_what_may_be_declared(
+def test_the_schema_takes_the_declarations_that_begin_takes(
     alice: App, document: dict[str, Any], field: str, value: Any, good: bool
 ) -> None:
     declaration = {"destination": "photos", "filename": "a", "size": 5, field: value}
@@ -98,7 +98,7 @@ def test_what_may_be_declared(
     ],
 )
 @pytest.mark.usefixtures("anything_goes")
-def test_what_may_be_sent_in_parts(
+def test_the_schema_takes_the_sizes_that_begin_in_parts_takes(
     alice: App, document: dict[str, Any], size: int, multipart: bool | None, good: bool
 ) -> None:
     declaration = {"destination": "photos", "filename": "a", "size": size, "multipart": multipart}
@@ -170,7 +170,7 @@ def test_a_condition_between_fields_is_said_in_prose(
     ],
 )
 @pytest.mark.usefixtures("anything_goes")
-def test_which_parts_may_be_asked_for(
+def test_the_schema_takes_the_part_numbers_that_the_server_takes(
     alice: App, document: dict[str, Any], part_numbers: Any, good: bool
 ) -> None:
     id = alice.begin(size=MAX_OBJECT_SIZE, multipart=True).json()["id"]

@@ -134,7 +134,7 @@ def test_every_name_is_ours(committed: dict[str, Any]) -> None:
 
 
 def test_code_generators_can_read_what_is_sent(committed: dict[str, Any]) -> None:
-    """Plain objects: many generators fail at a choice between schemas."""
+    """The schemas are plain objects: many generators fail at a choice between schemas."""
 
     def keywords(schema: Any) -> Iterator[str]:
         if isinstance(schema, dict):

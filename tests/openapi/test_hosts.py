@@ -44,7 +44,7 @@ def test_a_host_may_mount_it_elsewhere_and_say_it_in_other_words() -> None:
 
 
 @pytest.mark.usefixtures("with_spectacular")
-def test_the_destinations_are_the_hosts(settings: Any) -> None:
+def test_the_description_names_the_hosts_destinations(settings: Any) -> None:
     named = generate()["components"]["schemas"]
     assert named["DirectUploadDestination"]["enum"] == ["albums", "documents", "photos"]
     destination = named["DirectUploadDeclaration"]["properties"]["destination"]

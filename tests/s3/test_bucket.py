@@ -1,4 +1,4 @@
-"""The one door to S3: what is signed, for whom, and with which client."""
+"""The bucket: what is signed, for whom, and with which client."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def put_url(storage: Any = S3Storage, **options: Any) -> Any:
     return urlsplit(request.url)
 
 
-# Ours asks for version 4 by itself; django-storages' leaves it to botocore, or to its settings.
+# Our storage always asks for version 4; django-storages' leaves it to botocore or its settings.
 @pytest.mark.parametrize("storage", [S3Storage, django_storages.S3Storage])
 @pytest.mark.parametrize("options", [{}, {"signature_version": "s3"}])
 @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "eu-central-1", None])
@@ -137,7 +137,7 @@ def test_a_presigned_request_does_not_show_its_url() -> None:
     assert "X-Amz-Signature" not in repr(request)
 
 
-def test_one_client_in_each_process_and_storage(s3: Seen, storage_options: Any) -> None:
+def test_each_process_has_one_client_for_each_storage(s3: Seen, storage_options: Any) -> None:
     client = get_bucket("default")._client
     assert get_bucket("default")._client is client
     read, write = os.pipe()
@@ -153,7 +153,7 @@ def test_one_client_in_each_process_and_storage(s3: Seen, storage_options: Any) 
     assert get_bucket("default").location == "elsewhere"
 
 
-def test_a_storage_that_is_not_on_s3(settings: Any) -> None:
+def test_a_storage_that_is_not_on_s3_has_no_bucket(settings: Any) -> None:
     with pytest.raises(StorageNotS3):
         get_bucket("staticfiles")
     with pytest.raises(ImproperlyConfigured):
@@ -163,7 +163,7 @@ def test_a_storage_that_is_not_on_s3(settings: Any) -> None:
 @pytest.mark.parametrize(
     "options", [{"bucket_name": None}, {"endpoint_url": "no url"}, {"endpoint_url": ""}]
 )
-def test_a_storage_of_which_no_client_can_be_made(
+def test_a_storage_of_which_no_client_can_be_made_is_misconfigured(
     storage_options: Callable[..., None], options: dict[str, Any]
 ) -> None:
     storage_options(**options)
@@ -181,7 +181,7 @@ def test_a_bucket_is_found_by_its_own_name_if_its_alias_changed(s3: Seen) -> Non
         find_bucket("default", "another-bucket")
 
 
-def test_head_and_put(s3: Seen) -> None:
+def test_head_finds_what_put_stored(s3: Seen) -> None:
     bucket = get_bucket("default")
     with pytest.raises(ObjectMissing):
         bucket.head("nothing")
@@ -194,7 +194,7 @@ def test_head_and_put(s3: Seen) -> None:
     assert stored.parameters == {}
 
 
-def test_a_put_that_s3_refuses(s3: Seen) -> None:
+def test_a_put_that_s3_refuses_is_bucket_unavailable(s3: Seen) -> None:
     bucket = get_bucket("default")
     declared = Declared(1, "text/plain", parameters={"StorageClass": "NONE_SUCH"})
     with pytest.raises(BucketUnavailable):
@@ -267,12 +267,12 @@ def test_an_unreachable_s3_is_named_without_its_url(
     assert "X-Amz" not in caplog.text
 
 
-# What S3 refuses until somebody mends it, told apart from what passes by itself.
+# Failures that somebody must repair, and failures that pass by themselves.
 
 
 @pytest.fixture
 def answering(s3: Seen) -> Iterator[Callable[..., None]]:
-    """From then on S3 answers so, whatever it is asked."""
+    """From now on S3 gives this answer to every request."""
     events = get_bucket("default")._client.meta.events
 
     def answering(status: int, code: str = "", date: datetime | None = None) -> None:
@@ -304,7 +304,7 @@ def answering(s3: Seen) -> Iterator[Callable[..., None]]:
         (404, "NoSuchBucket", "bucket_name"),
     ],
 )
-def test_what_has_to_be_mended_is_one_line_that_says_how(
+def test_a_failure_that_somebody_must_repair_is_one_line_that_says_how(
     answering: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
     status: int,
@@ -319,8 +319,10 @@ def test_what_has_to_be_mended_is_one_line_that_says_how(
     assert hint in record.getMessage()
 
 
-def test_a_redirect_to_nowhere_is_one_of_them(s3: Seen, caplog: pytest.LogCaptureFixture) -> None:
-    """botocore asks where the bucket is, is redirected, and asks where the bucket is …"""
+def test_a_redirect_to_nowhere_is_a_failure_that_somebody_must_repair(
+    s3: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    """botocore asks for the bucket's region, is redirected, and asks again, without end."""
     events = get_bucket("default")._client.meta.events
 
     def redirect(**_: Any) -> Any:
@@ -338,7 +340,7 @@ def test_a_redirect_to_nowhere_is_one_of_them(s3: Seen, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown")])
-def test_what_passes_by_itself_is_tried_twice(
+def test_a_failure_that_passes_by_itself_is_tried_twice(
     answering: Callable[..., None], s3_calls: list[str], status: int, code: str
 ) -> None:
     answering(status, code)
@@ -363,7 +365,7 @@ def test_what_passes_by_itself_is_tried_twice(
         (timedelta(minutes=10), "behind S3's"),
     ],
 )
-def test_a_clock_that_is_off_is_said_once_an_hour(
+def test_a_wrong_clock_is_logged_once_an_hour(
     answering: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

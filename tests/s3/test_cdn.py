@@ -54,7 +54,7 @@ def url_of(app: App, upload: Upload, **query: str) -> str:
 
 
 def by_s3(url: str, s3: Bucket, upload: Upload) -> str:
-    """That S3 itself signed it, and the disposition with which it answers."""
+    """S3 itself signed this URL. Returns the disposition of its answer."""
     assert "X-Amz-Signature" in url
     assert f"{s3.name}/{upload.key}?" in url
     answer = requests.get(url, timeout=10)
@@ -63,7 +63,7 @@ def by_s3(url: str, s3: Bucket, upload: Upload) -> str:
 
 
 def assert_cloudfront_signed(url: str) -> None:
-    """As CloudFront verifies it: a canned policy, of the URL with its own query."""
+    """As CloudFront verifies it: a canned policy for the URL with its query."""
     resource, _, signature = url.partition("&Expires=")
     expires, signed, key = signature.replace("&", "=").split("=")[0::2]
     assert key == "K2JCJMDEHXQW5F"
@@ -116,7 +116,7 @@ def test_a_domain_that_signs_nothing_shows_what_is_safe_and_s3_sends_the_rest(
     photo = row(alice.upload())
     shown = url_of(alice, photo, disposition="inline")
     assert shown == f"https://{CDN}/{photo.key}" == storages["default"].url(photo.name)
-    # Nothing makes the domain say "attachment", so it is S3 that does.
+    # The domain cannot be told to say "attachment", so S3's own URL is used.
     assert by_s3(url_of(alice, photo), s3, photo).startswith("attachment")
     page = row(alice.upload(**HTML))
     assert by_s3(url_of(alice, page), s3, page).startswith("attachment")
@@ -154,7 +154,7 @@ def test_cloudfront_signs_nothing_where_the_storage_says_so(
 
 
 @pytest.mark.parametrize("options", [{"location": "moved"}, {"bucket_name": "another"}])
-def test_what_the_domain_does_not_serve_any_more_s3_signs(
+def test_where_the_domain_serves_no_more_s3_signs(
     alice: App,
     s3: Bucket,
     settings: Any,
@@ -162,7 +162,7 @@ def test_what_the_domain_does_not_serve_any_more_s3_signs(
     options: dict[str, str],
 ) -> None:
     photo = row(alice.upload())
-    # It stays configured, by another alias.
+    # The old storage stays configured by another alias.
     settings.STORAGES = {**settings.STORAGES, "before": settings.STORAGES["default"]}
     storage_options(**SIGNED, **options)
     assert by_s3(url_of(alice, photo), s3, photo).startswith("attachment")
@@ -214,7 +214,7 @@ def test_a_key_that_signs_nothing_is_misconfigured(
 
 @pytest.fixture
 def cdn(s3: Bucket) -> Iterator[Callable[[bool], str]]:
-    """A CDN before the bucket, which passes the disposition on or not; its host."""
+    """A CDN in front of the bucket, which passes the disposition on or not. Returns its host."""
     servers = []
 
     def cdn(passes_on: bool) -> str:
@@ -245,7 +245,7 @@ def cdn(s3: Bucket) -> Iterator[Callable[[bool], str]]:
 
 
 def levels() -> dict[str, list[str]]:
-    """What check_bucket finds of the domain: levels by code."""
+    """What check_bucket finds about the domain: levels by code."""
     out = StringIO()
     with pytest.raises(SystemExit):  # moto enforces nothing
         call_command("check_bucket", "--json", stdout=out)
@@ -267,7 +267,7 @@ def test_check_bucket_tries_the_domain(
     assert levels() == {"domain": ["pass", "pass"]}
     storage_options(**signed | {"custom_domain": cdn(False)})
     assert levels() == {"domain": ["pass"], "domain.disposition": ["fail"]}
-    # Without a signature only what is shown is sent there.
+    # Without a signature only inline downloads use the domain.
     storage_options(
         custom_domain=cdn(False), url_protocol="http:", cloudfront_key_id=None, cloudfront_key=None
     )
@@ -285,7 +285,7 @@ class NameAlone(S3Storage):
 
 
 @pytest.mark.parametrize("options", [{"custom_domain": CDN}, SIGNED])
-def test_a_url_that_takes_a_name_alone_is_asked_for_what_it_can_say(
+def test_a_url_method_that_takes_only_a_name_is_called_with_it(
     alice: App,
     s3: Bucket,
     settings: Any,

@@ -1,4 +1,4 @@
-"""Where S3 is, as boto3 sees it: an option, the environment, or a profile of ~/.aws/config."""
+"""Where S3 is, as boto3 finds it: an option, the environment, or a profile of ~/.aws/config."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
 
 
 def urls(storage: Any) -> list[str]:
-    """All that clients are handed, and what a FileField's file has: scheme, host and path."""
+    """Every URL that clients get, and that of a FileField: scheme, host and path."""
     bucket = Bucket(storage)
     handed = [
         bucket.presign_put("k", Declared(1), expires=HOUR).url,
@@ -84,7 +84,7 @@ CASES: list[tuple[str, dict[str, str], dict[str, Any], str]] = [
         {},
         f"{MINIO}/media",
     ),
-    # What is nearer wins.
+    # The more specific setting wins.
     ("", {"AWS_ENDPOINT_URL": MINIO}, {"endpoint_url": "http://b:1"}, "http://b:1/media"),
     (
         "",
@@ -135,7 +135,7 @@ CASES: list[tuple[str, dict[str, str], dict[str, Any], str]] = [
         {"client_config": Config(s3={"addressing_style": "path"})},
         f"{MINIO}/media",
     ),
-    # The rest of what is said of S3 stays.
+    # Other settings of S3 stay as they are.
     (
         "[default]\ns3 =\n    use_dualstack_endpoint = true",
         {},
@@ -159,7 +159,7 @@ def test_every_url_leads_where_boto3_would_go(
     assert urls(kind(**AWS | options)) == [url]
 
 
-def test_the_named_profile_of_the_storage_counts(
+def test_the_storages_named_profile_is_used(
     environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -234,7 +234,7 @@ def test_an_upload_goes_where_the_environment_says(
     assert storages["default"].url(upload.name).startswith(f"{endpoint_url}/{s3.name}/site/")
     assert get_bucket("default").endpoint_url == endpoint_url
     client = get_bucket("default")._client
-    storages["default"].exists("k")  # by which it finds its own addressing style
+    storages["default"].exists("k")  # so that the storage finds its own addressing style
     assert get_bucket("default")._client is client
     out = StringIO()
     with pytest.raises(SystemExit):  # moto enforces nothing
@@ -247,7 +247,7 @@ def test_run_s3_serves_where_the_environment_says(
     environment: Callable[..., None], tmp_path: Path
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    # Its settings read S3_ENDPOINT_URL: empty is none, and leaves it to boto3.
+    # Its settings read S3_ENDPOINT_URL. An empty one leaves the endpoint to boto3.
     variables = {
         "S3_ENDPOINT_URL": "",
         "AWS_ENDPOINT_URL_S3": url,
@@ -275,10 +275,10 @@ def test_run_s3_serves_where_the_environment_says(
         assert process.wait(10) == 0
 
 
-def test_to_learn_where_s3_is_asks_nobody(
+def test_finding_the_endpoint_asks_no_server(
     environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even a machine's own server for the credentials of its role."""
+    """Not even the machine's metadata server for credentials is asked."""
     environment()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""What a storage's object_parameters add to an upload; and, of some, to every request to S3."""
+"""What object_parameters add to an upload, and some of them to every request to S3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from s3direct_uploads.storage import S3Storage
 from tests.conftest import FILM, PART_SIZE, REAL, App, Bucket, begin_last_part, row
 
 IN_2030 = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-# By the check that finds it, what is written, and what its message must name.
+# The id of the check, the parameters, and what the message must name.
 WRONG: list[tuple[str, Any, str]] = [
     # no parameters, or none that S3 knows for an object that is uploaded
     ("E039", ["CacheControl"], "dict"),
@@ -91,7 +91,7 @@ def found_by_checks() -> list[Any]:
 
 
 @pytest.mark.parametrize(("id", "parameters", "named"), WRONG)
-def test_what_is_wrong_is_a_check_and_never_a_traceback(
+def test_a_wrong_parameter_is_a_check_and_never_a_traceback(
     alice: App, storage_options: Callable[..., None], id: str, parameters: Any, named: str
 ) -> None:
     storage_options(object_parameters=parameters)
@@ -105,7 +105,7 @@ def test_what_is_wrong_is_a_check_and_never_a_traceback(
 
 
 @pytest.mark.parametrize("parameters", RIGHT)
-def test_what_is_right_is_uploaded_and_completed(
+def test_right_parameters_are_stored_with_the_object(
     alice: App, storage_options: Callable[..., None], parameters: dict[str, Any]
 ) -> None:
     storage_options(object_parameters=parameters)
@@ -117,7 +117,7 @@ def test_what_is_right_is_uploaded_and_completed(
 
 
 class Hooked(S3Storage):
-    """A host's own, which answers by the key."""
+    """A host's storage whose parameters depend on the key."""
 
     answer: Any = None
 
@@ -131,7 +131,7 @@ class Hooked(S3Storage):
     "answer",
     [None, [], {"Expires": timedelta(1)}, {"CacheControl": b"x"}, {"None": "such"}, KeyError("k")],
 )
-def test_a_hook_that_answers_so_is_misconfigured(
+def test_a_hook_that_answers_wrong_parameters_is_misconfigured(
     alice: App,
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -166,7 +166,7 @@ def test_the_parameters_are_those_that_boto3_knows_for_both_ways_to_upload() -> 
         assert names <= create.keys()
 
 
-# Who pays, and whose bucket it must be: of every request.
+# RequestPayer and ExpectedBucketOwner belong to every request.
 
 # As the server knows the owner of its buckets (scripts/ceph): Ceph refuses what names another.
 OWNER = "test" if REAL else "123456789012"
@@ -176,7 +176,7 @@ HEADERS = {"x-amz-request-payer": "requester", "x-amz-expected-bucket-owner": OW
 
 @pytest.fixture
 def said(storage_options: Callable[..., None]) -> Iterator[dict[str, dict[str, str]]]:
-    """What the server says of it in each request, by operation, from then on."""
+    """The payer and owner in each request from now on, by operation."""
     storage_options(object_parameters=SHARED)
     said: dict[str, dict[str, str]] = {}
 
@@ -203,7 +203,7 @@ ONLY_THE_OWNER = {"x-amz-expected-bucket-owner": OWNER}  # a bucket's, not an ob
 
 
 @pytest.mark.usefixtures("films")
-def test_the_server_says_it_with_every_request_that_takes_it(
+def test_the_server_sends_payer_and_owner_with_every_request(
     alice: App, s3: Bucket, said: dict[str, dict[str, str]]
 ) -> None:
     photo = row(alice.upload())
@@ -235,7 +235,9 @@ def test_the_server_says_it_with_every_request_that_takes_it(
 
 
 @pytest.mark.usefixtures("films")
-def test_clients_say_it_too(alice: App, s3: Bucket, storage_options: Callable[..., None]) -> None:
+def test_clients_send_payer_and_owner_too(
+    alice: App, s3: Bucket, storage_options: Callable[..., None]
+) -> None:
     storage_options(object_parameters=SHARED)
     begun = alice.begin().json()["request"]
     assert HEADERS.items() <= begun["headers"].items()
@@ -260,7 +262,7 @@ def signed_headers(url: str) -> set[str]:
 
 
 @pytest.mark.parametrize("guard", ["if-none-match", "multipart"])
-def test_the_buckets_cors_rule_lets_browsers_say_it(
+def test_the_cors_rule_lets_browsers_send_payer_and_owner(
     storage_options: Callable[..., None], guard: str
 ) -> None:
     storage_options(object_parameters=SHARED, overwrite_guard=guard)
@@ -279,7 +281,9 @@ def test_a_storage_that_says_nothing_adds_nothing(
     assert provisioning.needs_of("default").headers
 
 
-def test_the_command_says_what_is_wrong(storage_options: Callable[..., None], s3: Bucket) -> None:
+def test_setup_bucket_names_a_wrong_parameter(
+    storage_options: Callable[..., None], s3: Bucket
+) -> None:
     storage_options(object_parameters={"Expires": timedelta(days=1)})
     with pytest.raises(CommandError, match="Expires"):
         call_command(

@@ -1,4 +1,4 @@
-"""Where a server has no conditional writes: every upload goes in parts, whose URLs die with it."""
+"""Without conditional writes, every upload goes in parts: their URLs end when it is completed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def guarded(storage_options: Callable[..., None]) -> None:
 
 @pytest.fixture
 def conditions(guarded: None, s3: Bucket) -> Iterator[dict[str, bool]]:
-    """For each operation that Django asks of S3 from now on: whether it names a condition."""
+    """For each operation from now on: whether it has a condition."""
     seen: dict[str, bool] = {}
 
     def look(model: Any, params: Any, **_: Any) -> None:
@@ -40,7 +40,7 @@ def conditions(guarded: None, s3: Bucket) -> Iterator[dict[str, bool]]:
 
 @pytest.mark.parametrize("asked", [True, False, None])
 @pytest.mark.parametrize("size", [0, 1, len(JPEG)])
-def test_the_smallest_file_is_one_part(
+def test_with_the_guard_even_the_smallest_file_is_one_part(
     alice: App, s3: Bucket, conditions: dict[str, bool], size: int, asked: bool | None
 ) -> None:
     body = JPEG[:size]
@@ -60,22 +60,22 @@ def test_the_smallest_file_is_one_part(
     assert (upload.size, upload.is_multipart, upload.part_count) == (size, True, 1)
     assert s3.read(upload) == body
     assert conditions["CompleteMultipartUpload"] is False
-    # The URL that was handed out is worth nothing any more.
+    # The presigned URL is of no use any more.
     late = requests.put(part["url"], data=body, timeout=10)
-    assert late.status_code == (404 if REAL else 500)  # moto stumbles over it
+    assert late.status_code == (404 if REAL else 500)  # moto fails at it
     assert s3.read(upload) == body
     assert s3.open_multiparts(upload) == []
 
 
 @pytest.mark.usefixtures("guarded", "films")
-def test_a_large_file_as_ever(alice: App, s3: Bucket) -> None:
+def test_with_the_guard_a_large_file_goes_in_parts_as_before(alice: App, s3: Bucket) -> None:
     begun = alice.begin_film(multipart=False).json()
     assert alice.send_parts(begun["multipart"]["parts"]) == [200, 200]
     assert s3.read(row(alice.confirm(begun["id"]))) == FILM
 
 
 @pytest.mark.usefixtures("guarded")
-def test_an_empty_file_that_was_not_sent(alice: App, s3: Bucket) -> None:
+def test_with_the_guard_an_empty_file_must_be_sent_too(alice: App, s3: Bucket) -> None:
     id = alice.begin(size=0).json()["id"]
     answer = alice.confirm(id)
     assert (answer.status_code, answer.json()["code"]) == (409, "parts_incomplete")
@@ -88,7 +88,7 @@ def test_an_empty_file_that_was_not_sent(alice: App, s3: Bucket) -> None:
 
 
 @pytest.mark.usefixtures("guarded")
-def test_a_begin_that_is_repeated(alice: App) -> None:
+def test_with_the_guard_a_repeated_begin_signs_the_same_part(alice: App) -> None:
     headers = {"Idempotency-Key": "once"}
     first, again = (alice.begin(headers=headers).json() for _ in range(2))
     assert first["id"] == again["id"]
@@ -97,7 +97,7 @@ def test_a_begin_that_is_repeated(alice: App) -> None:
 
 
 @pytest.mark.usefixtures("guarded")
-def test_a_checksum_that_s3_knows_of_no_parts(alice: App) -> None:
+def test_a_checksum_that_s3_cannot_check_in_parts_is_refused(alice: App) -> None:
     checksum = {"algorithm": "SHA256", "value": "A" * 43 + "="}
     answer = alice.begin(checksum=checksum)
     assert answer.status_code == 400
@@ -105,10 +105,10 @@ def test_a_checksum_that_s3_knows_of_no_parts(alice: App) -> None:
     assert not Upload.objects.exists()
 
 
-def test_a_script_sends_it_whole(
+def test_a_script_stores_by_one_put(
     s3: Bucket, db: None, conditions: dict[str, bool], s3_calls: list[str]
 ) -> None:
-    """It is handed no URL that could be used again."""
+    """The script gets no URL that could be used again."""
     upload = lifecycle.store(BytesIO(JPEG), destination="photos", filename="beach.jpg")
     assert (upload.status, upload.is_multipart) == ("completed", False)
     assert s3.read(upload) == JPEG
@@ -123,7 +123,7 @@ def test_one_put_that_was_begun_before_is_not_signed_again(
     refused = alice.renew(begun["id"])
     assert (refused.status_code, refused.json()["code"]) == (410, "not_pending")
     assert refused.json()["upload"]["status"] == "pending"
-    # What was signed before had its condition.
+    # The URL that was signed before had its condition.
     assert alice.send(begun["request"]) == 200
     assert alice.confirm(begun["id"]).json()["status"] == "completed"
     assert alice.send(begun["request"], JPEG[::-1]) == 412
@@ -134,7 +134,7 @@ def test_one_put_that_was_begun_before_is_not_signed_again(
 def test_what_a_script_stores_its_owner_is_handed_no_url_for(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """She sees it in her list while it is sent, and could exchange it when it is completed."""
+    """She sees it in her list while it is sent, and could replace it after it is completed."""
     put = BucketOfOurs.put
     answers: list[Any] = []
 
@@ -150,7 +150,9 @@ def test_what_a_script_stores_its_owner_is_handed_no_url_for(
     assert (upload.status, s3.read(upload)) == ("completed", JPEG)
 
 
-def test_a_guard_that_is_none(alice: App, storage_options: Callable[..., None], s3: Bucket) -> None:
+def test_an_unknown_guard_is_a_check(
+    alice: App, storage_options: Callable[..., None], s3: Bucket
+) -> None:
     storage_options(overwrite_guard="If-None-Match")
     answer = alice.begin()
     assert (answer.status_code, answer.json()["code"]) == (503, "misconfigured")

@@ -1,4 +1,4 @@
-"""The signer against botocore's own: byte for byte, whatever is signed, by whom, where and when."""
+"""The signer gives the same URLs as botocore's, byte for byte."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cases(number: int) -> hypothesis_settings:
     )
 
 
-# What a browser, a proxy or botocore might write otherwise than we do.
+# Characters that a browser, a proxy or botocore might encode in another way.
 AWKWARD = " +~/%&=?#:;,@!$'()*[]<>\"\\^`{|}.-_éß雪\U0001f996\x00\x7f\n"
 text = st.text(st.sampled_from(AWKWARD) | st.characters(codec="utf-8"), max_size=30)
 keys = text.filter(len)
@@ -45,7 +45,7 @@ upload_ids = st.text("AZaz09~.-_+/=", min_size=1, max_size=60)
 moments = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31), timezones=st.just(UTC))
 lives = st.integers(1, WEEK)
 secrets = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
-# Each a client, which takes botocore its time to make: region, endpoint, addressing style, token.
+# A client for each, because making one is slow: region, endpoint, addressing style, token.
 WHERE = (
     ("us-east-1", None, None, None),  # AWS
     ("eu-west-1", None, "path", "FwoGZXIvYXdzE/+=="),
@@ -97,7 +97,7 @@ def clock_at(now: datetime) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(auth, "get_current_datetime", Clock.utcnow, raising=False)
-        # The oldest botocore that we take asks the module.
+        # The oldest botocore that we accept uses the module's datetime.
         patch.setattr(auth, "datetime", SimpleNamespace(datetime=Clock))
         patch.setattr(signing, "datetime", Clock)
         yield

@@ -1,4 +1,4 @@
-"""Tenants: one process serves many, and what a storage says of itself depends on whose it is."""
+"""Tenants: one process serves many, and a storage's bucket or folder depends on the tenant."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TenantStorage(S3Storage):
 
 @pytest.fixture
 def turn(settings: Any, s3: Bucket) -> Iterator[Callable[..., None]]:
-    """It is this tenant's turn: what its storage says from then on, and its schema's name."""
+    """From now on requests are this tenant's, with its storage and its schema."""
     options = settings.STORAGES["default"]["OPTIONS"]
     properties = ("location", "bucket_name", "endpoint_url")
     first = {name: options[name] for name in properties}
@@ -187,7 +187,7 @@ def test_without_a_tenant_there_is_no_upload_and_no_traceback(
     assert not Upload.objects.exists()
 
 
-# Whose an object is.
+# Which tenant an object belongs to.
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def site(settings: Any) -> Callable[[str | None], None]:
 
 
 def forget_rows() -> None:
-    """As they are to another site: in another schema, or database."""
+    """The strays of another site: in another schema, or database."""
     Upload.objects.all().delete()
 
 
@@ -366,7 +366,7 @@ def test_a_files_url_is_signed_by_the_account_of_the_tenant_whose_turn_it_is(
 def test_two_servers_with_buckets_of_one_name_fail_apart(
     s3: Bucket, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five failures of the one do not end the sweep of the other."""
+    """Five failures of one server do not end the sweep of the other."""
     default = settings.STORAGES["default"]
     away = {**default, "OPTIONS": {**default["OPTIONS"], "region_name": "eu-west-1"}}
     settings.STORAGES = {**settings.STORAGES, "away": away}

@@ -38,7 +38,7 @@ class GallerySerializer(AttachUploadsMixin, serializers.ModelSerializer[Gallery]
 
 
 class NestedSerializer(AttachUploadsMixin, serializers.ModelSerializer[Gallery]):
-    """As DRF's documentation has it: the host writes create and update of what is nested."""
+    """As in DRF's documentation: the host writes ``create`` and ``update`` for nested rows."""
 
     cover = PlainPhotoSerializer(required=False)
     photos = PlainPhotoSerializer(many=True, required=False)

@@ -148,7 +148,7 @@ def test_a_dotted_source_is_attached(alice: App) -> None:
 
 
 def test_a_dotted_source_that_nobody_saves_attaches_nothing(alice: App) -> None:
-    """DRF's own error; the transaction takes the attaching back."""
+    """The error is DRF's. The transaction rolls the attach back."""
 
     class Dotted(AttachUploadsMixin, serializers.ModelSerializer[Gallery]):
         image = UploadField(destination="photos", source="cover.image")
@@ -176,7 +176,9 @@ def test_one_upload_in_two_places_is_refused_whole(alice: App) -> None:
     assert not Gallery.objects.exists()
 
 
-def test_who_comes_second_is_told_where(alice: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_to_attach_is_told_which_field(
+    alice: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The errors have the shape of the data, by the names of the fields."""
 
     class Renamed(PlainPhotoSerializer):
@@ -219,7 +221,7 @@ def test_an_upload_that_save_gets_by_a_keyword_is_attached(alice: App, read_only
     assert detail["image"][0].code == "already_attached"
 
 
-def test_what_only_points_to_an_upload_is_not_attached(alice: App) -> None:
+def test_a_field_that_only_points_to_an_upload_attaches_nothing(alice: App) -> None:
     """A foreign key to Upload wants the row, not the name."""
     said: list[dict[str, Any]] = []
 

@@ -38,7 +38,7 @@ class PlainListSerializer(serializers.ModelSerializer[Gallery]):
 
 
 class PlainNestedSerializer(serializers.ModelSerializer[Gallery]):
-    cover = ClearablePhotoSerializer()  # has it, but nobody calls its save()
+    cover = ClearablePhotoSerializer()  # has the mixin, but nobody calls its save()
 
     class Meta:
         model = Gallery
@@ -93,7 +93,7 @@ def test_a_field_alone_attaches_nothing(alice: App) -> None:
         UploadField(destination="photos").run_validation(str(new(alice).pk))
 
 
-def test_a_field_of_a_destination_that_there_is_not(db: None) -> None:
+def test_a_field_with_an_unknown_destination_is_named(db: None) -> None:
     class Misspelt(serializers.Serializer[Any]):
         images = serializers.ListField(child=UploadField(destination="fotos"))
 

@@ -49,7 +49,7 @@ def test_what_was_read_may_be_sent_back(alice: App, photo: Photo, method: str) -
 
 @pytest.mark.parametrize("method", ["put", "patch"])
 def test_a_save_may_be_repeated(alice: App, photo: Photo, method: str) -> None:
-    """The answer was lost: the same id for the same row changes nothing."""
+    """If the answer was lost, the client sends the same id for the same row: nothing changes."""
     upload = Upload.objects.get()
     before = Upload.objects.values().get()
     for _ in range(2):
@@ -126,7 +126,7 @@ def test_a_dict_that_names_nothing_is_refused(
 
 @pytest.mark.filterwarnings("ignore:The list-based error format")
 def test_a_row_of_a_list_of_rows_is_not_guessed(alice: App, photo: Photo) -> None:
-    """Whose file is current, of many rows? None, unless the list says which row is meant."""
+    """In a list of rows no file is current, unless the list says which row is meant."""
     other = Photo.objects.create(image="other.png")
     data = [{"image": {"name": photo.image.name}}, {"image": {"name": "other.png"}}]
     it = made(PhotoSerializer, alice, data, Photo.objects.order_by("pk"), many=True)
@@ -186,8 +186,8 @@ def test_a_list_takes_what_was_read_beside_what_is_new(alice: App) -> None:
 
 
 @pytest.mark.parametrize("sent", ["what was read", "another's", "ids"])
-def test_a_long_list_is_looked_at_once(alice: App, sent: str) -> None:
-    """Not once for each item that is sent: 1,000 took seven seconds of CPU."""
+def test_a_long_list_takes_one_query(alice: App, sent: str) -> None:
+    """A query for each item took seven seconds of CPU for 1,000 items."""
     names = [f"photos/{number}/a.jpg" for number in range(1000)]
     gallery = Gallery.objects.create(images=names)
     images: Any = {
@@ -223,7 +223,7 @@ def test_a_nested_row_takes_what_was_read(alice: App) -> None:
 
 
 @pytest.mark.parametrize("method", ["create", "update", "partial"])
-def test_null_clears_it(alice: App, photo: Photo, method: str) -> None:
+def test_null_clears_the_field(alice: App, photo: Photo, method: str) -> None:
     instance = None if method == "create" else photo
     it = save(
         ClearablePhotoSerializer, alice, {"image": None}, instance, partial=method == "partial"
@@ -236,7 +236,7 @@ def test_null_clears_it(alice: App, photo: Photo, method: str) -> None:
     assert_kept(alice, upload)
 
 
-def test_what_is_not_said_is_left_alone(alice: App, photo: Photo) -> None:
+def test_a_field_that_is_not_sent_is_left_alone(alice: App, photo: Photo) -> None:
     save(ClearablePhotoSerializer, alice, {"title": "y"}, photo, partial=True)
     save(ClearablePhotoSerializer, alice, {"title": "y"}, photo)
     assert Photo.objects.get().image.name == photo.image.name

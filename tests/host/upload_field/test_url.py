@@ -58,14 +58,14 @@ def test_only_a_harmless_file_is_shown_by_its_url(
 def test_a_file_that_came_another_way_is_what_its_name_says(
     s3: Bucket, db: None, name: str, disposition: str, served: str
 ) -> None:
-    """Nobody looked at it: a page that is stored as ".png" is not served as a page."""
+    """Nobody checked its content: a page that is stored as ".png" is not served as a page."""
     s3.client.put_object(Bucket=s3.name, Key=f"site/{name}", Body=HTML, ContentType="text/html")
     found = requests.get(image_of(Photo(image=name))["url"], timeout=10)
     assert found.headers["Content-Disposition"] == disposition
     assert found.headers["Content-Type"] == served
 
 
-def test_a_storage_whose_url_takes_no_parameters(
+def test_a_storage_whose_url_takes_no_parameters_is_asked_without_them(
     uploads_in_memory: Callable[..., Upload], make_user: Callable[..., Any]
 ) -> None:
     upload = uploads_in_memory(destination="photos", filename="\u200fFüße.jpg")
@@ -94,7 +94,7 @@ def test_a_url_without_a_signature_stays_as_it_is(
 def test_an_object_may_say_itself_that_it_is_an_attachment(
     alice: App, s3: Bucket, storage_options: Callable[..., None]
 ) -> None:
-    """As the check W066 advises: the header is signed, sent and kept."""
+    """As check W066 advises: the header is signed, sent and stored."""
     storage_options(object_parameters={"ContentDisposition": "attachment"}, querystring_auth=False)
     begun = alice.begin(destination="documents", filename="a.html", content_type="").json()
     assert begun["request"]["headers"]["Content-Disposition"] == "attachment"

@@ -1,4 +1,4 @@
-"""A film that is sent in parts, and what may go wrong between Django and S3 on the way."""
+"""A film that is sent in parts, and the faults between Django and S3."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CRC32 = {"algorithm": "CRC32", "value": base64.b64encode(zlib.crc32(FILM).to_byt
 
 
 class Line:
-    """Django's line to S3, which fails when told to: once, at the next request of that kind."""
+    """The connection from Django to S3. A fault happens once, at the next request of its kind."""
 
     def __init__(self) -> None:
         self.faults: list[tuple[str, Callable[[AWSPreparedRequest], AWSResponse | None]]] = []
 
     def lose_answer(self, operation: str, status: int | None = None) -> None:
-        """S3 does it, and nobody hears of it, or only what a gateway says in its place."""
+        """S3 does the operation; its answer is lost, or replaced by a gateway's."""
 
         def lose(request: AWSPreparedRequest) -> AWSResponse:
             URLLib3Session().send(request)
@@ -41,7 +41,7 @@ class Line:
         self.faults.append((operation, lose))
 
     def lose(self, operation: str) -> None:
-        """S3 hears nothing of it, which nobody can tell from the other."""
+        """The request is lost, which looks the same as a lost answer."""
 
         def lose(request: AWSPreparedRequest) -> None:
             raise ReadTimeoutError(endpoint_url=request.url)
@@ -57,7 +57,7 @@ class Line:
         self.faults.append((operation, cut))
 
     def answer(self, operation: str, status: int, body: str) -> None:
-        """In S3's place."""
+        """This answer replaces S3's; the request is not sent."""
 
         self.faults.append((operation, lambda request: made_up_answer(request, status, body)))
 
@@ -65,7 +65,7 @@ class Line:
         self.answer(operation, status, f"<Error><Code>{code}</Code></Error>")
 
     def meanwhile(self, operation: str, act: Callable[[], object]) -> None:
-        """Somebody else does that, just before S3 is asked."""
+        """Somebody else calls ``act`` just before the request is sent."""
 
         def meanwhile(request: AWSPreparedRequest) -> None:
             act()
@@ -98,7 +98,7 @@ def line(s3: Bucket) -> Iterator[Line]:
 
 @pytest.fixture
 def told(s3: Bucket) -> Iterator[dict[str, dict[str, Any]]]:
-    """What S3 was told last, by operation, in boto3's words."""
+    """The last parameters of each operation, in boto3's terms."""
     told: dict[str, dict[str, Any]] = {}
 
     def record(params: dict[str, Any], event_name: str, **_: Any) -> None:
@@ -113,7 +113,7 @@ def told(s3: Bucket) -> Iterator[dict[str, dict[str, Any]]]:
 
 
 def sent(app: App, **declaration: Any) -> Upload:
-    """Begun and sent, but not confirmed."""
+    """An upload whose parts were sent, and that is not confirmed."""
     begun = app.begin_film(**declaration)
     assert app.send_parts(begun.json()["multipart"]["parts"]) == [200, 200]
     return row(begun)

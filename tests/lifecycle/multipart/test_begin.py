@@ -134,7 +134,7 @@ def test_what_fits_into_one_part_is_one_put(
         (2 * PART_SIZE, PART_SIZE, 2, PART_SIZE),
         (2 * PART_SIZE + 1, PART_SIZE, 3, 1),
         (10_000 * PART_SIZE, PART_SIZE, 10_000, PART_SIZE),
-        # Larger by the MiB, for 10,000 parts are all that S3 takes.
+        # Parts grow by whole MiB, because S3 accepts at most 10,000.
         (10_000 * PART_SIZE + 1, 6 * MIB, 8334, 2 * MIB + 1),
         (5 * GIB + 1, PART_SIZE, 1025, 1),
         (5 * TIB, 525 * MIB, 9987, 230 * MIB),
@@ -193,7 +193,7 @@ def test_what_s3_does_not_take_in_parts_is_refused_before_it_is_asked(
     assert s3_calls == []
 
 
-def test_it_has_longer_until_its_deadline(alice: App, settings: Any) -> None:
+def test_an_upload_in_parts_has_a_later_deadline(alice: App, settings: Any) -> None:
     upload, one_put = row(alice.begin_film()), row(alice.begin())
     assert upload.expires_at == upload.created_at + timedelta(days=7)
     assert one_put.expires_at == one_put.created_at + timedelta(days=1)
@@ -203,14 +203,14 @@ def test_it_has_longer_until_its_deadline(alice: App, settings: Any) -> None:
     assert one_put.expires_at == one_put.created_at + timedelta(days=1)
 
 
-def test_its_key_closes_when_one_part_not_all_of_it_would_have_arrived(alice: App) -> None:
+def test_the_key_closes_when_the_slowest_part_would_have_arrived(alice: App) -> None:
     upload = row(alice.begin_film(size=5 * GIB + 1))
     assert upload.key_closes_at == upload.url_expires_at + HOUR, "5 MiB take a minute and a half"
     upload = row(alice.begin_film(size=5 * TIB))
     assert upload.key_closes_at == upload.url_expires_at + timedelta(seconds=525 * 16)
 
 
-def test_it_is_begun_by_a_script_too(alice: App, s3: Bucket) -> None:
+def test_a_script_may_begin_in_parts(alice: App, s3: Bucket) -> None:
     assert alice.user is not None
     upload, presigned = lifecycle.begin(
         owner=alice.user,
@@ -225,7 +225,7 @@ def test_it_is_begun_by_a_script_too(alice: App, s3: Bucket) -> None:
     assert s3.open_multiparts(upload) == [upload.multipart_upload_id]
 
 
-def test_a_begin_may_be_repeated(alice: App, s3: Bucket, s3_calls: list[str]) -> None:
+def test_a_repeated_begin_signs_the_same_parts(alice: App, s3: Bucket, s3_calls: list[str]) -> None:
     begun = alice.begin_film(headers=KEY)
     again = alice.begin_film(headers=KEY)
     assert (begun.status_code, again.status_code) == (201, 201)

@@ -27,7 +27,7 @@ def test_cancel_gives_up_every_upload_at_its_very_key(
 
     connect(signals.upload_cancelled, on_cancel)
     assert alice.send_parts(begun.json()["multipart"]["parts"][:1]) == [200]
-    # One of a Create whose answer was lost, and those of others.
+    # One from a Create whose answer was lost, and those at other keys.
     s3.client.create_multipart_upload(Bucket=s3.name, Key=upload.key)
     others = [Upload(key=key) for key in (f"{upload.key}2", f"{upload.key}/x", upload.key[:-1])]
     for other in others:
@@ -50,7 +50,7 @@ def test_cancel_gives_up_every_upload_at_its_very_key(
     assert s3.read(upload) is None
 
 
-def test_what_somebody_else_aborts_meanwhile_is_no_failure(
+def test_parts_that_another_aborts_meanwhile_are_no_failure(
     alice: App, s3: Bucket, line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:
     upload = row(alice.begin_film())
@@ -71,7 +71,7 @@ def test_cancel_while_s3_is_away_leaves_its_parts_to_the_sweep(
     assert s3.open_multiparts(upload) == [upload.multipart_upload_id]
 
 
-def test_delete_of_a_completed_film(alice: App, s3: Bucket) -> None:
+def test_a_completed_film_is_deleted_as_any_object(alice: App, s3: Bucket) -> None:
     upload = sent(alice)
     assert alice.confirm(str(upload.pk)).status_code == 200
     Upload.objects.update(url_expires_at=timezone.now() - timedelta(days=3))

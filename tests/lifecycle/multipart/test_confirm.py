@@ -110,7 +110,9 @@ def test_a_part_may_be_sent_again_until_it_is_confirmed(alice: App, s3: Bucket) 
     assert s3.read(upload) == FILM[:-7] + b"THE END"
 
 
-def test_a_part_that_is_replaced_while_s3_is_asked(alice: App, s3: Bucket, line: Line) -> None:
+def test_a_part_that_is_replaced_during_confirm_is_named(
+    alice: App, s3: Bucket, line: Line
+) -> None:
     upload = sent(alice)
     line.meanwhile("CompleteMultipartUpload", lambda: s3.write_part(upload, 2, b"THE END"))
 
@@ -145,7 +147,7 @@ def test_what_verify_refuses_is_rejected(
 
 
 @pytest.mark.parametrize("body", [b"smuggled", FILM[::-1]])
-def test_an_object_that_is_at_the_key_already_is_what_is_compared(
+def test_an_object_that_is_already_at_the_key_is_what_confirm_compares(
     alice: App, s3: Bucket, s3_calls: list[str], body: bytes
 ) -> None:
     upload = sent(alice)
@@ -162,7 +164,7 @@ def test_an_object_that_is_at_the_key_already_is_what_is_compared(
     assert s3.open_multiparts(upload) == []
 
 
-def test_a_completion_of_which_the_row_does_not_know(
+def test_an_upload_that_another_completed_in_s3_is_confirmed(
     alice: App, s3: Bucket, s3_calls: list[str]
 ) -> None:
     upload = sent(alice)
@@ -176,7 +178,9 @@ def test_a_completion_of_which_the_row_does_not_know(
     assert s3.read(upload) == FILM
 
 
-def test_an_abort_of_which_the_row_does_not_know(alice: App, s3: Bucket, connect: Connect) -> None:
+def test_an_upload_whose_parts_another_aborted_expires_at_its_deadline(
+    alice: App, s3: Bucket, connect: Connect
+) -> None:
     expired = []
 
     def on_expire(upload: Upload, **_: Any) -> None:

@@ -83,7 +83,7 @@ def test_a_lost_create_is_repeated_at_another_key(
     fail: Callable[[Line], None],
     strays: int,
 ) -> None:
-    """At the same one it could arrive beside the other, when nobody looks there any more."""
+    """At the same key, the lost request could still arrive when nobody looks there any more."""
     fail(line)
     assert code(alice.begin_film(headers=KEY)) == (503, "bucket_unavailable")
     lost = Upload.objects.get()
@@ -105,7 +105,7 @@ def test_a_lost_create_is_repeated_at_another_key(
 
 
 @pytest.mark.parametrize("key", [None, KEY])
-def test_what_is_created_and_cannot_be_signed_is_not_forgotten(
+def test_a_created_upload_that_cannot_be_signed_is_not_forgotten(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, key: dict[str, str] | None
 ) -> None:
     monkeypatch.setattr(get_bucket("default"), "_credentials", None)
@@ -123,7 +123,7 @@ def test_what_is_created_and_cannot_be_signed_is_not_forgotten(
 
 
 def begun_by_one_that_died(app: App) -> Upload:
-    """S3 had created it, and the row does not know; others waited for as long as they must."""
+    """S3 created the upload, but the row does not know its id. The lease is over."""
     upload = row(app.begin_film(headers=KEY))
     Upload.objects.filter(pk=upload.pk).update(multipart_upload_id="", busy_until=timezone.now())
     return upload
@@ -235,7 +235,7 @@ def test_a_create_that_took_too_long_and_failed_does_not_undo_the_next(
         Upload.objects.update(busy_until=timezone.now())
         if done:
             assert other.begin_film(headers=KEY).status_code == 201
-        else:  # it is at it
+        else:  # it is still at work
             Upload.objects.update(busy_until=timezone.now() + HOUR)
         return made_up_answer(request, 403, "<Error><Code>AccessDenied</Code></Error>")
 

@@ -14,7 +14,7 @@ from tests.conftest import FILM, HOUR, App, Bucket, Connect, age, past_the_deadl
 from tests.lifecycle.multipart.conftest import Line, code, sent
 
 
-def test_past_its_deadline_what_is_incomplete_expires_and_is_given_up(
+def test_past_its_deadline_an_incomplete_upload_expires_and_its_parts_are_aborted(
     alice: App, s3: Bucket
 ) -> None:
     begun = alice.begin_film()
@@ -31,7 +31,7 @@ def test_past_its_deadline_what_is_incomplete_expires_and_is_given_up(
     assert s3.read(upload) is None
 
 
-def test_past_its_deadline_what_is_complete_is_put_together(alice: App, s3: Bucket) -> None:
+def test_past_its_deadline_a_complete_upload_is_completed(alice: App, s3: Bucket) -> None:
     upload = sent(alice)
     past_the_deadline(upload.pk)
     assert code(alice.renew(str(upload.pk))) == (410, "not_pending")
@@ -39,14 +39,14 @@ def test_past_its_deadline_what_is_complete_is_put_together(alice: App, s3: Buck
     assert s3.read(upload) == FILM
 
 
-def test_past_its_deadline_it_ends_although_s3_never_says_that_it_is_put_together(
+def test_past_its_deadline_an_upload_ends_although_s3_never_answers_complete(
     alice: App, s3: Bucket, line: Line
 ) -> None:
-    """Of the last question nobody knows what came of it, so a lease is left each time."""
+    """Nobody knows whether Complete succeeded, so each try leaves a lease."""
     upload = sent(alice)
     past_the_deadline(upload.pk)
     Upload.objects.update(due_at=timezone.now())
-    for _ in range(2):  # for a day it is tried again
+    for _ in range(2):  # it is tried again for a day
         line.lose("CompleteMultipartUpload")
         assert lifecycle.sweep() == {"failed": 1}
         upload.refresh_from_db()
@@ -69,7 +69,7 @@ def test_past_its_deadline_nothing_is_signed_while_another_completes_it(alice: A
     assert Upload.objects.values().get() == before
 
 
-def test_what_is_cancelled_while_s3_is_asked_past_its_deadline_stays_cancelled(
+def test_past_its_deadline_an_upload_that_is_cancelled_meanwhile_stays_cancelled(
     alice: App, s3: Bucket, line: Line, connect: Connect
 ) -> None:
     expired = []
@@ -87,7 +87,7 @@ def test_what_is_cancelled_while_s3_is_asked_past_its_deadline_stays_cancelled(
     assert s3.open_multiparts(upload) == []
 
 
-def test_it_does_not_expire_while_another_completes_it(
+def test_an_upload_does_not_expire_while_another_completes_it(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = row(alice.begin_film())

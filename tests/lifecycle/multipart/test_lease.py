@@ -15,7 +15,7 @@ from tests.conftest import FILM, App, Bucket, Connect, row
 from tests.lifecycle.multipart.conftest import Line, code, complete_behind_our_back, sent
 
 
-def test_while_another_completes_it_a_confirm_says_so(
+def test_while_another_completes_it_confirm_answers_202(
     alice: App, s3: Bucket, s3_calls: list[str]
 ) -> None:
     upload = sent(alice)
@@ -30,14 +30,14 @@ def test_while_another_completes_it_a_confirm_says_so(
     assert s3_calls == ["HeadObject"], "it may have died after S3 was through with it"
     assert (row(answer).status, row(answer).busy_until) == ("pending", busy)
 
-    Upload.objects.update(busy_until=timezone.now())  # it died before
+    Upload.objects.update(busy_until=timezone.now())  # the other process died
     s3_calls.clear()
     assert alice.confirm(str(upload.pk)).status_code == 200
     assert s3_calls == ["HeadObject", "ListParts", "CompleteMultipartUpload", "HeadObject"]
     assert s3.read(upload) == FILM
 
 
-def test_the_object_counts_although_another_was_at_it(
+def test_an_object_that_is_there_is_confirmed_although_another_has_the_lease(
     alice: App, s3: Bucket, s3_calls: list[str]
 ) -> None:
     upload = sent(alice)
@@ -145,7 +145,9 @@ def test_a_failure_that_is_certain_gives_the_lease_back(
     assert s3.read(upload) == FILM
 
 
-def test_a_head_that_fails_after_complete_is_made_good(alice: App, s3: Bucket, line: Line) -> None:
+def test_a_head_that_fails_after_complete_is_repeated_by_the_next_confirm(
+    alice: App, s3: Bucket, line: Line
+) -> None:
     upload = sent(alice)
     line.refuse("HeadObject", 403, "Forbidden")
     assert code(alice.confirm(str(upload.pk))) == (503, "bucket_unavailable")

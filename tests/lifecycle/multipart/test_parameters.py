@@ -10,7 +10,7 @@ from tests.conftest import FILM, REAL, App, Bucket, row
 from tests.lifecycle.multipart.conftest import CRC32, Line, code, sent
 
 
-def test_what_the_storage_and_the_destination_add_is_told_at_the_beginning(
+def test_object_parameters_and_acl_are_told_to_create(
     alice: App, s3: Bucket, storage_options: Callable[..., None], settings: Any
 ) -> None:
     storage_options(
@@ -26,7 +26,7 @@ def test_what_the_storage_and_the_destination_add_is_told_at_the_beginning(
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"films": public}}
 
     upload = sent(alice)
-    # A deploy that changes the storage does not reject what is on its way.
+    # A deploy that changes the storage rejects no upload that was begun before.
     storage_options(object_parameters={"CacheControl": "no-store"})
     confirmed = alice.confirm(str(upload.pk))
 
@@ -44,7 +44,7 @@ def test_what_the_storage_and_the_destination_add_is_told_at_the_beginning(
     assert s3.read(upload) == FILM
 
 
-def test_complete_says_what_must_come_of_it(
+def test_complete_says_the_size_and_checksum_of_the_object(
     alice: App, s3: Bucket, told: dict[str, dict[str, Any]]
 ) -> None:
     upload = sent(alice, checksum=CRC32)
@@ -74,7 +74,7 @@ def test_complete_says_what_must_come_of_it(
     assert s3.read(upload) == FILM
 
 
-def test_a_crc64nvme_is_told_at_both_ends(
+def test_a_crc64nvme_is_told_to_create_and_complete(
     alice: App, s3: Bucket, line: Line, told: dict[str, dict[str, Any]]
 ) -> None:
     upload = sent(alice, checksum={"algorithm": "CRC64NVME", "value": "AAAAAAAAAAA="})

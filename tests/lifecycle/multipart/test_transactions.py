@@ -37,7 +37,7 @@ def test_atomic_requests_hold_no_transaction(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_none_is_begun_within_a_transaction(alice: App, s3_calls: list[str]) -> None:
+def test_no_upload_in_parts_begins_within_a_transaction(alice: App, s3_calls: list[str]) -> None:
     film: dict[str, Any] = {
         "owner": alice.user,
         "destination": "films",

@@ -14,7 +14,7 @@ from tests.conftest import HOUR, Connect
 
 @pytest.fixture
 def heard(connect: Connect) -> list[tuple[str, str | None]]:
-    """What hosts are told from now on: [("completed", "sweep")]."""
+    """The signals from now on, each with its cause: [("completed", "sweep")]."""
     told: list[tuple[str, str | None]] = []
     sent = {
         "completed": signals.upload_completed,
@@ -36,7 +36,7 @@ def rows(uploads: list[Upload]) -> list[Upload]:
 
 @pytest.fixture
 def corner(settings: Any, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A destination with a folder of this test's own, in which nothing is too young."""
+    """A destination with a folder of its own. Nothing in it is too young for reconcile."""
     name = f"corner-{uuid.uuid4().hex[:8]}"
     ours = settings.S3DIRECT_UPLOADS
     corner = {"MAX_SIZE": 1000, "CONTENT_TYPES": ["image/*"]}

@@ -13,7 +13,9 @@ from s3direct_uploads.models import Upload
 from tests.conftest import JPEG, App, Connect, age, sweep
 
 
-def test_a_completion_that_was_not_announced_is(alice: App, heard: list[Any]) -> None:
+def test_the_sweep_announces_a_completion_that_was_not_announced(
+    alice: App, heard: list[Any]
+) -> None:
     id = alice.upload().json()["id"]
     now = timezone.now()
     Upload.objects.update(announced_at=None, due_at=now)  # the process died before its handlers
@@ -28,7 +30,7 @@ def test_a_completion_that_was_not_announced_is(alice: App, heard: list[Any]) ->
 def test_what_another_sweep_announces_meanwhile_is_not_announced_again(
     alice: App, heard: list[Any], connect: Connect
 ) -> None:
-    """A thousand handlers of a second each take longer than the lease of their sweep."""
+    """A thousand handlers that take a second each outlast the lease of their sweep."""
     ids = [alice.upload(body=JPEG + bytes([n])).json()["id"] for n in range(3)]
     Upload.objects.update(announced_at=None)
     for number, id in enumerate(ids):

@@ -11,14 +11,14 @@ from s3direct_uploads.models import Upload
 from tests.conftest import HOUR, App, age, sweep
 
 
-def test_what_another_has_claimed_is_not_taken(alice: App) -> None:
+def test_a_row_that_another_sweep_has_claimed_is_not_taken(alice: App) -> None:
     alice.begin(), alice.begin()
     age(2 * HOUR)
     _, claimed = sweeping._claim(1, "")
     assert len(claimed) == 1
     assert sweep() == {"waiting": 1}
     assert sweep() == {}
-    # It died: after its lease another takes the row up.
+    # That sweep died. After its lease another sweep takes the row.
     age(sweeping.LEASE + timedelta(seconds=2), pk=claimed[0].pk)
     assert sweep() == {"waiting": 1}
 
@@ -31,7 +31,7 @@ def test_a_limit_is_kept_and_the_oldest_come_first(alice: App) -> None:
     assert [str(upload.pk) for upload in left] == ids[2:]
 
 
-def test_a_destination_of_its_own(alice: App) -> None:
+def test_the_sweep_may_be_limited_to_a_destination(alice: App) -> None:
     alice.begin()
     alice.begin(destination="documents")
     age(2 * HOUR)

@@ -59,7 +59,7 @@ def test_the_command_reconciles(alice: App, corner: str) -> None:
     assert command(*there) == "Reconciled: nothing.\n"
 
 
-def test_in_a_loop_it_goes_on_whatever_happens_until_it_is_told_to_stop(tmp_path: Path) -> None:
+def test_in_a_loop_the_command_outlasts_errors_and_stops_at_a_signal(tmp_path: Path) -> None:
     environment = child_environment(
         DJANGO_SETTINGS_MODULE="example_project.settings",
         DATABASE_URL=f"sqlite:///{tmp_path}/db.sqlite3",
@@ -91,12 +91,12 @@ def test_in_a_loop_it_goes_on_whatever_happens_until_it_is_told_to_stop(tmp_path
     [["--delete"], ["--limit", "0"], ["--loop", "0"], ["--reconcile", "--destination", "none"]],
 )
 @pytest.mark.django_db
-def test_the_command_refuses(arguments: list[str]) -> None:
+def test_the_command_refuses_wrong_arguments(arguments: list[str]) -> None:
     with pytest.raises(CommandError):
         command(*arguments)
 
 
-def test_each_transition_is_one_record(
+def test_each_transition_is_logged_once(
     alice: App, s3: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "s3direct_uploads")

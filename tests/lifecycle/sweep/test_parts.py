@@ -16,7 +16,9 @@ from tests.conftest import DAY, FILM, HOUR, LAST, App, Bucket, age, begin_last_p
 
 
 @pytest.mark.usefixtures("films")
-def test_a_lost_confirm_of_parts_is_made_good(alice: App, s3: Bucket, heard: list[Any]) -> None:
+def test_the_sweep_completes_parts_whose_confirm_was_lost(
+    alice: App, s3: Bucket, heard: list[Any]
+) -> None:
     begun = alice.begin_film().json()
     assert alice.send_parts(begun["multipart"]["parts"]) == [200, 200]
     age(2 * HOUR)
@@ -55,7 +57,7 @@ def test_a_multipart_upload_that_s3_gave_up_expires(alice: App, s3: Bucket) -> N
 
 
 @pytest.mark.usefixtures("films")
-def test_whoever_completes_the_parts_is_not_disturbed(alice: App, s3: Bucket) -> None:
+def test_the_sweep_leaves_parts_alone_that_another_completes(alice: App, s3: Bucket) -> None:
     upload, put = begin_last_part(alice)
     assert alice.send(put, LAST) == 200
     age(2 * HOUR)
@@ -64,16 +66,16 @@ def test_whoever_completes_the_parts_is_not_disturbed(alice: App, s3: Bucket) ->
     assert sweep() == {"waiting": 1}
     upload.refresh_from_db()
     assert (upload.status, upload.due_at, upload.busy_until) == ("pending", busy, busy)
-    age(HOUR)  # it died
+    age(HOUR)  # the other process died
     assert sweep() == {"completed": 1}
     assert s3.read(upload) == LAST
 
 
 @pytest.mark.usefixtures("films")
-def test_what_is_completed_at_the_deadline_does_not_expire(
+def test_parts_that_another_completes_at_the_deadline_do_not_expire(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 is through with the parts just after the sweep found no object: it finds neither."""
+    """S3 joins the parts just after the sweep found no object. So it finds neither."""
     upload, put = begin_last_part(alice)
     assert alice.send(put, LAST) == 200
     age(8 * DAY)
@@ -90,16 +92,16 @@ def test_what_is_completed_at_the_deadline_does_not_expire(
     assert sweep() == {"waiting": 1}
     upload.refresh_from_db()
     assert (upload.status, upload.due_at) == ("pending", busy)
-    age(HOUR)  # whoever had it died before it could say so
+    age(HOUR)  # the process that completed the other process died before it wrote the row
     assert sweep() == {"completed": 1}
     assert s3.read(upload) == LAST
 
 
 @pytest.mark.usefixtures("films")
-def test_what_is_cancelled_while_it_is_completed_is_cleaned_after_that(
+def test_parts_that_are_cancelled_during_complete_are_deleted_after_it(
     alice: App, s3: Bucket
 ) -> None:
-    """No URL has lived for days, but S3 puts the parts together yet."""
+    """Its URLs ended days ago, but S3 still joins the parts."""
     upload, _ = begin_last_part(alice)
     age(3 * DAY)
     busy = timezone.now() + timedelta(minutes=3)

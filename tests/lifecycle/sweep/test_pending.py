@@ -16,14 +16,14 @@ from s3direct_uploads.s3 import StoredObject
 from tests.conftest import DAY, HOUR, JPEG, App, Bucket, age, row, sweep
 
 
-def test_what_is_not_due_is_left_alone(alice: App, s3_calls: list[str]) -> None:
+def test_a_row_that_is_not_due_is_left_alone(alice: App, s3_calls: list[str]) -> None:
     upload = row(alice.begin())
     assert sweep() == {}
     assert s3_calls == []
     assert row(alice.get(f"{upload.pk}/")).due_at == upload.due_at
 
 
-def test_a_lost_confirm_is_made_good(
+def test_the_sweep_confirms_an_upload_whose_confirm_was_lost(
     alice: App, s3: Bucket, heard: list[Any], s3_calls: list[str]
 ) -> None:
     begun = alice.begin().json()
@@ -31,25 +31,31 @@ def test_a_lost_confirm_is_made_good(
     age(2 * HOUR)
     s3_calls.clear()
     assert sweep() == {"completed": 1}
-    assert s3_calls == ["HeadObject", "HeadBucket", "HeadObject"]  # may 404s be believed? yes
+    assert s3_calls == [
+        "HeadObject",
+        "HeadBucket",
+        "HeadObject",
+    ]  # the HeadBucket asks whether a 404 can be believed
     upload = Upload.objects.get()
     assert (upload.status, upload.due_at) == ("completed", None)
     assert upload.announced_at is not None
     assert heard == [("completed", "sweep")]
-    # The client comes late, and is answered as if nothing had been.
+    # The client confirms late, and gets the usual answer.
     assert alice.confirm(begun["id"]).json()["status"] == "completed"
     assert heard == [("completed", "sweep")]
     assert sweep() == {}
 
 
-def test_what_was_not_sent_is_waited_for_until_its_deadline(alice: App, heard: list[Any]) -> None:
+def test_a_file_that_was_not_sent_is_waited_for_until_its_deadline(
+    alice: App, heard: list[Any]
+) -> None:
     id = alice.begin().json()["id"]
     age(2 * HOUR)
     assert sweep() == {"waiting": 1}
     upload = Upload.objects.get()
     assert (upload.status, upload.due_at) == ("pending", upload.expires_at)
     assert sweep() == {}
-    # Renewed meanwhile, it is looked at when the new URL has ended.
+    # After a renew, the sweep looks again when the new URL has ended.
     assert alice.renew(id).status_code == 200
     upload.refresh_from_db()
     assert upload.due_at == upload.url_expires_at + HOUR
@@ -77,7 +83,9 @@ def test_a_put_under_way_at_the_deadline_is_waited_for(alice: App) -> None:
     assert (upload.status, upload.due_at) == ("pending", upload.key_closes_at)
 
 
-def test_what_is_not_as_declared_is_rejected(alice: App, s3: Bucket, heard: list[Any]) -> None:
+def test_an_object_that_is_not_as_declared_is_rejected(
+    alice: App, s3: Bucket, heard: list[Any]
+) -> None:
     upload = row(alice.begin())
     s3.write(upload, JPEG + b"more")
     age(2 * HOUR)
@@ -90,7 +98,7 @@ def test_what_is_not_as_declared_is_rejected(alice: App, s3: Bucket, heard: list
 
 
 def test_a_renewal_while_s3_is_asked_counts(alice: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was asked for before the deadline: its URL must find the row pending."""
+    """Renew was called before the deadline: its URL must find the row pending."""
     alice.begin()
     age(2 * DAY)
     ask, now = sweeping._Sweep._ask, timezone.now()
@@ -107,13 +115,13 @@ def test_a_renewal_while_s3_is_asked_counts(alice: App, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("by", ["the sweep", "its client"])
-def test_what_comes_between_the_look_and_the_deadline_counts(
+def test_a_file_that_arrives_between_the_look_and_the_deadline_counts(
     alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """A host's handlers, and S3's bad days, can make it minutes."""
+    """Slow handlers of the host, or a slow S3, can make this time minutes long."""
     upload = row(alice.begin())
     age(2 * DAY)
-    # A PUT under way may land for a second yet.
+    # A PUT that is under way can still arrive for one second.
     Upload.objects.update(url_expires_at=timezone.now() + timedelta(seconds=1) - HOUR)
     head = BucketOfOurs.head
 

@@ -99,7 +99,7 @@ def test_reconcile_walks_through_no_folder_twice(settings: Any, corner: str) -> 
     from s3direct_uploads.lifecycle.reconciling import _places
 
     assert [prefix for _, prefix in _places(corner)] == [f"site/{corner}/"]
-    # The albums' hook may put them anywhere.
+    # The hook of the albums may choose any folder.
     assert [prefix for _, prefix in _places("")] == ["site/"]
     del settings.S3DIRECT_UPLOADS["DESTINATIONS"]["albums"]
     assert [prefix for _, prefix in _places("")] == [

@@ -50,7 +50,7 @@ def test_a_deleted_object_goes_once_its_key_has_closed_and_its_row_in_the_end(
     assert not Upload.objects.exists()
 
 
-def test_what_a_sweep_cleans_while_it_is_deleted_is_counted_out_once(
+def test_an_upload_deleted_by_two_at_once_leaves_the_quota_once(
     alice: App, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = settings.S3DIRECT_UPLOADS
@@ -115,7 +115,7 @@ def test_a_row_whose_deletion_fails_holds_up_no_other(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_row_that_only_the_database_knows_to_be_referred_to_stays(alice: App) -> None:
-    """As of a ForeignKey with DO_NOTHING, which PostgreSQL checks as it commits."""
+    """Like a ForeignKey with DO_NOTHING, which PostgreSQL checks at commit."""
     uploads = [row(alice.upload(body=JPEG + bytes([n]))) for n in range(3)]
     Upload.objects.update(status="deleted", object_deleted_at=timezone.now(), due_at=timezone.now())
     table, column = Upload._meta.db_table, Upload._meta.pk.db_type(connection)
@@ -147,7 +147,7 @@ def test_many_are_waited_for_by_one_update(alice: App) -> None:
         assert upload.due_at == upload.expires_at
 
 
-def test_every_version_goes(
+def test_the_sweep_deletes_every_version(
     make_user: Callable[..., Any], s3: Bucket, storage_options: Callable[..., None]
 ) -> None:
     s3.name = f"versions-{uuid.uuid4().hex}"
@@ -167,7 +167,7 @@ def test_every_version_goes(
 
 @pytest.fixture
 def locked(s3: Bucket, storage_options: Callable[..., None]) -> Bucket:
-    """A bucket in which an object can be put under a legal hold, which keeps versions as well."""
+    """A bucket with object lock, and so with versions."""
     s3.name = f"locked-{uuid.uuid4().hex}"
     s3.client.create_bucket(Bucket=s3.name, ObjectLockEnabledForBucket=True)
     storage_options(bucket_name=s3.name)
@@ -246,7 +246,7 @@ def test_a_thousand_objects_are_deleted_by_one_request(
 
 
 class Queries(list[str]):
-    """The SQL that runs meanwhile."""
+    """The SQL that runs inside the ``with`` block."""
 
     def __enter__(self) -> Queries:
         self.recording = connection.execute_wrapper(self.record)
@@ -283,7 +283,9 @@ def test_a_server_without_deleteobjects_is_asked_one_by_one(
         s3_calls.clear()
         age(DAY + HOUR)
         assert sweep() == {"cleaned": 3}
-        assert Counter(s3_calls)["DeleteObjects"] == 0  # it is known by now
+        assert (
+            Counter(s3_calls)["DeleteObjects"] == 0
+        )  # the bucket remembers that the server lacks it
     finally:
         events.unregister("before-send.s3.DeleteObjects", unique_id="501")
         bucket._deletes_many = True

@@ -31,7 +31,7 @@ SetClock = Callable[[datetime], None]
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
-    """Set the clock on the wall, as ``datetime.now()`` reads it."""
+    """Set the local time that ``datetime.now()`` returns."""
 
     def clock(moment: datetime) -> None:
         def now() -> datetime:
@@ -52,7 +52,7 @@ def rules(settings: Any) -> Callable[..., None]:
 
 
 def said(text: str) -> datetime:
-    """What a client makes of a time in our JSON, wherever it is."""
+    """A time in our JSON, as a client anywhere reads it."""
     moment = datetime.fromisoformat(text)
     assert moment.utcoffset() == timedelta(0), text
     return moment
@@ -203,7 +203,7 @@ def test_a_lease_is_one_processes_alone_while_the_clock_changes(
 def test_two_uploads_an_hour_apart_have_the_same_time_on_the_wall(
     alice: App, clock: SetClock
 ) -> None:
-    """The answer to begin tells them apart; a row of theirs says one of the two."""
+    """Only the answer to begin tells the two hours apart; the row has one of them."""
     instants = [AUTUMN - 30 * MINUTE, AUTUMN + 30 * MINUTE]
     begun = []
     for instant in instants:

@@ -37,7 +37,7 @@ def limits(settings: Any) -> None:
 
 @contextmanager
 def another_writes() -> Iterator[None]:
-    """Another process has written, and commits a moment after we want to write too."""
+    """Another process holds the lock, and commits a moment after this one wants to write."""
     began, wanted = threading.Event(), threading.Event()
 
     def note(execute: Any, sql: str, *rest: Any) -> Any:
@@ -159,7 +159,7 @@ def test_the_sweep_expires_cleans_and_prunes_while_another_writes(alice: App) ->
 
 
 def test_a_tombstone_is_pruned_at_once_while_another_writes(alice: App) -> None:
-    """The sweep does it later if it failed; it need not fail."""
+    """If it failed, the sweep would do it later. But it need not fail."""
     upload = row(alice.begin())
     assert alice.delete(str(upload.pk)).status_code == 204
     ago = timezone.now() - timedelta(days=30)
