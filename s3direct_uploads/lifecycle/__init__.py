@@ -6,7 +6,7 @@ answers from it.
 """
 
 from .adopting import DONE, Adoption, adopt
-from .connection import never_atomic, site
+from .connection import in_transaction, never_atomic, site
 from .holders import holder_of, let_go, name_of, share, uploads_of
 from .operations import (
     FIRST_PARTS,
@@ -37,6 +37,7 @@ __all__ = [
     "confirm",
     "due",
     "holder_of",
+    "in_transaction",
     "is_bucket_away",
     "let_go",
     "limited",
