@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.files.storage import Storage, default_storage, storages
-from django.db import models, router, transaction
+from django.db import models, router
 from django.db.models.signals import class_prepared, post_delete, pre_delete
 from django.dispatch import receiver
 
@@ -206,12 +206,15 @@ class UploadFileField(models.FileField):
             on_its_way(name, connection)
         return name
 
-    def _write(self, file: UploadFieldFile, instance: Any, is_new_row: bool, using: str) -> str:
-        """In the transaction of the statement, before it. Returns the name that is written."""
+    def _write(
+        self, file: UploadFieldFile, instance: Any, is_new_row: bool, using: str
+    ) -> tuple[str, Callable[[], None]]:
+        """In the transaction of the statement, before it."""
         name = file.name or ""
         current = "" if is_new_row else self.lock(instance, using)
         if not is_new_row and self.is_stored(instance, file):
-            return current  # bulk_update() of an instance that may be older than the row
+            # bulk_update() of an instance that may be older than the row
+            return current, partial(self._remember, instance, file, name)
         if file.upload is not None and file.is_pending:
             self._claim(file, file.upload, using, is_there=name == current)
         elif name and name != current and using == router.db_for_write(Upload):
@@ -219,8 +222,7 @@ class UploadFileField(models.FileField):
         if current and current != name:
             self.let_go(current, self.on_replace, using, but=instance)
         self.set_stored(instance, None)
-        transaction.on_commit(partial(self._remember, instance, file, name), using=using)
-        return name
+        return name, partial(self._remember, instance, file, name)
 
     def _claim(self, file: UploadFieldFile, upload: Upload, using: str, *, is_there: bool) -> None:
         self.require(upload)

@@ -7,19 +7,24 @@ what is to be done, and it is done when the statement is sent: on the way to the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
 from django.db import router, transaction
 
+from s3direct_uploads import lifecycle
 from s3direct_uploads.models import Upload, write_first
 
 
 class Name(str):
-    """A parameter of a statement. ``write`` takes the database's alias, returns what is written."""
+    """A parameter of a statement.
 
-    write: Callable[[str], str] | None = None
+    ``write`` takes the database's alias. It returns the text that is written, and what is to be
+    called after the transaction.
+    """
+
+    write: Callable[[str], tuple[str, Callable[[], None]]] | None = None
 
     # Two rows may have one name.
     __hash__ = object.__hash__
@@ -70,10 +75,17 @@ class _Wrapper:
         with transaction.atomic(using=connection.alias, savepoint=False):
             if is_outermost:
                 write_first_in(connection.alias)
-            answer = execute(sql, _written(params, connection.alias), many, context)
+            done = {each: each.write(connection.alias) for each in names if each.write}
+            for _, after in done.values():
+                transaction.on_commit(after, using=connection.alias)
+            answer = execute(sql, _written(params, done), many, context)
             if is_outermost and _rows_written(context["cursor"]) == 0:
                 # There is no such row, so Django inserts one: with the next statement.
                 transaction.set_rollback(True, using=connection.alias)
+        # A TestCase has a transaction around it, and calls nothing after that.
+        if not is_outermost and not lifecycle.in_transaction():
+            for _, after in done.values():
+                after()
         return answer
 
 
@@ -86,11 +98,11 @@ def _names_in(params: Any) -> Iterator[Name]:
             yield from _names_in(each)
 
 
-def _written(params: Any, using: str) -> Any:
+def _written(params: Any, done: Mapping[Name, tuple[str, Any]]) -> Any:
     if isinstance(params, Name):
-        return params.write(using) if params.write is not None else str(params)
+        return done[params][0] if params in done else str(params)
     if isinstance(params, list | tuple):
-        return type(params)(_written(each, using) for each in params)
+        return type(params)(_written(each, done) for each in params)
     return params
 
 

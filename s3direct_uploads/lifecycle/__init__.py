@@ -5,7 +5,7 @@ conditional UPDATE settles the row. A second caller finds the row settled, and a
 """
 
 from .adopting import DONE, Adoption, adopt
-from .connection import never_atomic, site
+from .connection import in_transaction, never_atomic, site
 from .holders import holder_of, let_go, name_of, share, uploads_of
 from .holding import accept, open_object, reject
 from .operations import (
@@ -39,6 +39,7 @@ __all__ = [
     "confirm_stored",
     "due",
     "holder_of",
+    "in_transaction",
     "is_bucket_away",
     "let_go",
     "limited",

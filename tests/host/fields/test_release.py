@@ -88,6 +88,17 @@ def test_the_objects_go_once_their_keys_have_closed_and_the_usage_with_them(
     assert alice.delete(str(second.pk)).json()["code"] == "already_attached"
 
 
+def test_an_upload_that_was_assigned_and_never_saved_is_still_its_owners() -> None:
+    old, new = made(), made()
+    snap = snap_of(old)
+    snap.image = new
+    snap.image.delete(save=False)
+    assert (held(old), held(new), new.status) == ("tests.Snap.image", "", "completed")
+    snap.save()
+    assert (is_released(old), new.status) == (True, "completed")
+    assert Snap.objects.get().image.name == ""
+
+
 @autocommit
 def test_it_rolls_back_with_the_row() -> None:
     old, new = made(), made()
@@ -180,7 +191,9 @@ def test_a_stale_save_leaves_the_newer_file_alone() -> None:
     assert held(new) == "tests.Snap.image"
 
 
-@autocommit
+@pytest.mark.parametrize(
+    "", [pytest.param(marks=autocommit, id="autocommit"), pytest.param(id="in a TestCase")]
+)
 def test_an_instance_that_saved_its_own_file_may_become_stale_too() -> None:
     first, second = made(), made()
     stale = snap_of(first)
