@@ -20,6 +20,7 @@ def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site()
     site.env["DJANGO_SETTINGS_MODULE"] = "tests.real.cinema.settings"
     with site.serving(log):
+        site.manage("migrate")  # the tables of its own
         yield site
     said = log.read_text()
     assert "Traceback" not in said
