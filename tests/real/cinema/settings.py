@@ -14,8 +14,13 @@ S3DIRECT_UPLOADS = {
             "MAX_SIZE": 300 * 1024**2,
             "CONTENT_TYPES": ["video/*"],
             "PART_SIZE": 5 * 1024**2,
+            "MAX_TOTAL_SIZE": 1024**3,
         },
-        "stills": {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["image/jpeg", "image/png"]},
+        "stills": {
+            "MAX_SIZE": 20 * 1024**2,
+            "CONTENT_TYPES": ["image/jpeg", "image/png"],
+            "MAX_TOTAL_SIZE": 1024**3,
+        },
     },
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a real hash takes 0.3 s

@@ -48,6 +48,29 @@ class Editor(Visitor):
         rows = self.site.database.execute(f"SELECT {column} FROM cinema_{model}").fetchall()
         return {name for [name] in rows if name}
 
+    def named(self) -> set[str]:
+        """The keys that all the models name."""
+        return (
+            self.files_of("film", "reel")
+            | self.files_of("still")
+            | self.files_of("poster")
+            | self.files_of("director", "portrait")
+        )
+
+    def sweep(self) -> dict[str, int]:
+        """Hours later: what the bucket then has, as sizes by key."""
+        self.site.let_pass(hours=4)
+        self.site.sweep()
+        found = self.site.client.list_objects_v2(Bucket=self.site.bucket).get("Contents", [])
+        return {each["Key"]: each["Size"] for each in found}
+
+    def usage(self) -> int:
+        """In bytes, as the quotas count it."""
+        [[total]] = self.site.database.execute(
+            "SELECT coalesce(sum(total_size), 0) FROM s3direct_uploads_usage"
+        ).fetchall()
+        return int(total)
+
     def assert_no_violation(self) -> None:
         assert self.page.evaluate("violations") == []
 

@@ -172,3 +172,46 @@ def test_a_popup_of_the_admin(edit: Callable[..., Editor], site: Site) -> None:
     popup.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_label("Director")).to_contain_text("Murnau")
     assert editor.files_of("director", "portrait") == {editor.row().key}
+
+
+def test_after_the_sweep_the_bucket_holds_what_the_models_name(
+    edit: Callable[..., Editor], site: Site
+) -> None:
+    editor = edit()
+    add_film(editor, "Nosferatu")
+    page = editor.page
+    choose(widget(page, "reel"), editor.make_film("restored.mp4", 7 * MIB))
+    expect_ready(widget(page, "reel"), "restored.mp4")
+    widget(page, "posters-0-image").get_by_label("Clear").check()
+    for number in range(3):
+        page.get_by_role("button", name="Add another Still").click()
+        choose(widget(page, f"stills-{number}-image"), editor.make_photo(f"{number}.jpg"))
+        expect_ready(widget(page, f"stills-{number}-image"), f"{number}.jpg")
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.locator(".messagelist")).to_contain_text("was changed successfully")
+
+    kept = editor.sweep()
+
+    assert set(kept) == editor.named()
+    assert len(kept) == 4
+    assert editor.usage() == sum(kept.values())
+    assert {row.filename: row.status for row in editor.rows() if row.status != "completed"} == {
+        "film.mp4": "deleted",
+        "poster.jpg": "deleted",
+    }
+
+    page.reload()
+    page.locator("#stills-0 [name$=DELETE]").check()
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.locator(".messagelist")).to_contain_text("was changed successfully")
+    kept = editor.sweep()
+    assert set(kept) == editor.named()
+    assert len(kept) == 3
+    assert editor.usage() == sum(kept.values())
+
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Yes").click()
+    expect(page.locator(".messagelist")).to_contain_text("was deleted successfully")
+    assert editor.sweep() == {}
+    assert editor.named() == set()
+    assert editor.usage() == 0

@@ -33,7 +33,10 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("title", models.CharField(max_length=50)),
-                ("reel", models.FileField(upload_to="")),
+                (
+                    "reel",
+                    models.FileField(help_text="The whole film.", max_length=100, upload_to=""),
+                ),
                 (
                     "director",
                     models.ForeignKey(
