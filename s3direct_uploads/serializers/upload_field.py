@@ -19,6 +19,7 @@ from storages.backends.s3 import S3Storage
 
 from s3direct_uploads import content_types, destinations, keys
 from s3direct_uploads.exceptions import OwnerUnknown
+from s3direct_uploads.fields import UploadFileField
 from s3direct_uploads.models import FORM_VALUE, Upload, owner_key
 from s3direct_uploads.storage import answered_with, signs_urls, takes
 
@@ -80,7 +81,8 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         upload_id = _id_in(data)
         if upload_id is None:
             self.fail("invalid")
-        upload = self.root.sent_uploads.find(upload_id)
+        sent: SentUploads = getattr(self.root, "sent_uploads", SentUploads(data))
+        upload = sent.find(upload_id)
         self._look_at_current()
         if upload and upload.attached_at and upload.key in self._current_keys:
             # The owner is not checked here: this row already has the file, so nothing changes.
@@ -91,7 +93,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             self.fail("wrong_destination")
         if upload.status != Upload.Status.COMPLETED:
             self.fail("not_completed")
-        if upload.attached_at:
+        if upload.attached_at and not self._has_it_by_now(upload):
             self.fail("already_attached")
         return upload
 
@@ -140,6 +142,13 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         if isinstance(self.parent, serializers.BaseSerializer):
             raise SkipField  # if it were assigned, an ImageField would read its dimensions from S3
         return file.name
+
+    def _has_it_by_now(self, upload: Upload) -> bool:
+        """Whether the row got this file after its instance was read: by the same request, sent
+        twice. The save finds it there, and changes nothing."""
+        row = getattr(self.parent, "instance", None)
+        column = getattr(getattr(type(row), str(self.source), None), "field", None)
+        return isinstance(column, UploadFileField) and column.has(row, upload)
 
     def _look_at_current(self) -> None:
         value = self._current_value()

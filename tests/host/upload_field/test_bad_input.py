@@ -26,7 +26,7 @@ from tests.host.upload_field.conftest import (
 )
 from tests.models import Gallery, Photo
 
-URLS = {"photos": Photo, "snaps": Snap}
+URLS: dict[str, type[Any]] = {"photos": Photo, "snaps": Snap}
 WRONG: dict[str, tuple[str, Any]] = {
     "a list": ("invalid", [str(uuid4())]),
     "an empty list": ("invalid", []),
