@@ -13,6 +13,7 @@ from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import StoredObject
 from s3direct_uploads.serializers import AttachUploadsMixin, UploadField
+from tests.field_models import Snap
 from tests.models import Photo
 
 
@@ -48,4 +49,18 @@ class PhotoSerializer(AttachUploadsMixin, serializers.ModelSerializer[Photo]):
 class PhotoViewSet(viewsets.ModelViewSet[Photo]):
     queryset = Photo.objects.order_by("id")
     serializer_class = PhotoSerializer
+    pagination_class = None
+
+
+class SnapSerializer(AttachUploadsMixin, serializers.ModelSerializer[Snap]):
+    """Its model has an UploadFileField, so it does not write the field."""
+
+    class Meta:
+        model = Snap
+        fields = ["id", "title", "image"]
+
+
+class SnapViewSet(viewsets.ModelViewSet[Snap]):
+    queryset = Snap.objects.order_by("id")
+    serializer_class = SnapSerializer
     pagination_class = None

@@ -101,6 +101,7 @@ __init__
 """,
     "serializers": """
 __init__
+attaching
 answers requests upload_field
 """,
 }

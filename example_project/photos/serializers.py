@@ -1,12 +1,10 @@
 from rest_framework import serializers
 
 from example_project.photos.models import Photo
-from s3direct_uploads.serializers import AttachUploadsMixin, UploadField
+from s3direct_uploads.serializers import AttachUploadsMixin
 
 
 class PhotoSerializer(AttachUploadsMixin, serializers.ModelSerializer[Photo]):
-    image = UploadField(destination="photos")
-
     class Meta:
         model = Photo
         fields = ["id", "image", "filename", "created_at"]

@@ -153,16 +153,16 @@ class UploadFileField(models.FileField):
             return
         try:
             self.require(value.upload)
-            if not value.is_claimed and not self._has(model_instance, value):
+            if not value.is_claimed and not self.has(model_instance, value.upload):
                 _require_free(value.upload)
         except UploadError as error:
             raise ValidationError(error.detail, code=error.code) from error
 
-    def _has(self, instance: Any, file: UploadFieldFile) -> bool:
+    def has(self, instance: Any, upload: Upload) -> bool:
         """Whether the row has this file already: to assign it again changes nothing."""
         pk = getattr(instance, self.model._meta.pk.attname)
         rows = self.model._base_manager.using(router.db_for_write(self.model, instance=instance))
-        return rows.filter(pk=pk, **{self.name: file.name}).exists()
+        return rows.filter(pk=pk, **{self.name: upload}).exists()
 
     # Which name the row has, as far as this instance knows. A flat attribute, so that copies and
     # pickles of the instance have it.

@@ -9,6 +9,7 @@ from .answers import (
     StoredPartSerializer,
     UploadSerializer,
 )
+from .attaching import AttachUploadsMixin
 from .requests import (
     MOST_PARTS_SIGNED,
     BeginSerializer,
@@ -17,7 +18,7 @@ from .requests import (
     ListQuerySerializer,
     PartNumbersSerializer,
 )
-from .upload_field import AttachUploadsMixin, UploadField
+from .upload_field import UploadField
 
 __all__ = [
     "MOST_PARTS_SIGNED",

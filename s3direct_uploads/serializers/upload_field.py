@@ -1,46 +1,51 @@
-"""``UploadField`` for the host's own serializers, and the mixin that attaches its uploads."""
+"""``UploadField`` for the host's own serializers. ``attaching`` has the mixin that it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from functools import cache
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeGuard
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import Storage, storages
-from django.db import router, transaction
-from django.db.models import Manager, QuerySet
+from django.db import router
+from django.db.models import QuerySet
 from django.db.models.fields.files import FieldFile
+from django.db.models.manager import BaseManager
+from django.utils.datastructures import MultiValueDict
 from rest_framework import serializers
-from rest_framework.exceptions import ErrorDetail
 from rest_framework.fields import SkipField, empty
 from storages.backends.s3 import S3Storage
 
 from s3direct_uploads import content_types, destinations, keys
-from s3direct_uploads.exceptions import AlreadyAttached, NotCompleted, UploadError
+from s3direct_uploads.exceptions import OwnerUnknown
 from s3direct_uploads.fields import UploadFileField
-from s3direct_uploads.models import Upload
-from s3direct_uploads.storage import answered_with, is_asked_anew, signs_urls, takes
+from s3direct_uploads.models import FORM_VALUE, Upload, owner_key
+from s3direct_uploads.storage import answered_with, signs_urls, takes
+
+IDS_AT_ONCE = 500  # uploads that one query looks for; SQLite had a limit of 999 parameters
+MAX_ID_LENGTH = 165  # of a form_value, by its pattern
 
 
 class UploadField(serializers.Field[Any, Any, Any, Any]):
     """A completed upload, for a model's FileField, or for a JSONField (ListField, DictField).
 
     Input: the id of an upload that the request's user owns, that has this destination, and that no
-    model has attached. ``validated_data`` has the Upload. ``AttachUploadsMixin`` attaches it, and
-    replaces it by its name; an ``UploadFileField`` of the model takes the Upload itself. The
-    outermost serializer must have this mixin, even if the field is in a nested one. An update also
-    accepts the file that the row already has, by its id or in the form that was read, and leaves it
-    unchanged. In a list of serializers the field does not know which row is meant, unless the list
-    sets ``child.instance``.
+    model has attached; or its ``form_value``, as ``<s3-upload>`` posts it. ``validated_data`` has
+    the Upload. ``AttachUploadsMixin`` attaches it, and replaces it by its name; an
+    ``UploadFileField`` of the model takes the Upload itself. The outermost serializer must have
+    this mixin, even if the field is in a nested one. An update also accepts the file that the row
+    already has, by its id or in the form that was read, and leaves it unchanged. In a list of
+    serializers the field does not know which row is meant, unless the list sets ``child.instance``.
+    With ``allow_null``, null or "" clears the field.
 
     Output: ``{name, url, size, content_type, filename}``. The URL shows types that are safe in a
     browser, and downloads the others. Without a signature it cannot do this: with a
     ``custom_domain`` that CloudFront does not sign, with ``querystring_auth=False``, or if the
     storage is not on S3.
 
-    Raises ImproperlyConfigured if the mixin or the request is missing. Example::
+    Raises ImproperlyConfigured if the mixin or the request is missing. For an ``UploadFileField``
+    the mixin makes this field by itself. For another FileField::
 
         class PhotoSerializer(AttachUploadsMixin, serializers.ModelSerializer):
             image = UploadField(destination="photos")
@@ -62,40 +67,49 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         self._current: Any = None  # the row's value, and its files by name and by key
         self._current_names: dict[str, _File] = {}
         self._current_keys: dict[str, _File] = {}
+        self._seen: dict[int, Any] = {}  # the rows whose uploads were looked for, by their list
 
     def run_validation(self, data: Any = empty) -> Any:
         _require_attaching(self.root)
+        if data == "" and self.allow_null:
+            data = None  # as DRF's own fields take it from an HTML form
         return super().run_validation(data)
 
     def to_internal_value(self, data: Any) -> Upload | str:
         if isinstance(data, Mapping):
             return self._as_it_was_read(data)
-        try:
-            upload_id = UUID(data)
-        except (ValueError, TypeError, AttributeError):
+        upload_id = _id_in(data)
+        if upload_id is None:
             self.fail("invalid")
-        # From the primary, because the upload may have been confirmed a moment ago.
-        uploads = Upload.objects.using(router.db_for_write(Upload))
+        sent: SentUploads = getattr(self.root, "sent_uploads", SentUploads(data))
+        upload = sent.find(upload_id)
         self._look_at_current()
-        if self._current_keys:
+        if upload and upload.attached_at and upload.key in self._current_keys:
             # The owner is not checked here: this row already has the file, so nothing changes.
-            here = uploads.filter(pk=upload_id, attached_at__isnull=False).first()
-            if here and here.key in self._current_keys:
-                return self._unchanged(self._current_keys[here.key])
+            return self._unchanged(self._current_keys[upload.key])
+        if not self._is_own(upload, data):
+            self.fail("does_not_exist")
+        if upload.destination != self.destination or not upload.is_here:
+            self.fail("wrong_destination")
+        if upload.status != Upload.Status.COMPLETED:
+            self.fail("not_completed")
+        if upload.attached_at and not self._has_it_by_now(upload):
+            self.fail("already_attached")
+        return upload
+
+    def _is_own(self, upload: Upload | None, data: str) -> TypeGuard[Upload]:
         if "request" not in self.context:
             raise ImproperlyConfigured(
                 "An UploadField needs the request's user: write context={'request': request}."
             )
-        upload = uploads.owned_by(self.context["request"].user).filter(pk=upload_id).first()
-        if upload is None:
-            self.fail("does_not_exist")
-        if upload.destination != self.destination or not _is_here(upload):
-            self.fail("wrong_destination")
-        if upload.status != Upload.Status.COMPLETED:
-            self.fail("not_completed")
-        if upload.attached_at:
-            self.fail("already_attached")
-        return upload
+        try:
+            owner = owner_key(self.context["request"].user)
+        except OwnerUnknown:
+            return False
+        if upload is None or upload.owner_id != owner:
+            return False
+        form_value = FORM_VALUE.fullmatch(data)
+        return not (form_value and form_value[2] is not None) or upload.is_proven_by(data)
 
     def to_representation(self, value: FieldFile | Upload | str) -> dict[str, Any] | None:
         if not value:
@@ -129,6 +143,13 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             raise SkipField  # if it were assigned, an ImageField would read its dimensions from S3
         return file.name
 
+    def _has_it_by_now(self, upload: Upload) -> bool:
+        """Whether the row got this file after its instance was read: by the same request, sent
+        twice. The save finds it there, and changes nothing."""
+        row = getattr(self.parent, "instance", None)
+        column = getattr(getattr(type(row), str(self.source), None), "field", None)
+        return isinstance(column, UploadFileField) and column.has(row, upload)
+
     def _look_at_current(self) -> None:
         value = self._current_value()
         if value is self._current:
@@ -151,7 +172,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
                     break
             field = parent
         # With many=True, REST Framework gives the child all rows.
-        if parent is None or isinstance(parent.instance, list | tuple | QuerySet | Manager):
+        if parent is None or isinstance(parent.instance, list | tuple | QuerySet | BaseManager):
             return None
         value = parent.instance
         try:
@@ -182,76 +203,23 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             self._uploads |= {each: found.get(each) for each in wanted}
         return self._uploads[file.key]
 
-    def _files_in_list(self) -> list[_File]:
+    def _files_in_list(self) -> Iterator[_File]:
         """The files of all rows that are being rendered, so that one query finds their uploads."""
+        path: list[Any] = []
         field: Any = self
-        while isinstance(field.parent, serializers.ListField | serializers.DictField):
+        while field is not None:
+            if isinstance(field, serializers.ListSerializer) or field.parent is None:
+                rows = getattr(field, "rows_shown", getattr(field, "instance", None))
+                if rows is not None and self._seen.get(id(field)) is not rows:
+                    self._seen[id(field)] = rows
+                    yield from map(self._file, _flat(_values(rows, path)))
+            if isinstance(field.parent, serializers.Serializer):
+                path.insert(0, field)
             field = field.parent
-        serializer = field.parent
-        listing = serializer and serializer.parent
-        rows: Any = [serializer and serializer.instance]
-        if isinstance(listing, serializers.ListSerializer):
-            rows = listing.instance
-        if not isinstance(rows, list | tuple | QuerySet):
-            return []
-        values = []
-        for each in rows:
-            try:
-                values.append(field.get_attribute(each))
-            except (SkipField, AttributeError, KeyError):
-                pass  # it is reported when this row itself is rendered
-        return [self._file(each) for each in _flat(values)]
 
 
-class AttachUploadsMixin(serializers.BaseSerializer[Any]):
-    # The outermost serializer around an UploadField needs this. save() attaches the uploads in the
-    # same transaction as the rows. create() and update() get names instead of uploads, also in
-    # nested data. (This is no docstring, because a host's OpenAPI schema would show it.)
-
-    @classmethod
-    def many_init(cls, *args: Any, **kwargs: Any) -> Any:
-        listing = super().many_init(*args, **kwargs)
-        if not isinstance(listing, AttachUploadsMixin):
-            kind: Any = type(listing)
-            listing.__class__ = _attaching(kind)
-        return listing
-
-    def save(self, **kwargs: Any) -> Any:
-        said = self.validated_data
-        one = getattr(self, "child", self)  # with many=True
-        given = {
-            name: each
-            for name, each in kwargs.items()
-            if isinstance(_field_of(one, name), UploadField)
-        }
-        with transaction.atomic(using=router.db_for_write(Upload)):
-            # A keyword of save() replaces the upload of a field, which then stays unattached.
-            self._validated_data = _attached(said, self, leave=kwargs)
-            kwargs |= _attached(given, one)
-            try:
-                return super().save(**kwargs)
-            except UploadError as error:  # of an UploadFileField, which attaches by itself
-                found = error.upload and (
-                    _errors_at(said, self, error) or _errors_at(given, one, error)
-                )
-                if not found:
-                    raise
-                raise serializers.ValidationError(found) from None
-            finally:
-                self._validated_data = said  # so that a failed save can be repeated
-
-
-@cache
-def _attaching(list_serializer: Any) -> type:
-    return type(list_serializer.__name__, (AttachUploadsMixin, list_serializer), {})
-
-
-def _attaches(serializer: object) -> bool:
-    order = type(serializer).__mro__
-    if AttachUploadsMixin not in order:
-        return False
-    late = order[: order.index(AttachUploadsMixin)]
-    return serializers.ListSerializer not in late  # it has a save() of its own
+def _attaches(serializer: Any) -> bool:
+    return getattr(serializer, "attaches_uploads", False)
 
 
 def _require_attaching(root: Any) -> None:
@@ -270,105 +238,6 @@ def _require_attaching(root: Any) -> None:
     )
 
 
-def _attached(value: Any, field: Any, leave: Collection[str] = ()) -> Any:
-    """Attach the uploads in ``value``, and return it with their names instead.
-
-    Keys in ``leave`` are left as they are. ``field`` validated the value; None if it is not known.
-    Raises rest_framework's ValidationError, in the shape of the data.
-    """
-    if isinstance(value, Upload):
-        # A foreign key to Upload needs the row itself.
-        return value if isinstance(field, serializers.RelatedField) else _attach(value)
-    if isinstance(value, dict):
-        attached = {}
-        for key, each in value.items():
-            inner = _field_of(field, key)
-            name = getattr(inner, "field_name", "") or key
-            left = key in leave or isinstance(_model_field(field, key), UploadFileField)
-            if isinstance(each, Upload) and not left:
-                _require_same_storage(each, field, key)
-            attached[key] = each if left else _attached_at(name, each, inner)
-        return attached
-    if isinstance(value, list) or type(value) is tuple:
-        child = getattr(field, "child", None) or getattr(field, "child_relation", None)
-        names = [_attached_at(at, each, child, leave) for at, each in enumerate(value)]
-        return names if isinstance(value, list) else tuple(names)
-    return value
-
-
-def _attached_at(at: Any, value: Any, field: Any, leave: Collection[str] = ()) -> Any:
-    try:
-        return _attached(value, field, leave)
-    except serializers.ValidationError as error:
-        raise serializers.ValidationError({at: error.detail}) from None
-
-
-def _errors_at(value: Any, field: Any, error: UploadError) -> Any:
-    """The error in the shape of the data, where its upload stands; None if it is not there."""
-    if isinstance(value, Upload):
-        is_it = error.upload is not None and value.pk == error.upload.pk
-        return [ErrorDetail(error.detail, error.code)] if is_it else None
-    if isinstance(value, dict):
-        for key, each in value.items():
-            inner = _field_of(field, key)
-            if found := _errors_at(each, inner, error):
-                return {getattr(inner, "field_name", "") or key: found}
-    if isinstance(value, list):
-        for at, each in enumerate(value):
-            if found := _errors_at(each, getattr(field, "child", None), error):
-                return {at: found}
-    return None
-
-
-def _field_of(field: Any, key: Any) -> Any:
-    """The field for the value at ``key`` in the data that ``field`` validated."""
-    if isinstance(field, serializers.Serializer):
-        return next((each for each in field.fields.values() if each.source == key), None)
-    return getattr(field, "child", None)  # a DictField's
-
-
-def _is_here(upload: Upload) -> bool:
-    """Whether the current tenant's storage has this upload.
-
-    True if the storage is the same for all tenants: then ``attach`` reports what is wrong.
-    """
-    storage = storages[upload.storage]
-    if not any(is_asked_anew(storage, name) for name in ("location", "bucket_name")):
-        return True
-    try:
-        return bool(upload.name)
-    except ImproperlyConfigured:
-        return False
-
-
-def _attach(upload: Upload) -> str:
-    try:
-        return upload.attach()
-    except (AlreadyAttached, NotCompleted) as error:
-        # Another request was faster, after this one was validated.
-        raise serializers.ValidationError([error.detail], code=error.code) from None
-
-
-def _require_same_storage(upload: Upload, serializer: Any, source: str) -> None:
-    """Raises ImproperlyConfigured if the model's field would look for the name elsewhere."""
-    field = _model_field(serializer, source)
-    storage = getattr(field, "storage", None)
-    if storage is not None and _folder(storage) != _folder(storages[upload.storage]):
-        raise ImproperlyConfigured(
-            f"{field.model}.{source} has another storage than {upload.destination!r}: write "
-            f"storage=storages[{upload.storage!r}] there, or STORAGE in the destination."
-        )
-
-
-def _model_field(serializer: Any, source: str) -> Any:
-    model = getattr(getattr(serializer, "Meta", None), "model", None)
-    return getattr(getattr(model, str(source), None), "field", None)  # a FileField's descriptor
-
-
-def _folder(storage: Storage) -> tuple[str, str]:
-    return getattr(storage, "bucket_name", ""), keys.location_of(storage)
-
-
 class _File(NamedTuple):
     """A file in a storage."""
 
@@ -378,6 +247,77 @@ class _File(NamedTuple):
     @property
     def key(self) -> str:
         return keys.join(keys.location_of(self.storage), self.name)
+
+
+class SentUploads:
+    """The uploads whose ids a client sent. They are read from the primary, many at once.
+
+    From the primary, because an upload may have been confirmed a moment ago.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._ids: list[UUID] | None = None  # those in the data, in their order
+        self._places: dict[UUID, int] = {}
+        self._found: dict[UUID, Upload | None] = {}
+
+    def find(self, id: UUID) -> Upload | None:
+        if id not in self._found:
+            if self._ids is None:
+                self._ids = list(dict.fromkeys(_ids_in(self._data)))
+                self._places = {each: place for place, each in enumerate(self._ids)}
+            # This one, and those that will probably be wanted next.
+            place = self._places.get(id, len(self._ids))
+            wanted = self._ids[place : place + IDS_AT_ONCE] or [id]
+            found = Upload.objects.using(router.db_for_write(Upload)).in_bulk(wanted)
+            self._found |= {each: found.get(each) for each in wanted}
+        return self._found[id]
+
+
+def _ids_in(data: Any) -> Iterator[UUID]:
+    todo = [data]  # no recursion, because a client chooses the depth
+    while todo:
+        value = todo.pop()
+        if isinstance(value, MultiValueDict):
+            todo += [each for _, each in reversed(list(value.lists()))]
+        elif isinstance(value, Mapping):
+            todo += reversed(list(value.values()))
+        elif isinstance(value, list):
+            todo += reversed(value)
+        elif isinstance(value, str) and len(value) <= MAX_ID_LENGTH and (found := _id_in(value)):
+            yield found
+
+
+def _id_in(value: Any) -> UUID | None:
+    """The id that a client sent, alone or in a ``form_value``."""
+    said = FORM_VALUE.fullmatch(value) if isinstance(value, str) else None
+    try:
+        return UUID(said[1] if said else value)
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _values(rows: Any, path: list[Any]) -> list[Any]:
+    """What the fields of ``path`` get, one after the other, of the rows that were read already."""
+    values = _read(rows)
+    for step in path:
+        found = []
+        for each in values:
+            try:
+                found += _read(step.get_attribute(each))
+            except (SkipField, AttributeError, KeyError):
+                pass  # it is reported when this row itself is rendered
+        values = found
+    return values
+
+
+def _read(value: Any) -> list[Any]:
+    """The rows in a value, if they have been read already; or the value itself."""
+    if isinstance(value, BaseManager):
+        value = value.all()  # has what prefetch_related() read
+    if isinstance(value, QuerySet):
+        return value._result_cache or []
+    return value if isinstance(value, list) else [value]
 
 
 def _flat(value: Any) -> Iterator[FieldFile | str]:

@@ -106,6 +106,11 @@ def test_an_upload_field_is_written_as_an_id_and_read_as_an_object(version: str)
     shown = ["name", "url", "size", "content_type", "filename"]
     assert list(read["properties"]) == read["required"] == shown
 
+    of_a_model = split["SnapRequest"]["properties"]["image"]
+    assert (of_a_model["format"], of_a_model["description"]) == ("uuid", written["description"])
+    assert split["Snap"]["properties"]["image"]["properties"] == read["properties"]
+    assert split["SnapRequest"]["required"] == ["title"], "the model's field may be blank"
+
     both = generate(**more)["components"]["schemas"]["Photo"]["properties"]["image"]
     assert both["oneOf"] == [written, read]
 
