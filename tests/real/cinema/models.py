@@ -1,9 +1,11 @@
 from django.db import models
 
+from s3direct_uploads.fields import UploadFileField, UploadImageField
+
 
 class Director(models.Model):
     name = models.CharField(max_length=50)
-    portrait = models.FileField(max_length=100, blank=True)
+    portrait = UploadImageField(destination="stills", blank=True)
 
     class Meta:
         app_label = "cinema"
@@ -14,7 +16,7 @@ class Director(models.Model):
 
 class Film(models.Model):
     title = models.CharField(max_length=50)
-    reel = models.FileField(max_length=100)
+    reel = UploadFileField(destination="reels", help_text="The whole film.")
     director = models.ForeignKey(Director, null=True, blank=True, on_delete=models.SET_NULL)
 
     class Meta:
@@ -26,7 +28,7 @@ class Film(models.Model):
 
 class Still(models.Model):
     film = models.ForeignKey(Film, on_delete=models.CASCADE, related_name="stills")
-    image = models.FileField(max_length=100)
+    image = UploadImageField(destination="stills")
 
     class Meta:
         app_label = "cinema"
@@ -37,7 +39,7 @@ class Still(models.Model):
 
 class Poster(models.Model):
     film = models.ForeignKey(Film, on_delete=models.CASCADE, related_name="posters")
-    image = models.FileField(max_length=100, blank=True)
+    image = UploadImageField(destination="stills", blank=True)
 
     class Meta:
         app_label = "cinema"

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("name", models.CharField(max_length=50)),
-                ("portrait", models.FileField(blank=True, upload_to="")),
+                ("portrait", models.ImageField(blank=True, upload_to="")),
             ],
         ),
         migrations.CreateModel(
@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("title", models.CharField(max_length=50)),
-                ("reel", models.FileField(upload_to="")),
+                ("reel", models.FileField(help_text="The whole film.", upload_to="")),
                 (
                     "director",
                     models.ForeignKey(
@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("image", models.FileField(blank=True, upload_to="")),
+                ("image", models.ImageField(blank=True, upload_to="")),
                 (
                     "film",
                     models.ForeignKey(
@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("image", models.FileField(upload_to="")),
+                ("image", models.ImageField(upload_to="")),
                 (
                     "film",
                     models.ForeignKey(
