@@ -1,4 +1,4 @@
-"""Forms that are posted at once, on PostgreSQL: the second one waits, and gets an error of its field.
+"""Forms that are posted at once, on PostgreSQL: the second one waits, and gets a form error.
 
 The admin saves in a transaction. So does a host's view under ``atomic()``.
 """
