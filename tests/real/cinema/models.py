@@ -6,6 +6,7 @@ from s3direct_uploads.fields import UploadFileField, UploadImageField
 class Director(models.Model):
     name = models.CharField(max_length=50)
     portrait = UploadImageField(destination="stills", blank=True)
+    contract = UploadFileField(destination="contracts", blank=True)  # which a scan holds
 
     class Meta:
         app_label = "cinema"

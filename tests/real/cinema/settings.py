@@ -12,10 +12,21 @@ S3DIRECT_UPLOADS = {
         **S3DIRECT_UPLOADS["DESTINATIONS"],
         "reels": {
             "MAX_SIZE": 300 * 1024**2,
+            "MAX_TOTAL_SIZE": 1024**3,
             "CONTENT_TYPES": ["video/*"],
             "PART_SIZE": 5 * 1024**2,
         },
-        "stills": {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["image/jpeg", "image/png"]},
+        "stills": {
+            "MAX_SIZE": 20 * 1024**2,
+            "MAX_TOTAL_SIZE": 1024**3,
+            "CONTENT_TYPES": ["image/jpeg", "image/png"],
+        },
+        "contracts": {
+            "MAX_SIZE": 1024**2,
+            "MAX_TOTAL_SIZE": 1024**3,
+            "CONTENT_TYPES": ["application/pdf"],
+            "HOLD": True,
+        },
     },
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a real hash takes 0.3 s

@@ -48,6 +48,27 @@ class Editor(Visitor):
         rows = self.site.database.execute(f"SELECT {column} FROM cinema_{model}").fetchall()
         return {name for [name] in rows if name}
 
+    def usage(self) -> int:
+        """How many bytes count against this user's quotas."""
+        [row] = self.site.database.execute(
+            """SELECT COALESCE(sum(total_size), 0) FROM s3direct_uploads_usage AS usage
+               JOIN auth_user ON auth_user.id = usage.owner_id WHERE username = %s""",
+            [self.username],
+        )
+        return int(row[0])
+
+    def assert_in_step(self) -> None:
+        """After a while, the bucket has what the models name, and the usage counts just that."""
+        self.site.let_pass(hours=3)
+        self.site.sweep()
+        columns = [("film", "reel"), ("still", "image"), ("poster", "image")]
+        columns += [("director", "portrait"), ("director", "contract")]
+        named = set().union(*(self.files_of(*each) for each in columns))
+        found = self.site.client.list_objects_v2(Bucket=self.site.bucket).get("Contents", [])
+        assert {each["Key"] for each in found} == named
+        assert {row.key for row in self.rows() if row.attached_at} == named
+        assert self.usage() == sum(each["Size"] for each in found)
+
     def assert_no_violation(self) -> None:
         assert self.page.evaluate("violations") == []
 

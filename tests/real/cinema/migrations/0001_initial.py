@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
                 ),
                 ("name", models.CharField(max_length=50)),
                 ("portrait", models.ImageField(blank=True, upload_to="")),
+                ("contract", models.FileField(blank=True, upload_to="")),
             ],
         ),
         migrations.CreateModel(
