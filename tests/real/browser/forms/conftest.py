@@ -41,7 +41,8 @@ def edit(site: Site, chromium: Browser, tmp_path: Path) -> Iterator[Callable[...
         assert editor.errors == []
     for table in ("cinema_still", "cinema_poster", "cinema_film", "cinema_director"):
         site.database.execute(f"DELETE FROM {table}")
-    site.database.execute("DELETE FROM s3direct_uploads_upload")
+    for table in ("upload", "usage"):
+        site.database.execute(f"DELETE FROM s3direct_uploads_{table}")
     found = site.client.list_objects_v2(Bucket=site.bucket).get("Contents", [])
     for each in found:
         site.client.delete_object(Bucket=site.bucket, Key=each["Key"])

@@ -63,11 +63,21 @@ class Editor(Visitor):
         self.site.sweep()
         columns = [("film", "reel"), ("still", "image"), ("poster", "image")]
         columns += [("director", "portrait"), ("director", "contract")]
-        named = set().union(*(self.files_of(*each) for each in columns))
+        named = {key for each in columns for key in self.files_of(*each)}
         found = self.site.client.list_objects_v2(Bucket=self.site.bucket).get("Contents", [])
         assert {each["Key"] for each in found} == named
         assert {row.key for row in self.rows() if row.attached_at} == named
         assert self.usage() == sum(each["Size"] for each in found)
+
+    def decide(self, action: str) -> None:
+        """In another tab, about everything that a scan holds: "Accept" or "Reject"."""
+        page = self.context.new_page()
+        page.goto(f"{self.site.url}/admin/s3direct_uploads/upload/?status__exact=verifying")
+        page.locator("#action-toggle").check()
+        page.get_by_label("Action:").select_option(label=f"{action} what a scan holds")
+        page.get_by_role("button", name="Run").or_(page.get_by_role("button", name="Go")).click()
+        expect(page.locator(".messagelist")).to_be_visible()
+        page.close()
 
     def assert_no_violation(self) -> None:
         assert self.page.evaluate("violations") == []

@@ -86,3 +86,44 @@ def test_a_film_and_three_stills_are_added_replaced_cleared_and_deleted(
     editor.assert_in_step()
     assert editor.usage() == 0
     assert {row.status for row in editor.rows()} == {"deleted"}
+
+
+def test_a_file_is_replaced_while_a_scan_holds_it(edit: Callable[..., Editor], site: Site) -> None:
+    editor = edit()
+    page = editor.open("/admin/cinema/director/add/")
+    page.get_by_label("Name").fill("Murnau")
+    contract = widget(page, "contract")
+
+    choose(contract, editor.make_film("draft.pdf", 1000))
+    expect(item(contract, "draft.pdf")).to_contain_text("Being checked")
+    expect(contract.get_by_role("status")).to_have_text("draft.pdf is being checked.")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(contract.get_by_role("alert")).to_have_text(
+        "draft.pdf is still being checked. Wait for it, or remove it."
+    )
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        choose(contract, editor.make_film("final.pdf", 2000))
+    expect(item(contract, "final.pdf")).to_contain_text("Being checked")
+    expect(contract.locator(".s3-upload-item")).to_have_count(1)
+    assert [row.status for row in editor.rows()] == ["cancelled", "verifying"]
+    editor.decide("Accept")
+    expect_ready(contract, "final.pdf")
+    page.get_by_role("button", name=SAVE).click()
+    expect(page.locator(".messagelist")).to_contain_text("was added successfully")
+
+    # The row keeps its file while the next one is held, and when that one is rejected.
+    contract = widget(page, "contract")
+    choose(contract, editor.make_film("eicar.pdf", 68))
+    expect(item(contract, "eicar.pdf")).to_contain_text("Being checked")
+    editor.decide("Reject")
+    expect(item(contract, "eicar.pdf")).to_contain_text("It was rejected by this site's staff.")
+    page.get_by_role("button", name=SAVE).click()
+    expect(contract.get_by_role("alert")).to_contain_text("eicar.pdf cannot be added. Remove it.")
+    contract.get_by_role("button", name="Remove: eicar.pdf").click()
+    page.get_by_role("button", name=SAVE).click()
+    expect(page.locator(".messagelist")).to_contain_text("was changed successfully")
+    [name] = editor.files_of("director", "contract")
+    assert name.endswith("/final.pdf")
+    editor.assert_no_violation()
+    editor.assert_in_step()
+    assert editor.usage() == 2000
