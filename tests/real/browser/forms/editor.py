@@ -48,25 +48,30 @@ class Editor(Visitor):
         rows = self.site.database.execute(f"SELECT {column} FROM cinema_{model}").fetchall()
         return {name for [name] in rows if name}
 
-    def usage(self) -> int:
-        """How many bytes count against this user's quotas."""
-        [row] = self.site.database.execute(
-            """SELECT COALESCE(sum(total_size), 0) FROM s3direct_uploads_usage AS usage
-               JOIN auth_user ON auth_user.id = usage.owner_id WHERE username = %s""",
-            [self.username],
+    def named(self) -> set[str]:
+        """The keys that all the models name."""
+        return (
+            self.files_of("film", "reel")
+            | self.files_of("still")
+            | self.files_of("poster")
+            | self.files_of("director", "portrait")
+            | self.files_of("director", "contract")
         )
-        return int(row[0])
+
+    def usage(self) -> int:
+        """In bytes, as the quotas count it."""
+        [[total]] = self.site.database.execute(
+            "SELECT coalesce(sum(total_size), 0) FROM s3direct_uploads_usage"
+        ).fetchall()
+        return int(total)
 
     def assert_in_step(self) -> None:
-        """After a while, the bucket has what the models name, and the usage counts just that."""
+        """Hours later the bucket has what the models name, and the usage counts just that."""
         self.site.let_pass(hours=3)
         self.site.sweep()
-        columns = [("film", "reel"), ("still", "image"), ("poster", "image")]
-        columns += [("director", "portrait"), ("director", "contract")]
-        named = {key for each in columns for key in self.files_of(*each)}
         found = self.site.client.list_objects_v2(Bucket=self.site.bucket).get("Contents", [])
-        assert {each["Key"] for each in found} == named
-        assert {row.key for row in self.rows() if row.attached_at} == named
+        assert {each["Key"] for each in found} == self.named()
+        assert {row.key for row in self.rows() if row.attached_at} == self.named()
         assert self.usage() == sum(each["Size"] for each in found)
 
     def decide(self, action: str) -> None:

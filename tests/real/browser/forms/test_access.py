@@ -211,6 +211,7 @@ def test_axe_finds_nothing(
     contract = widget(page, "contract")
     choose(contract, editor.make_film("contract.pdf", 1000))
     expect(item(contract, "contract.pdf")).to_contain_text("Being checked")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     editor.assert_no_violation()
     assert faults(page, "s3-upload") == []
     editor.decide("Accept")

@@ -163,8 +163,7 @@ def test_what_a_scan_holds_is_being_checked(edit: Callable[..., Editor], site: S
 
     # The same where the form was sent all the same: what is held is shown again, and asked about.
     hold = """UPDATE s3direct_uploads_upload
-              SET status = 'verifying', held_at = now(),
-                  completed_at = NULL, announced_at = NULL"""
+              SET status = 'verifying', held_at = now(), completed_at = NULL, announced_at = NULL"""
     site.database.execute(hold)
     page.get_by_label("Name").fill("Ada")
     page.get_by_label("Email").fill("ada@example.com")
