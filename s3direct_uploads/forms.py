@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from django import forms
@@ -21,7 +21,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext_lazy as _
 
-from . import destinations
+from . import destinations, lifecycle
 from .models import FORM_VALUE, Upload
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class UploadWidget(forms.ClearableFileInput):
     endpoint: _StrOrPromise | None = None
     multiple = False
     max_files = MAX_FILES
+    # Values that an earlier name of the posted data has as well: in one save both would claim it.
+    repeated: Collection[str] = ()
 
     @property
     def media(self) -> forms.Media:
@@ -67,6 +69,7 @@ class UploadWidget(forms.ClearableFileInput):
         checkbox = self.clear_checkbox_name(name)
         self.checked = checkbox in data
         values = [each for each in _values(data, name) if each not in ("", None)]
+        self.repeated = _posted_before(name, data, values)
         if not self.is_required and CheckboxInput().value_from_datadict(data, files, checkbox):
             return Contradiction(values) if values else False
         if not values:
@@ -147,8 +150,12 @@ class UploadField(forms.FileField):
 
     What is posted is the upload's ``form_value``, which only its owner knows. Every refusal is a
     ValidationError. Its code is ``invalid``, ``does_not_exist`` (another's as well), ``one_only``,
-    ``too_many``, ``wrong_destination``, ``already_attached``, or the upload's status: ``pending``,
-    ``verifying``, ``rejected``, ``expired``, ``cancelled``, ``deleted``.
+    ``too_many``, ``wrong_destination``, ``already_attached``, ``repeated`` (two fields of the page
+    have it), or the upload's status: ``pending``, ``verifying``, ``rejected``, ``expired``,
+    ``cancelled``, ``deleted``.
+
+    In a transaction (a view under ``atomic()`` or ATOMIC_REQUESTS, and the admin) ``clean`` locks
+    the uploads. A form that is posted twice at once is then an error of the second one.
 
     To render it raises ImproperlyConfigured if there is no such destination, or no endpoint.
     """
@@ -161,6 +168,7 @@ class UploadField(forms.FileField):
         "too_many": _("Choose at most %(max_files)d files."),
         "wrong_destination": _("“%(filename)s” was uploaded for another purpose. Choose it again."),
         "already_attached": _("“%(filename)s” has been saved already. Choose the file again."),
+        "repeated": _("“%(filename)s” is in this form twice. Choose the file again."),
         "pending": _("“%(filename)s” has not arrived completely. Choose the file again."),
         "verifying": _("“%(filename)s” is still being checked. Try again in a moment."),
         "rejected": _("“%(filename)s” was refused. Choose another file."),
@@ -218,9 +226,7 @@ class UploadField(forms.FileField):
             )
         if not all(isinstance(each, str) for each in values):
             raise self._refusal("invalid")
-        # Not from a replica: it may have been confirmed a moment ago.
-        uploads = Upload.objects.using(router.db_for_write(Upload))
-        known = uploads.of_form_values(values)
+        known = _known(values)
         self._kept = []
         errors: dict[tuple[str, str], ValidationError] = {}
         for value in dict.fromkeys(values):
@@ -242,10 +248,36 @@ class UploadField(forms.FileField):
             return "wrong_destination"
         if upload.status != Upload.Status.COMPLETED:
             return str(upload.status)
-        return "already_attached" if upload.attached_at else ""
+        if upload.attached_at:
+            return "already_attached"
+        return "repeated" if value in self.widget.repeated else ""
 
     def _refusal(self, code: str, filename: str = "") -> ValidationError:
         return ValidationError(self.error_messages[code], code=code, params={"filename": filename})
+
+
+def _known(values: list[str]) -> dict[str, Upload]:
+    """The uploads that these values prove; locked, if a transaction is open that may save them."""
+    # Not from a replica: it may have been confirmed a moment ago.
+    uploads = Upload.objects.using(router.db_for_write(Upload))
+    known = uploads.of_form_values(values)
+    if not lifecycle.in_transaction():
+        return known
+    # Those that are free, as they are once whoever has them now has saved or failed.
+    free = {each.pk for each in known.values() if not each.attached_at}
+    locked = uploads.filter(pk__in=free).order_by("pk").select_for_update()
+    now = {each.pk: each for each in locked}
+    return {value: now.get(each.pk, each) for value, each in known.items()}
+
+
+def _posted_before(name: str, data: Mapping[str, Any], values: list[Any]) -> set[str]:
+    wanted = {each for each in values if isinstance(each, str)}
+    found: set[str] = set()
+    for other in data if wanted else ():
+        if other == name:
+            break
+        found.update(each for each in _values(data, other) if each in wanted)
+    return found
 
 
 def _values(data: Mapping[str, Any], name: str) -> Iterable[Any]:

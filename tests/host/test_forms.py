@@ -8,6 +8,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django import forms
@@ -17,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management import call_command
 from django.http import QueryDict
 from django.test import RequestFactory
+from django.test.utils import isolate_apps
 from django.utils import timezone
 
 from s3direct_uploads.exceptions import UploadError
@@ -581,32 +583,82 @@ def test_a_model_form_saves_the_upload_as_its_file(beach: Upload, s3: Bucket) ->
     assert again.save().image.name == beach.name
 
 
-# The README's form.
+# The forms that the documentation shows.
 
 
-README = (ROOT / "README.md").read_text()
+def block(document: str, first_line: str, language: str = "python") -> str:
+    """The code that begins with this line."""
+    text = (ROOT / document).read_text()
+    found = re.search(rf"```{language}\n{re.escape(first_line)}\n(.*?)```", text, re.DOTALL)
+    assert found, first_line
+    return found[1]
 
 
-def test_the_readmes_form_saves_a_photo_once(beach: Upload, alice: App, settings: Any) -> None:
-    code = re.search(r"```python\n# views.py: a form with a file\n(.*?)```", README, re.DOTALL)
-    page = re.search(r"```html\n(\{\{ form.media.*?)```", README, re.DOTALL)
-    assert code
-    assert page
-    names: dict[str, Any] = {"__name__": "views"}
-    exec(code[1].replace("from photos.models", "from tests.models"), names)
-    templates = {"add_photo.html": page[1]}
+def serve(settings: Any, **templates: str) -> None:
+    """A host with these templates, and with no others."""
     [engine] = settings.TEMPLATES
-    loaders = [("django.template.loaders.locmem.Loader", templates)]
+    files = {f"{name.replace('__', '/')}.html": each for name, each in templates.items()}
+    loaders = [("django.template.loaders.locmem.Loader", files)]
     options = {**engine["OPTIONS"], "loaders": loaders}
     settings.TEMPLATES = [{**engine, "APP_DIRS": False, "OPTIONS": options}]
+
+
+@isolate_apps("tests")
+def test_the_readmes_page_needs_at_most_ten_lines_and_saves_a_photo_once(
+    beach: Upload, alice: App, settings: Any
+) -> None:
+    models, urls = (
+        block("README.md", "# models.py: a model with a file"),
+        block("README.md", "# urls.py: a page with its form"),
+    )
+    page = block("README.md", "{# templates/photos/photo_form.html #}", "html")
+    lines = [each for each in f"{models}{urls}".splitlines() if each]
+    assert len([each for each in lines if not re.match("from |import ", each)]) <= 10
+    # The table of tests.models.Photo is as if Django's own field had been there before.
+    names: dict[str, Any] = {"__name__": "tests.readme", "urlpatterns": []}
+    exec(models + urls.replace("from photos.models import Photo\n", ""), names)
+    assert names["Photo"]._meta.db_table == Photo._meta.db_table
+    serve(settings, tests__photo_form=page)
+    [view] = [each.callback for each in names["urlpatterns"]]
+
+    def ask(method: str = "POST", **fields: str) -> Any:
+        request = RequestFactory().generic(
+            method, "/", urlencode(fields), "application/x-www-form-urlencoded"
+        )
+        request.user = alice.user or AnonymousUser()
+        answer = view(request)
+        return answer.render() if hasattr(answer, "render") else answer
+
+    shown = Tags(ask("GET").content.decode())
+    assert shown.named("s3-upload", destination="photos")
+    assert shown.named("script", type="module")
+    failed = ask(title="", image=value(beach))
+    assert value(beach) in failed.content.decode()
+
+    assert ask(title="Beach", image=value(beach)).status_code == 302
+
+    photo = names["Photo"].objects.get()
+    assert (photo.title, photo.image.name) == ("Beach", beach.name)
+    beach.refresh_from_db()
+    assert beach.attached_to == "tests.Photo.image"
+    again = ask(title="Beach", image=value(beach))
+    assert "has been saved already" in again.content.decode()
+    assert Photo.objects.count() == 1
+
+
+def test_the_form_of_the_documentation_saves_a_photo_once(
+    beach: Upload, alice: App, settings: Any
+) -> None:
+    names: dict[str, Any] = {"__name__": "views"}
+    code = block("docs/forms.md", "# views.py: a form with a file")
+    exec(code.replace("from photos.models", "from tests.models"), names)
+    serve(settings, add_photo="{{ form.media }}{{ form }}")
 
     def post(**fields: str) -> Any:
         request = RequestFactory().post("/", fields)
         request.user = alice.user or AnonymousUser()
         return names["add_photo"](request)
 
-    shown = names["add_photo"](RequestFactory().get("/"))
-    assert Tags(shown.content.decode()).named("s3-upload", destination="photos")
     failed = post(title="", image=value(beach))
     assert value(beach) in failed.content.decode()
 
@@ -619,7 +671,7 @@ def test_the_readmes_form_saves_a_photo_once(beach: Upload, alice: App, settings
     assert Photo.objects.count() == 1
 
 
-def test_the_readmes_form_posted_twice_at_once_is_an_error_of_the_form(
+def test_that_form_posted_twice_at_once_is_an_error_of_the_form(
     beach: Upload,
 ) -> None:
     """The other request attaches it after this one has found it valid."""

@@ -90,6 +90,10 @@ def test_the_admin_takes_uploads_and_needs_no_configuration(admin_client: Any) -
     field = page.context["adminform"].form.fields["image"]
     assert type(field) is forms.UploadField
     assert isinstance(field.widget, forms.UploadWidget), "not the one that sends it through Django"
+    html = page.content.decode()
+    assert '<s3-upload endpoint="/api/uploads/" destination="photos" accept="image/*"' in html
+    assert 'src="/static/s3direct_uploads/element.js" type="module"' in html
+    assert "multipart/form-data" not in html
     owner = page.context["user"]
     first, second = owned(owner), owned(owner)
 
@@ -97,5 +101,8 @@ def test_the_admin_takes_uploads_and_needs_no_configuration(admin_client: Any) -
     assert admin_client.post(add, {**said, "image": first.form_value}).status_code == 302
     assert held(first) == "photos.Photo.image"
     change = reverse("admin:photos_photo_change", args=[WallPhoto.objects.get().pk])
+    html = admin_client.get(change).content.decode()
+    assert "Currently:" in html
+    assert "image-clear" not in html, "it is required"
     assert admin_client.post(change, {**said, "image": second.form_value}).status_code == 302
     assert (is_released(first), held(second)) == (True, "photos.Photo.image")

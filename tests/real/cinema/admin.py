@@ -1,4 +1,7 @@
-"""Every way in which the admin shows a form: add, change, both kinds of inlines, and a popup."""
+"""Every way in which the admin shows a form: add, change, both kinds of inlines, and a popup.
+
+It says nothing about uploads: the models' fields are enough.
+"""
 
 from django.contrib import admin
 
@@ -20,4 +23,6 @@ class FilmAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     inlines = (StillInline, PosterInline)
 
 
-admin.site.register(Director)
+@admin.register(Director)
+class DirectorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    pass

@@ -1,11 +1,12 @@
 from django.db import models
 
-from s3direct_uploads.fields import UploadFileField
+from s3direct_uploads.fields import UploadFileField, UploadImageField
 
 
 class Director(models.Model):
     name = models.CharField(max_length=50)
-    portrait = UploadFileField(destination="stills", max_length=100, blank=True)
+    portrait = UploadImageField(destination="stills", blank=True)
+    contract = UploadFileField(destination="contracts", blank=True)  # which a scan holds
 
     class Meta:
         app_label = "cinema"
@@ -16,7 +17,7 @@ class Director(models.Model):
 
 class Film(models.Model):
     title = models.CharField(max_length=50)
-    reel = UploadFileField(destination="reels", max_length=100, help_text="The whole film.")
+    reel = UploadFileField(destination="reels", help_text="The whole film.")
     director = models.ForeignKey(Director, null=True, blank=True, on_delete=models.SET_NULL)
 
     class Meta:
@@ -28,7 +29,7 @@ class Film(models.Model):
 
 class Still(models.Model):
     film = models.ForeignKey(Film, on_delete=models.CASCADE, related_name="stills")
-    image = UploadFileField(destination="stills", max_length=100)
+    image = UploadImageField(destination="stills")
 
     class Meta:
         app_label = "cinema"
@@ -39,7 +40,7 @@ class Still(models.Model):
 
 class Poster(models.Model):
     film = models.ForeignKey(Film, on_delete=models.CASCADE, related_name="posters")
-    image = UploadFileField(destination="stills", max_length=100, blank=True)
+    image = UploadImageField(destination="stills", blank=True)
 
     class Meta:
         app_label = "cinema"

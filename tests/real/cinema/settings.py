@@ -12,14 +12,20 @@ S3DIRECT_UPLOADS = {
         **S3DIRECT_UPLOADS["DESTINATIONS"],
         "reels": {
             "MAX_SIZE": 300 * 1024**2,
+            "MAX_TOTAL_SIZE": 1024**3,
             "CONTENT_TYPES": ["video/*"],
             "PART_SIZE": 5 * 1024**2,
-            "MAX_TOTAL_SIZE": 1024**3,
         },
         "stills": {
             "MAX_SIZE": 20 * 1024**2,
-            "CONTENT_TYPES": ["image/jpeg", "image/png"],
             "MAX_TOTAL_SIZE": 1024**3,
+            "CONTENT_TYPES": ["image/jpeg", "image/png"],
+        },
+        "contracts": {
+            "MAX_SIZE": 1024**2,
+            "MAX_TOTAL_SIZE": 1024**3,
+            "CONTENT_TYPES": ["application/pdf"],
+            "HOLD": True,
         },
     },
 }

@@ -55,14 +55,8 @@ class Editor(Visitor):
             | self.files_of("still")
             | self.files_of("poster")
             | self.files_of("director", "portrait")
+            | self.files_of("director", "contract")
         )
-
-    def sweep(self) -> dict[str, int]:
-        """Hours later: what the bucket then has, as sizes by key."""
-        self.site.let_pass(hours=4)
-        self.site.sweep()
-        found = self.site.client.list_objects_v2(Bucket=self.site.bucket).get("Contents", [])
-        return {each["Key"]: each["Size"] for each in found}
 
     def usage(self) -> int:
         """In bytes, as the quotas count it."""
@@ -70,6 +64,25 @@ class Editor(Visitor):
             "SELECT coalesce(sum(total_size), 0) FROM s3direct_uploads_usage"
         ).fetchall()
         return int(total)
+
+    def assert_in_step(self) -> None:
+        """Hours later the bucket has what the models name, and the usage counts just that."""
+        self.site.let_pass(hours=3)
+        self.site.sweep()
+        found = self.site.client.list_objects_v2(Bucket=self.site.bucket).get("Contents", [])
+        assert {each["Key"] for each in found} == self.named()
+        assert {row.key for row in self.rows() if row.attached_at} == self.named()
+        assert self.usage() == sum(each["Size"] for each in found)
+
+    def decide(self, action: str) -> None:
+        """In another tab, about everything that a scan holds: "Accept" or "Reject"."""
+        page = self.context.new_page()
+        page.goto(f"{self.site.url}/admin/s3direct_uploads/upload/?status__exact=verifying")
+        page.locator("#action-toggle").check()
+        page.get_by_label("Action:").select_option(label=f"{action} what a scan holds")
+        page.get_by_role("button", name="Run").or_(page.get_by_role("button", name="Go")).click()
+        expect(page.locator(".messagelist")).to_be_visible()
+        page.close()
 
     def assert_no_violation(self) -> None:
         assert self.page.evaluate("violations") == []

@@ -6,10 +6,11 @@ import re
 import subprocess
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.real.site import ROOT, Site
 
@@ -70,6 +71,65 @@ def test_by_keyboard_alone(edit: Callable[..., Editor], site: Site) -> None:
     first, second = editor.rows()
     assert (first.status, second.status) == ("deleted", "completed")
     assert second.attached_at
+
+
+def test_the_admin_by_keyboard_alone(edit: Callable[..., Editor], site: Site) -> None:
+    editor = edit()
+    page = editor.open("/admin/cinema/film/add/")
+    choices: list[Any] = []
+    page.on("filechooser", lambda chooser: chooser.set_files(choices.pop(0)))
+
+    def go_to(target: Locator, key: str = "Tab") -> None:
+        for _ in range(150):
+            if target.evaluate("element => element === document.activeElement"):
+                return
+            page.keyboard.press(key)
+        raise AssertionError(f"No {key} reaches {target}")
+
+    def press(target: Locator, key: str = "Enter") -> None:
+        go_to(target)
+        page.keyboard.press(key)
+
+    def choose_by_key(name: str, path: Path, key: str = "Tab") -> None:
+        choices.append(path)
+        go_to(widget(page, name).locator("input[type=file]"), key)
+        page.keyboard.press("Enter")
+        expect_ready(widget(page, name), path.name)
+
+    choose_by_key("reel", editor.make_film("film.mp4", 6 * MIB))
+    add = page.get_by_role("button", name="Add another Still")
+    go_to(add)
+    for number in range(3):
+        page.keyboard.press("Enter")
+        expect(widget(page, f"stills-{number}-image")).to_be_visible()
+    for number in (2, 1, 0):
+        choose_by_key(f"stills-{number}-image", editor.make_photo(f"{number}.jpg"), "Shift+Tab")
+    choose_by_key("posters-0-image", editor.make_photo("poster.jpg"))
+    save = page.get_by_role("button", name="Save and continue editing")
+    press(save)
+    expect(page.locator(".errornote")).to_contain_text("Please correct the error")
+    for name, file in (("reel", "film.mp4"), ("stills-1-image", "1.jpg")):
+        expect_ready(widget(page, name), file)
+    go_to(page.get_by_label("Title"))
+    page.keyboard.type("Nosferatu")
+    press(save)
+    expect(page.locator(".messagelist")).to_contain_text("was added successfully")
+    editor.assert_in_step()
+
+    choose_by_key("reel", editor.make_film("restored.mp4", MIB))
+    press(page.locator("#id_stills-1-DELETE"), "Space")
+    press(widget(page, "posters-0-image").get_by_label("Clear"), "Space")
+    press(save)
+    expect(page.locator(".messagelist")).to_contain_text("was changed successfully")
+    attached = {row.filename for row in editor.rows() if row.attached_at}
+    assert attached == {"restored.mp4", "0.jpg", "2.jpg"}
+    editor.assert_in_step()
+
+    press(page.get_by_role("link", name="Delete", exact=True))
+    press(page.get_by_role("button", name="Yes, I’m sure"))
+    expect(page.locator(".messagelist")).to_contain_text("was deleted successfully")
+    editor.assert_in_step()
+    assert editor.usage() == 0
 
 
 def test_without_javascript_it_says_so(edit: Callable[..., Editor], site: Site) -> None:
@@ -143,5 +203,31 @@ def test_axe_finds_nothing(
     expect(widget(page, "stills-0-image").get_by_role("alert")).to_be_visible()
     editor.assert_no_violation()  # axe-core itself adds a style to pages of many style sheets
     assert faults(page, "s3-upload") == []
-    # Of the rest of the admin's page, only what Django itself has in it.
-    assert {each.split(":")[0] for each in faults(page)} <= {"empty-table-header"}
+    assert_only_djangos(faults(page))
+
+    # What a scan holds; and what it still holds when the form comes back.
+    page = editor.open("/admin/cinema/director/add/")
+    page.get_by_label("Name").fill("Murnau")
+    contract = widget(page, "contract")
+    choose(contract, editor.make_film("contract.pdf", 1000))
+    expect(item(contract, "contract.pdf")).to_contain_text("Being checked")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    editor.assert_no_violation()
+    assert faults(page, "s3-upload") == []
+    editor.decide("Accept")
+    expect_ready(contract, "contract.pdf")
+    hold = """UPDATE s3direct_uploads_upload
+              SET status = 'verifying', completed_at = NULL, announced_at = NULL
+              WHERE filename = 'contract.pdf'"""
+    site.database.execute(hold)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".errorlist")).to_contain_text("is still being checked")
+    expect(item(widget(page, "contract"), "contract.pdf")).to_contain_text("Being checked")
+    editor.assert_no_violation()
+    assert faults(page, "s3-upload") == []
+    assert_only_djangos(faults(page))
+
+
+def assert_only_djangos(found: list[str]) -> None:
+    """Of the rest of the admin's page, only what Django itself has in it."""
+    assert {each.split(":")[0] for each in found} <= {"empty-table-header"}

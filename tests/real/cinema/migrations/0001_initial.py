@@ -20,7 +20,8 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("name", models.CharField(max_length=50)),
-                ("portrait", models.FileField(blank=True, upload_to="")),
+                ("portrait", models.ImageField(blank=True, upload_to="")),
+                ("contract", models.FileField(blank=True, upload_to="")),
             ],
         ),
         migrations.CreateModel(
@@ -33,10 +34,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("title", models.CharField(max_length=50)),
-                (
-                    "reel",
-                    models.FileField(help_text="The whole film.", max_length=100, upload_to=""),
-                ),
+                ("reel", models.FileField(help_text="The whole film.", upload_to="")),
                 (
                     "director",
                     models.ForeignKey(
@@ -57,7 +55,7 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("image", models.FileField(blank=True, upload_to="")),
+                ("image", models.ImageField(blank=True, upload_to="")),
                 (
                     "film",
                     models.ForeignKey(
@@ -77,7 +75,7 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("image", models.FileField(upload_to="")),
+                ("image", models.ImageField(upload_to="")),
                 (
                     "film",
                     models.ForeignKey(
