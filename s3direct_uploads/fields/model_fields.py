@@ -30,7 +30,7 @@ from .files import (
     UploadImageDescriptor,
     UploadImageFieldFile,
 )
-from .statements import AsItIs, Name, on_its_way, write_first_in
+from .statements import AsItIs, Name, Written, on_its_way, write_first_in
 
 RELEASE, KEEP = "release", "keep"
 
@@ -161,7 +161,7 @@ class UploadFileField(models.FileField):
     def _has(self, instance: Any, file: UploadFieldFile) -> bool:
         """Whether the row has this file already: to assign it again changes nothing."""
         pk = getattr(instance, self.model._meta.pk.attname)
-        rows = self.model._base_manager.using(router.db_for_write(self.model, instance=instance))
+        rows = lifecycle.rows_of(self.model, router.db_for_write(self.model, instance=instance))
         return rows.filter(pk=pk, **{self.name: file.name}).exists()
 
     # Which name the row has, as far as this instance knows. A flat attribute, so that copies and
@@ -206,21 +206,22 @@ class UploadFileField(models.FileField):
             on_its_way(name, connection)
         return name
 
-    def _write(self, file: UploadFieldFile, instance: Any, is_new_row: bool, using: str) -> str:
-        """In the transaction of the statement, before it. Returns the name that is written."""
+    def _write(self, file: UploadFieldFile, instance: Any, is_new_row: bool, using: str) -> Written:
+        """In the transaction of the statement, before it."""
         name = file.name or ""
         current = "" if is_new_row else self.lock(instance, using)
         if not is_new_row and self.is_stored(instance, file):
-            return current  # bulk_update() of an instance that may be older than the row
+            return current, None  # bulk_update() of an instance that may be older than the row
         if file.upload is not None and file.is_pending:
             self._claim(file, file.upload, using, is_there=name == current)
-        elif name and name != current and using == router.db_for_write(Upload):
-            lifecycle.share(self.storage, name)
-        if current and current != name:
-            self.let_go(current, self.on_replace, using, but=instance)
+        elif name and name != current:
+            is_with_uploads = using == router.db_for_write(Upload)
+            share = lifecycle.share if is_with_uploads else lifecycle.share_elsewhere
+            share(self.storage, name)
         self.set_stored(instance, None)
         transaction.on_commit(partial(self._remember, instance, file, name), using=using)
-        return name
+        is_replaced = current and current != name
+        return name, partial(self.let_go, current, self.on_replace, using) if is_replaced else None
 
     def _claim(self, file: UploadFieldFile, upload: Upload, using: str, *, is_there: bool) -> None:
         self.require(upload)
@@ -237,14 +238,14 @@ class UploadFileField(models.FileField):
 
     def lock(self, instance: Any, using: str) -> str:
         """The name that the row has now, and nobody changes until the transaction's end."""
-        rows = self.model._base_manager.using(using).select_for_update().order_by()
+        rows = lifecycle.rows_of(self.model, using).select_for_update()
         pk = getattr(instance, self.model._meta.pk.attname)
         return rows.filter(pk=pk).values_list(self.attname, flat=True).first() or ""
 
-    def let_go(self, name: str, what: str, using: str, but: Any = None) -> None:
+    def let_go(self, name: str, what: str, using: str) -> None:
         # In another database it could not roll back with the row; a system check says so.
         if using == router.db_for_write(Upload):
-            lifecycle.let_go(self.storage, name, keep=what == KEEP, but=but)
+            lifecycle.let_go(self.storage, name, keep=what == KEEP)
 
 
 class UploadImageField(UploadFileField, models.ImageField):

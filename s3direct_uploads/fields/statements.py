@@ -2,7 +2,8 @@
 
 Django opens none where one statement is enough, as with ``save()``. When a field prepares its
 value, nobody knows yet whether the statement will be sent. So the value is a ``Name`` that knows
-what is to be done, and it is done when the statement is sent: on the way to the database cursor.
+what is to be done, and it is done when the statement is sent: on the way to the database cursor. Files
+are let go after the statement, when the database says who names them still.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from django.db import router, transaction
 from s3direct_uploads.models import Upload, write_first
 
 
-class Name(str):
-    """A parameter of a statement. ``write`` takes the database's alias, returns what is written."""
+# What is written, and what is to be done afterwards.
+Written = tuple[str, Callable[[], None] | None]
 
-    write: Callable[[str], str] | None = None
+
+class Name(str):
+    """A parameter of a statement. ``write`` takes the database's alias."""
+
+    write: Callable[[str], Written] | None = None
 
     # Two rows may have one name.
     __hash__ = object.__hash__
@@ -70,10 +75,14 @@ class _Wrapper:
         with transaction.atomic(using=connection.alias, savepoint=False):
             if is_outermost:
                 write_first_in(connection.alias)
-            answer = execute(sql, _written(params, connection.alias), many, context)
+            afterwards: list[Callable[[], None]] = []
+            answer = execute(sql, _written(params, connection.alias, afterwards), many, context)
             if is_outermost and _rows_written(context["cursor"]) == 0:
                 # There is no such row, so Django inserts one: with the next statement.
                 transaction.set_rollback(True, using=connection.alias)
+            else:
+                for each in afterwards:
+                    each()
         return answer
 
 
@@ -86,11 +95,16 @@ def _names_in(params: Any) -> Iterator[Name]:
             yield from _names_in(each)
 
 
-def _written(params: Any, using: str) -> Any:
+def _written(params: Any, using: str, afterwards: list[Callable[[], None]]) -> Any:
     if isinstance(params, Name):
-        return params.write(using) if params.write is not None else str(params)
+        if params.write is None:
+            return str(params)
+        text, afterward = params.write(using)
+        if afterward is not None:
+            afterwards.append(afterward)
+        return text
     if isinstance(params, list | tuple):
-        return type(params)(_written(each, using) for each in params)
+        return type(params)(_written(each, using, afterwards) for each in params)
     return params
 
 

@@ -20,7 +20,7 @@ from .connection import database, refuse_transaction, schema_name, schemas, site
 from .holders import holder_of, let_go, name_of, named
 from .rows import Status
 
-BATCH = 1000  # rows of one query
+BATCH = 250  # rows of one query: it has several names of each, for each FileField
 # A younger object may belong to a row that is just being written or settled.
 OLD_ENOUGH = timedelta(days=1)
 
@@ -127,7 +127,7 @@ def unnamed(*, destination: str = "", delete: bool = False) -> Iterator[Unnamed]
             known = field is not None and name_of(field, upload) is not None
             (asked if known else unknown).append(upload)
         yield from (Unnamed(each, is_known=False, released=False) for each in unknown)
-        there = named(asked)
+        there = named(asked, in_any_location=True)
         for upload in asked:
             if upload.pk not in there:
                 released = delete and _release(upload, fields[upload.attached_to])
