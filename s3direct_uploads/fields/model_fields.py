@@ -155,6 +155,7 @@ class UploadFileField(models.FileField):
             self.require(value.upload)
             if not value.is_claimed and not self._has(model_instance, value):
                 _require_free(value.upload)
+                _require_once(value.upload, model_instance)
         except UploadError as error:
             raise ValidationError(error.detail, code=error.code) from error
 
@@ -299,6 +300,14 @@ def _require_free(upload: Upload) -> None:
         raise NotCompleted("This upload is not completed.", upload=now)
     if now.attached_at:
         raise AlreadyAttached("This upload is in use already.", upload=now)
+
+
+def _require_once(upload: Upload, instance: Any) -> None:
+    """Raises AlreadyAttached if several fields of one row were given the same upload."""
+    files = [instance.__dict__.get(each.attname) for each in instance._meta.concrete_fields]
+    uploads = [getattr(each, "upload", each) for each in files]
+    if sum(isinstance(each, Upload) and each.pk == upload.pk for each in uploads) > 1:
+        raise AlreadyAttached("Another field of this row has this upload.", upload=upload)
 
 
 # What Django tells of a row.

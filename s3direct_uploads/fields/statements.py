@@ -2,8 +2,8 @@
 
 Django opens none where one statement is enough, as with ``save()``. When a field prepares its
 value, nobody knows yet whether the statement will be sent. So the value is a ``Name`` that knows
-what is to be done, and it is done when the statement is sent: on the way to the database cursor. Files
-are let go after the statement, when the database says who names them still.
+what is to be done, and it is done when the statement is sent: on the way to the database cursor.
+A file is let go after the statement, when the database says who still names it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from weakref import WeakSet
 from django.db import router, transaction
 
 from s3direct_uploads.models import Upload, write_first
-
 
 # What is written, and what is to be done afterwards.
 Written = tuple[str, Callable[[], None] | None]
