@@ -44,7 +44,8 @@ def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]
     """Find objects and open multipart uploads that are older than a day, ours, and not needed.
 
     A key is ours if its MAC proves that this site made it, for the current tenant. No other key is
-    touched, and no object that a FileField of the project names. With ``delete``, an object is deleted in every version before it is yielded.
+    touched, and no object that a FileField of the project names. With ``delete``, an object is
+    deleted in every version before it is yielded.
 
     **Warning:** ``delete`` deletes every object of this site that has no row in *this* database.
     Files in use are lost if the database was restored from an old backup.
@@ -174,9 +175,11 @@ def _strays(bucket: Bucket, page: Sequence[Listed]) -> list[Listed]:
     strays = [each for each in ours if not _wants(known.get(each.key), each)]
     # Somebody may have deleted the upload's row, and not the row that names the file.
     rowless = {each.key for each in strays if not each.upload_id} - known.keys()
-    as_uploads = {key: Upload(bucket=bucket.name, key=key) for key in rowless}
-    there = named(as_uploads.values(), in_any_location=True)
-    wanted = {key for key, upload in as_uploads.items() if upload.pk in there}
+    as_uploads = [Upload(bucket=bucket.name, key=key) for key in rowless]
+    there: set[Any] = set()
+    for start in range(0, len(as_uploads), BATCH):
+        there |= named(as_uploads[start : start + BATCH], in_any_location=True)
+    wanted = {upload.key for upload in as_uploads if upload.pk in there}
     return [each for each in strays if each.upload_id or each.key not in wanted]
 
 
