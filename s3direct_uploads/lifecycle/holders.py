@@ -12,6 +12,7 @@ from typing import Any
 from django.apps import apps
 from django.core.files.storage import Storage
 from django.db import connections, models, router
+from django.db.models import F
 
 from s3direct_uploads import keys
 from s3direct_uploads.exceptions import NotCompleted
@@ -43,6 +44,9 @@ def share(storage: Storage, name: str) -> None:
             )
         if upload.status != Status.COMPLETED:
             raise NotCompleted(f"The upload of this file is {upload.status}.", upload=upload)
+        # A lock is not enough: with REPEATABLE READ, the deletion of the original would lock it
+        # later, and not see the new row. After an UPDATE it fails.
+        Upload.objects.using(database()).filter(pk=upload.pk).update(attached_at=F("attached_at"))
 
 
 def share_elsewhere(storage: Storage, name: str) -> None:
