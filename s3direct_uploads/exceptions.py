@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.core.exceptions import BadRequest
+
 if TYPE_CHECKING:
     from .models import Upload
 
@@ -114,7 +116,11 @@ class NotPending(UploadError):
     status = 410
 
 
-class NotCompleted(UploadError):
+# A client can post one upload for two rows of a formset, or twice at the same time. Where a view
+# does not catch these two, Django answers 400, and not 500.
+
+
+class NotCompleted(UploadError, BadRequest):
     """Only a completed upload can be read or attached."""
 
     code = "not_completed"
@@ -128,7 +134,7 @@ class NotHeld(UploadError):
     status = 409
 
 
-class AlreadyAttached(UploadError):
+class AlreadyAttached(UploadError, BadRequest):
     """A model already uses the upload as its file."""
 
     code = "already_attached"

@@ -292,8 +292,8 @@ def _described(current: Any) -> Iterable[dict[str, Any]]:
     for each in current if isinstance(current, list | tuple) else [current]:
         if isinstance(each, Upload):
             yield {"name": each.filename, "url": "", "size": filesizeformat(each.size)}
-        elif each:
-            url = getattr(each, "url", "")
+        # As in Django. A text may be from the query of a link: /admin/…/add/?image=a+text
+        elif each and (url := getattr(each, "url", "")):
             yield {"name": str(each).rpartition("/")[2], "url": url, "size": ""}
 
 

@@ -18,10 +18,11 @@ import secrets
 import unicodedata
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.core.files.storage import Storage
 from django.utils.crypto import constant_time_compare, salted_hmac
 from storages.backends.s3 import S3Storage
+from storages.utils import clean_name
 
 RANDOM_LENGTH = 22  # 128 bits in base64url
 MAC_LENGTH = 11  # 66 bits in base64url: to forge one takes 2^65 PUTs
@@ -65,6 +66,27 @@ def join(location: str, name: str) -> str:
 def location_of(storage: Storage) -> str:
     """The storage's folder in the bucket; "" if the storage is not on S3."""
     return storage.location if isinstance(storage, S3Storage) else ""
+
+
+def key_of(storage: Storage, name: str) -> str:
+    """The key that the storage uses for this name. "a/../b" and "./b" are the same key as "b"."""
+    name = clean_name(name)
+    if isinstance(storage, S3Storage):
+        try:
+            return str(storage._normalize_name(name))
+        except SuspiciousOperation:
+            pass  # it is outside of the storage, which refuses to use it
+    return join(location_of(storage), name)
+
+
+def possible_names(key: str) -> list[str]:
+    """The names that a storage may have for this key, if its location is not known.
+
+    A key of ours is never only its tail: other files have the same.
+    """
+    parts = key.split("/")
+    shortest = 2 if KEY.fullmatch(key) else 1
+    return ["/".join(parts[start:]) for start in range(max(1, len(parts) - shortest + 1))]
 
 
 def name_in(storage: Storage, bucket: str, key: str) -> str | None:

@@ -93,3 +93,41 @@ class Novel(Book):
 
     class Meta:
         app_label = "tests"
+
+    def __str__(self) -> str:
+        return self.sample.name or ""
+
+
+class NotDeleted(models.Manager[models.Model]):
+    def get_queryset(self) -> models.QuerySet[models.Model]:
+        return super().get_queryset().filter(is_deleted=False)
+
+
+class Trashed(models.Model):
+    """Deleted softly, and hidden even from Django itself. With two files in one table."""
+
+    image = UploadFileField(destination="photos", blank=True)
+    cover = UploadFileField(destination="photos", blank=True)
+    is_deleted = models.BooleanField(default=False)
+
+    objects = NotDeleted()
+
+    class Meta:
+        app_label = "tests"
+        base_manager_name = "objects"
+
+    def __str__(self) -> str:
+        return self.image.name or ""
+
+
+class Legacy(models.Model):
+    """Of a table that Django does not manage: it may be there."""
+
+    image = models.FileField(max_length=100)
+
+    class Meta:
+        app_label = "tests"
+        managed = False
+
+    def __str__(self) -> str:
+        return self.image.name or ""

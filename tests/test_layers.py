@@ -36,7 +36,7 @@ INSIDE = {
     "content": """
 __init__
 images sniffing
-reading
+headers reading
 """,
     "destinations": """
 __init__

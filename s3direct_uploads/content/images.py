@@ -16,6 +16,7 @@ from s3direct_uploads import content_types
 from s3direct_uploads.destinations import IMAGE_FORMATS, ImageRules
 from s3direct_uploads.exceptions import ObjectMismatch
 
+from . import headers
 from .reading import ObjectFile, open_object
 
 if TYPE_CHECKING:
@@ -32,24 +33,20 @@ SIGNATURES = {
     "BMP": re.compile(rb"BM"),
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
 }
-# Not by Image.open: it warns of many pixels, each time anew, and takes a JPEG with a second picture
-# inside for another format.
+# Not by Image.open: it warns of many pixels, each time anew.
 PLUGINS = {
-    "JPEG": "PIL.JpegImagePlugin.JpegImageFile",
-    "PNG": "PIL.PngImagePlugin.PngImageFile",
     "GIF": "PIL.GifImagePlugin.GifImageFile",
     "BMP": "PIL.BmpImagePlugin.BmpImageFile",
-    "TIFF": "PIL.TiffImagePlugin.TiffImageFile",
 }
 
 
-# Of Pillow, in one header: an image of a camera takes some hundreds. 4 MiB of the smallest pieces
-# would take seconds.
+# In one header: an image of a camera takes some hundreds. 4 MiB of the smallest pieces would take
+# seconds.
 MAX_READS = 50_000
 
 
 class _Reader(io.BufferedReader):
-    """As Pillow reads a file: in pieces, of which there are not too many."""
+    """A file that is read in pieces, of which there are not too many."""
 
     def __init__(self, file: ObjectFile) -> None:
         super().__init__(file)
@@ -95,14 +92,14 @@ def measure_file(file: ObjectFile, formats: Sequence[str]) -> Measured:
     if found is None:
         raise ObjectMismatch(f"This is no image of the formats {', '.join(formats)}.")
     try:
-        width, height = _webp_size(file.start) if found == "WEBP" else _size(file, found)
+        width, height = _size(file, found)
     except (ImproperlyConfigured, ObjectMismatch):
         raise
-    except Exception as error:  # whatever Pillow raises
+    except Exception as error:  # whatever Pillow raises, or the header makes of us
         if file.failure is not None:  # S3's, in the midst of it
             raise file.failure from error
         # SyntaxError is Pillow's word for "not such an image". Others it did not foresee.
-        logger.info("Pillow cannot read the header of a %s: %r", found, error)
+        logger.info("The header of a %s cannot be read: %r", found, error)
         raise ObjectMismatch(f"The header of this {found} image cannot be read.") from error
     if file.failure is not None:
         raise file.failure
@@ -131,6 +128,19 @@ def check_image(file: ObjectFile, content_type: str, rules: ImageRules) -> None:
 
 
 def _size(file: ObjectFile, format: str) -> tuple[int, int]:
+    match format:
+        case "PNG":
+            return headers.png_size(file.start)
+        case "WEBP":
+            return headers.webp_size(file.start)
+        case "JPEG":
+            return headers.jpeg_size(_Reader(file))
+        case "TIFF":
+            return headers.tiff_size(_Reader(file))
+    return _size_by_pillow(file, format)
+
+
+def _size_by_pillow(file: ObjectFile, format: str) -> tuple[int, int]:
     try:
         plugin: Any = import_string(PLUGINS[format])
     except ImportError as error:
@@ -139,20 +149,3 @@ def _size(file: ObjectFile, format: str) -> tuple[int, int]:
     with plugin(_Reader(file)) as image:
         width, height = image.size
     return width, height
-
-
-def _webp_size(start: bytes) -> tuple[int, int]:
-    """By hand, because Pillow reads the whole file: RFC 9649, and RFC 6386 for "VP8 "."""
-    kind, data = start[12:16], start[20:30]
-    if len(data) < 10:
-        raise ValueError("It ends within its header.")
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
-    if kind == b"VP8L" and data[0] == 0x2F:
-        bits = int.from_bytes(data[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
-        width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (6, 8))
-        if width and height:
-            return width, height
-    raise ValueError("Its first chunk is unknown.")

@@ -45,7 +45,7 @@ class ObjectFile(io.RawIOBase):
     @property
     def start(self) -> bytes:
         """The first bytes: the whole file, if it is small."""
-        return self._chunk(0)[:FIRST_BYTES] if self.size else b""
+        return bytes(self._chunk(0)[:FIRST_BYTES]) if self.size else b""
 
     def readable(self) -> bool:
         return True
@@ -72,11 +72,11 @@ class ObjectFile(io.RawIOBase):
         self._position += len(piece)
         return len(piece)
 
-    def _chunk(self, position: int) -> bytes:
-        """What is there from this position on: at least a byte."""
+    def _chunk(self, position: int) -> memoryview:
+        """What is there from this position on: at least a byte. A view, because it is not small."""
         for start, chunk in self._chunks.items():
             if start <= position < start + len(chunk):
-                return chunk[position - start :]
+                return memoryview(chunk)[position - start :]
         length = min(self._next, self.size - position)
         try:
             if self._fetched + length > self.max_bytes or len(self._chunks) >= MAX_REQUESTS:
@@ -88,7 +88,7 @@ class ObjectFile(io.RawIOBase):
         self._chunks[position] = chunk
         self._fetched += length
         self._next = min(2 * self._next, MAX_FETCH)
-        return chunk
+        return memoryview(chunk)
 
 
 def open_object(

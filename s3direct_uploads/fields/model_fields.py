@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from .files import (
     UploadImageDescriptor,
     UploadImageFieldFile,
 )
-from .statements import AsItIs, Name, on_its_way, write_first_in
+from .statements import AsItIs, Name, Written, on_its_way, write_first_in
 
 RELEASE, KEEP = "release", "keep"
 
@@ -155,13 +155,14 @@ class UploadFileField(models.FileField):
             self.require(value.upload)
             if not value.is_claimed and not self.has(model_instance, value.upload):
                 _require_free(value.upload)
+                _require_once(value.upload, model_instance)
         except UploadError as error:
             raise ValidationError(error.detail, code=error.code) from error
 
     def has(self, instance: Any, upload: Upload) -> bool:
         """Whether the row has this file already: to assign it again changes nothing."""
         pk = getattr(instance, self.model._meta.pk.attname)
-        rows = self.model._base_manager.using(router.db_for_write(self.model, instance=instance))
+        rows = lifecycle.rows_of(self.model, router.db_for_write(self.model, instance=instance))
         return rows.filter(pk=pk, **{self.name: upload}).exists()
 
     # Which name the row has, as far as this instance knows. A flat attribute, so that copies and
@@ -206,23 +207,23 @@ class UploadFileField(models.FileField):
             on_its_way(name, connection)
         return name
 
-    def _write(
-        self, file: UploadFieldFile, instance: Any, is_new_row: bool, using: str
-    ) -> tuple[str, Callable[[], None]]:
+    def _write(self, file: UploadFieldFile, instance: Any, is_new_row: bool, using: str) -> Written:
         """In the transaction of the statement, before it."""
         name = file.name or ""
         current = "" if is_new_row else self.lock(instance, using)
         if not is_new_row and self.is_stored(instance, file):
             # bulk_update() of an instance that may be older than the row
-            return current, partial(self._remember, instance, file, name)
+            return Written(current, None, partial(self._remember, instance, file, name))
         if file.upload is not None and file.is_pending:
             self._claim(file, file.upload, using, is_there=name == current)
-        elif name and name != current and using == router.db_for_write(Upload):
-            lifecycle.share(self.storage, name)
-        if current and current != name:
-            self.let_go(current, self.on_replace, using, but=instance)
+        elif name and name != current:
+            is_with_uploads = using == router.db_for_write(Upload)
+            share = lifecycle.share if is_with_uploads else lifecycle.share_elsewhere
+            share(self.storage, name)
         self.set_stored(instance, None)
-        return name, partial(self._remember, instance, file, name)
+        is_replaced = current and current != name
+        let_go = partial(self.let_go, current, self.on_replace, using) if is_replaced else None
+        return Written(name, let_go, partial(self._remember, instance, file, name))
 
     def _claim(self, file: UploadFieldFile, upload: Upload, using: str, *, is_there: bool) -> None:
         self.require(upload)
@@ -239,14 +240,14 @@ class UploadFileField(models.FileField):
 
     def lock(self, instance: Any, using: str) -> str:
         """The name that the row has now, and nobody changes until the transaction's end."""
-        rows = self.model._base_manager.using(using).select_for_update().order_by()
+        rows = lifecycle.rows_of(self.model, using).select_for_update()
         pk = getattr(instance, self.model._meta.pk.attname)
         return rows.filter(pk=pk).values_list(self.attname, flat=True).first() or ""
 
-    def let_go(self, name: str, what: str, using: str, but: Any = None) -> None:
+    def let_go(self, name: str, what: str, using: str) -> None:
         # In another database it could not roll back with the row; a system check says so.
         if using == router.db_for_write(Upload):
-            lifecycle.let_go(self.storage, name, keep=what == KEEP, but=but)
+            lifecycle.let_go(self.storage, name, keep=what == KEEP)
 
 
 class UploadImageField(UploadFileField, models.ImageField):
@@ -300,6 +301,14 @@ def _require_free(upload: Upload) -> None:
         raise NotCompleted("This upload is not completed.", upload=now)
     if now.attached_at:
         raise AlreadyAttached("This upload is in use already.", upload=now)
+
+
+def _require_once(upload: Upload, instance: Any) -> None:
+    """Raises AlreadyAttached if several fields of one row were given the same upload."""
+    files = [instance.__dict__.get(each.attname) for each in instance._meta.concrete_fields]
+    uploads = [getattr(each, "upload", each) for each in files]
+    if sum(isinstance(each, Upload) and each.pk == upload.pk for each in uploads) > 1:
+        raise AlreadyAttached("Another field of this row has this upload.", upload=upload)
 
 
 # What Django tells of a row.

@@ -3,12 +3,13 @@
 Django opens none where one statement is enough, as with ``save()``. When a field prepares its
 value, nobody knows yet whether the statement will be sent. So the value is a ``Name`` that knows
 what is to be done, and it is done when the statement is sent: on the way to the database cursor.
+A file is let go after the statement, when the database says who still names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from django.db import router, transaction
@@ -17,14 +18,18 @@ from s3direct_uploads import lifecycle
 from s3direct_uploads.models import Upload, write_first
 
 
+class Written(NamedTuple):
+    """What is written for a ``Name``, and what is called later."""
+
+    text: str
+    afterwards: Callable[[], None] | None  # after the statement, in its transaction
+    committed: Callable[[], None]  # after the transaction
+
+
 class Name(str):
-    """A parameter of a statement.
+    """A parameter of a statement. ``write`` takes the database's alias."""
 
-    ``write`` takes the database's alias. It returns the text that is written, and what is to be
-    called after the transaction.
-    """
-
-    write: Callable[[str], tuple[str, Callable[[], None]]] | None = None
+    write: Callable[[str], Written] | None = None
 
     # Two rows may have one name.
     __hash__ = object.__hash__
@@ -75,17 +80,20 @@ class _Wrapper:
         with transaction.atomic(using=connection.alias, savepoint=False):
             if is_outermost:
                 write_first_in(connection.alias)
-            done = {each: each.write(connection.alias) for each in names if each.write}
-            for _, after in done.values():
-                transaction.on_commit(after, using=connection.alias)
-            answer = execute(sql, _written(params, done), many, context)
+            done: list[Written] = []
+            answer = execute(sql, _written(params, connection.alias, done), many, context)
             if is_outermost and _rows_written(context["cursor"]) == 0:
                 # There is no such row, so Django inserts one: with the next statement.
                 transaction.set_rollback(True, using=connection.alias)
+            else:
+                for each in done:
+                    if each.afterwards is not None:
+                        each.afterwards()
+                    transaction.on_commit(each.committed, using=connection.alias)
         # A TestCase has a transaction around it, and calls nothing after that.
         if not is_outermost and not lifecycle.in_transaction():
-            for _, after in done.values():
-                after()
+            for each in done:
+                each.committed()
         return answer
 
 
@@ -98,11 +106,14 @@ def _names_in(params: Any) -> Iterator[Name]:
             yield from _names_in(each)
 
 
-def _written(params: Any, done: Mapping[Name, tuple[str, Any]]) -> Any:
+def _written(params: Any, using: str, done: list[Written]) -> Any:
     if isinstance(params, Name):
-        return done[params][0] if params in done else str(params)
+        if params.write is None:
+            return str(params)
+        done.append(params.write(using))
+        return done[-1].text
     if isinstance(params, list | tuple):
-        return type(params)(_written(each, done) for each in params)
+        return type(params)(_written(each, using, done) for each in params)
     return params
 
 

@@ -6,7 +6,7 @@ conditional UPDATE settles the row. A second caller finds the row settled, and a
 
 from .adopting import DONE, Adoption, adopt
 from .connection import in_transaction, never_atomic, site
-from .holders import holder_of, let_go, name_of, share, uploads_of
+from .holders import holder_of, let_go, name_of, rows_of, share, share_elsewhere, uploads_of
 from .holding import accept, open_object, reject
 from .operations import (
     FIRST_PARTS,
@@ -53,7 +53,9 @@ __all__ = [
     "recount",
     "reject",
     "renew",
+    "rows_of",
     "share",
+    "share_elsewhere",
     "sign_parts",
     "site",
     "store",

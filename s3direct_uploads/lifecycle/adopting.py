@@ -27,6 +27,7 @@ from s3direct_uploads.s3 import Bucket, StoredObject, get_bucket
 
 from . import quotas
 from .connection import database, refuse_transaction, release_connection
+from .holders import rows_of
 from .rows import Status
 
 BATCH = 500  # rows of the host, whose objects are asked for at once
@@ -42,8 +43,9 @@ class Adoption:
     ``what`` is "adopted" (it is an upload now), "claimed" (it was an upload that no field held),
     "known" (it was one already); or it is not: "missing" (S3 has no object), "outside" (the name is
     not of a key in the storage), "gone" (its upload is not completed, or was released: a sweep will
-    delete the file), "conflict" (an upload in another bucket has the same key), "changed" (the row
-    has another file by now), "failed" (S3 did not say).
+    delete the file), "conflict" (an upload in another bucket has the same key, or the upload is of
+    another owner and nothing holds it), "changed" (the row has another file by now), "failed" (S3
+    did not say).
     """
 
     pk: Any
@@ -81,7 +83,7 @@ def adopt(
     bucket = get_bucket(rules.storage)
     _require_same_place(field, rules, bucket)
     columns = ["pk", field.name, *([_owner_path(field.model, owner)] if owner else [])]
-    rows = field.model._base_manager.using(database()).order_by("pk")
+    rows = rows_of(field.model, database()).order_by("pk")
     rows = rows.exclude(Q(**{field.name: ""}) | Q(**{f"{field.name}__isnull": True}))
     last = None
     with ThreadPoolExecutor(THREADS, "s3direct-adopt") as pool:
@@ -142,7 +144,7 @@ class _Batch:
         new = [inside[key] for key in inside.keys() - known.keys()]
         answers = self._ask(new)
         found = {file: each for file, each in answers.items() if isinstance(each, StoredObject)}
-        outcomes = {key: self._claim(known[key]) for key in known}
+        outcomes = {key: self._claim(known[key], inside[key]) for key in known}
         outcomes |= {file.key: str(each) for file, each in answers.items() if file not in found}
         outcomes |= self._insert(found)
         for file in files:
@@ -156,12 +158,15 @@ class _Batch:
         uploads = Upload.objects.using(database()).filter(key__in=list(files))
         return {upload.key: upload for upload in uploads}
 
-    def _claim(self, upload: Upload) -> str:
+    def _claim(self, upload: Upload, file: _File) -> str:
         """A name that came in another way than by this field; from now on the field holds it."""
         if upload.bucket != self.bucket.name:
             return "conflict"
         if upload.status != Status.COMPLETED:
             return "gone"
+        owners = {upload.owner_id, file.owner_id} - {None}
+        if upload.attached_at is None and len(owners) > 1:
+            return "conflict"  # a client may have chosen the name of another's file
         if upload.attached_to or self.dry:
             return "known" if upload.attached_to else "claimed"
         free = Upload.objects.using(database()).filter(
@@ -198,8 +203,9 @@ class _Batch:
             if len(found) == 1:
                 [file] = found
                 known = self._known([file.key])
-                return {key: self._claim(known[key]) for key in known} or {file.key: "failed"}
-        outcomes: dict[str, str] = {}
+                outcomes = {key: self._claim(known[key], file) for key in known}
+                return outcomes or {file.key: "failed"}
+        outcomes = {}
         for file, stored in found.items():
             outcomes |= self._insert({file: stored})
         return outcomes
@@ -208,7 +214,7 @@ class _Batch:
         with transaction.atomic(using=database()):
             write_first(database())
             # Nobody replaces a file or deletes a row, until both say the same.
-            rows = self.field.model._base_manager.using(database()).select_for_update().order_by()
+            rows = rows_of(self.field.model, database()).select_for_update()
             rows = rows.filter(pk__in=[file.pk for file in found])
             names = dict(rows.values_list("pk", self.field.attname))
             still = {file: each for file, each in found.items() if names.get(file.pk) == file.name}

@@ -11,7 +11,8 @@ from typing import Any
 
 from django.apps import apps
 from django.core.files.storage import Storage
-from django.db import models, router
+from django.db import connections, models, router
+from django.db.models import F
 
 from s3direct_uploads import keys
 from s3direct_uploads.exceptions import NotCompleted
@@ -24,9 +25,8 @@ GONE = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 
 
 def uploads_of(storage: Storage, names: Collection[str]) -> UploadQuerySet:
-    """The uploads whose objects have these names in this storage."""
-    location = keys.location_of(storage)
-    its_keys = [keys.join(location, name) for name in names]
+    """The uploads whose objects have these names in this storage, however they are spelled."""
+    its_keys = [keys.key_of(storage, name) for name in names]
     uploads = Upload.objects.using(database())
     return uploads.filter(bucket=_bucket(storage), key__in=its_keys)
 
@@ -34,7 +34,7 @@ def uploads_of(storage: Storage, names: Collection[str]) -> UploadQuerySet:
 def share(storage: Storage, name: str) -> None:
     """In the transaction of a row that will name this file, which another row may name already.
 
-    Raises NotCompleted if the file was released: it will be deleted.
+    Raises NotCompleted if the file was released, or is not completed, or a scan holds it.
     """
     for upload in uploads_of(storage, [name]).select_for_update():
         if upload.status in GONE:
@@ -42,19 +42,33 @@ def share(storage: Storage, name: str) -> None:
                 "This file was released, and it will be deleted: assign another upload.",
                 upload=upload,
             )
+        if upload.status != Status.COMPLETED:
+            raise NotCompleted(f"The upload of this file is {upload.status}.", upload=upload)
+        # A lock is not enough: with REPEATABLE READ, the deletion of the original would lock it
+        # later, and not see the new row. After an UPDATE it fails.
+        Upload.objects.using(database()).filter(pk=upload.pk).update(attached_at=F("attached_at"))
 
 
-def let_go(
-    storage: Storage, name: str, *, keep: bool = False, but: models.Model | None = None
-) -> None:
-    """In the transaction of a row that names this file no more: release it, unless another does.
+def share_elsewhere(storage: Storage, name: str) -> None:
+    """A row in another database will name this file. From now on no field releases it.
 
-    With ``keep`` it stays attached, and nothing says any more which field holds it. ``but`` is the
-    row itself, if it still has the name in the database. S3 is not asked.
+    The two databases have no common transaction, so nobody could say when it is not needed.
     """
-    held = uploads_of(storage, [name]).filter(attached_at__isnull=False)
+    uploads_of(storage, [name]).exclude(attached_to="").update(attached_to="")
+
+
+def let_go(storage: Storage, name: str, *, keep: bool = False) -> None:
+    """In the transaction of a row that named this file, and does not any more: release it.
+
+    It is not released if another row names it, or if no FileField claimed it: then the project's
+    own code, or a field that is gone, may need it. A client may have chosen the name.
+    With ``keep`` it stays attached, and nothing says any more which field holds it.
+    S3 is not asked.
+    """
+    held = uploads_of(storage, [name]).exclude(attached_to="")
     for upload in held.select_for_update().filter(status=Status.COMPLETED):
-        if named([upload], but=but):
+        field = holder_of(upload.attached_to)
+        if field is None or name_of(field, upload) is None or named([upload]):
             continue
         if keep:
             Upload.objects.using(database()).filter(pk=upload.pk).update(attached_to="")
@@ -62,37 +76,57 @@ def let_go(
             upload.release()
 
 
-def named(uploads: Collection[Upload], *, but: models.Model | None = None) -> set[Any]:
+def named(uploads: Collection[Upload], *, in_any_location: bool = False) -> set[Any]:
     """The primary keys of those uploads that some row names, in any FileField of the project.
+
+    With ``in_any_location``, the storages need not have the bucket and the location of the uploads:
+    the settings may be wrong now, or another tenant's.
 
     **Warning:** a name in a JSONField or in a text is not seen.
     """
     questions: dict[str, list[Any]] = {}  # by database: each is asked once
-    asked: list[dict[str, Any]] = []  # by field: the names there, and whose they are
+    asked: list[dict[str, set[Any]]] = []  # by field: the names there, and whose they are
     for field in file_fields():
-        places = [(name_of(field, upload), upload.pk) for upload in uploads]
-        names = {name: pk for name, pk in places if name is not None}
-        if not names:
+        names: dict[str, set[Any]] = {}
+        for upload in uploads:
+            exact = name_of(field, upload)
+            its_names = [] if exact is None else [exact]
+            for name in keys.possible_names(upload.key) if in_any_location else its_names:
+                names.setdefault(name, set()).add(upload.pk)
+        alias = router.db_for_write(field.model)
+        if not names or not _has_table(field.model, alias):
             continue
-        model, alias = field.model, router.db_for_write(field.model)
-        rows = model._base_manager.using(alias).order_by()
-        if but is not None and isinstance(but, model):
-            rows = rows.exclude(pk=getattr(but, model._meta.pk.attname))
-        rows = rows.filter(**{f"{field.name}__in": list(names)})
+        rows = rows_of(field.model, alias).filter(**{f"{field.name}__in": list(names)})
         number = models.Value(len(asked), output_field=models.IntegerField())
         questions.setdefault(alias, []).append(rows.values_list(number, field.name))
         asked.append(names)
     return {
-        asked[number][name]
+        pk
         for first, *others in questions.values()
-        for number, name in first.union(*others)
+        for number, name in first.union(*others, all=True)
+        for pk in asked[number][name]
     }
 
 
+def rows_of(model: Any, using: str) -> models.QuerySet[Any]:
+    """All rows of the table. A manager may hide some, even the base manager."""
+    return models.QuerySet(model, using=using).order_by()
+
+
+def _has_table(model: Any, using: str) -> bool:
+    """A table that Django does not manage may be missing."""
+    table = model._meta.db_table
+    if model._meta.managed or '"' in table:  # with a schema's name, which is not listed
+        return True
+    introspection = connections[using].introspection
+    there = introspection.table_names(include_views=True)
+    return introspection.identifier_converter(table) in there
+
+
 def file_fields() -> Iterator[Any]:
-    """Every FileField that has a column which we may ask."""
+    """Every FileField that has a column."""
     for model in apps.get_models():
-        if model._meta.managed and not model._meta.proxy and not model._meta.swapped:
+        if not model._meta.proxy and not model._meta.swapped:
             for field in model._meta.local_fields:
                 if isinstance(field, models.FileField):
                     yield field

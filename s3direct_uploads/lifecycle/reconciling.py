@@ -20,7 +20,7 @@ from .connection import database, refuse_transaction, schema_name, schemas, site
 from .holders import holder_of, let_go, name_of, named
 from .rows import Status
 
-BATCH = 1000  # rows of one query
+BATCH = 250  # rows of one query: it has several names of each, for each FileField
 # A younger object may belong to a row that is just being written or settled.
 OLD_ENOUGH = timedelta(days=1)
 
@@ -44,7 +44,8 @@ def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]
     """Find objects and open multipart uploads that are older than a day, ours, and not needed.
 
     A key is ours if its MAC proves that this site made it, for the current tenant. No other key is
-    touched. With ``delete``, an object is deleted in every version before it is yielded.
+    touched, and no object that a FileField of the project names. With ``delete``, an object is
+    deleted in every version before it is yielded.
 
     **Warning:** ``delete`` deletes every object of this site that has no row in *this* database.
     Files in use are lost if the database was restored from an old backup.
@@ -127,7 +128,7 @@ def unnamed(*, destination: str = "", delete: bool = False) -> Iterator[Unnamed]
             known = field is not None and name_of(field, upload) is not None
             (asked if known else unknown).append(upload)
         yield from (Unnamed(each, is_known=False, released=False) for each in unknown)
-        there = named(asked)
+        there = named(asked, in_any_location=True)
         for upload in asked:
             if upload.pk not in there:
                 released = delete and _release(upload, fields[upload.attached_to])
@@ -171,7 +172,15 @@ def _strays(bucket: Bucket, page: Sequence[Listed]) -> list[Listed]:
         bucket=bucket.name, key__in=[each.key for each in ours]
     )
     known = {upload.key: upload for upload in rows}
-    return [each for each in ours if not _wants(known.get(each.key), each)]
+    strays = [each for each in ours if not _wants(known.get(each.key), each)]
+    # Somebody may have deleted the upload's row, and not the row that names the file.
+    rowless = {each.key for each in strays if not each.upload_id} - known.keys()
+    as_uploads = [Upload(bucket=bucket.name, key=key) for key in rowless]
+    there: set[Any] = set()
+    for start in range(0, len(as_uploads), BATCH):
+        there |= named(as_uploads[start : start + BATCH], in_any_location=True)
+    wanted = {upload.key for upload in as_uploads if upload.pk in there}
+    return [each for each in strays if each.upload_id or each.key not in wanted]
 
 
 def _wants(upload: Upload | None, found: Listed) -> bool:

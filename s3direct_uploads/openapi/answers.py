@@ -46,7 +46,9 @@ class FileSerializer(serializers.Serializer[Any]):
     """What an ``UploadField`` shows."""
 
     name = serializers.CharField(help_text="Where the file lies in the storage.")
-    url = serializers.URLField(help_text="The file can be read there.")
+    url = serializers.URLField(
+        allow_null=True, help_text="The file can be read there; null if it is not completed."
+    )
     size = serializers.IntegerField(
         allow_null=True, min_value=0, max_value=MAX_OBJECT_SIZE, help_text="In bytes, if known."
     )

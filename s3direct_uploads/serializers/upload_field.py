@@ -42,7 +42,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
     Output: ``{name, url, size, content_type, filename}``. The URL shows types that are safe in a
     browser, and downloads the others. Without a signature it cannot do this: with a
     ``custom_domain`` that CloudFront does not sign, with ``querystring_auth=False``, or if the
-    storage is not on S3.
+    storage is not on S3. The URL is None if the upload is not completed.
 
     Raises ImproperlyConfigured if the mixin or the request is missing. For an ``UploadFileField``
     the mixin makes this field by itself. For another FileField::
@@ -120,9 +120,13 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         size = upload.size if upload else None
         content_type = upload.content_type if upload else content_types.guess(file.name)
         filename = upload.filename if upload else file.name.rpartition("/")[2]
+        # What a scan holds, or has refused, nobody may read.
+        is_closed = upload is not None and upload.status != Upload.Status.COMPLETED
         return {
             "name": file.name,
-            "url": _url(file, filename, content_type, confirmed=upload is not None),
+            "url": None
+            if is_closed
+            else _url(file, filename, content_type, confirmed=upload is not None),
             "size": size,
             "content_type": content_type,
             "filename": filename,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import struct
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -80,7 +79,7 @@ def test_a_tiff_whose_directory_is_at_its_end(alice: App, ranges: list[dict[str,
 
 
 def test_a_header_that_does_not_end_is_given_up(alice: App, ranges: list[dict[str, Any]]) -> None:
-    answer = alice.upload(big_exif(MAX_BYTES), destination="measured")
+    answer = alice.upload(big_exif(2 * MAX_BYTES), destination="measured")
     assert_error(answer, 422, "object_mismatch")
     assert row(answer).reason == "The file's header is too long."
     assert len(ranges) <= 16
@@ -92,11 +91,8 @@ def test_a_header_that_does_not_end_is_given_up(alice: App, ranges: list[dict[st
         b"\xff\xd8\xff" + b"\xff" * 2 * MAX_BYTES,
         b"\xff\xd8" + b"\xff\xe5\0\2" * MAX_BYTES,
         b"GIF89a\1\0\1\0\0\0\0" + b"\x21\xfe\1c\0" * MAX_BYTES,
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", 10, 10, 8, 2, 0, 0, 0))
-        + chunk(b"tEXt", b"") * (MAX_BYTES // 8),
     ],
-    ids=["padding", "segments", "extensions", "chunks"],
+    ids=["padding", "segments", "extensions"],
 )
 def test_a_header_of_countless_pieces_is_given_up_early(body: bytes) -> None:
     """4 MiB of them would take seconds of a processor. Tens of thousands take a tenth."""
@@ -337,13 +333,13 @@ def test_a_library_that_fails_on_a_file_rejects_it(
     def fail(*_: Any, **__: Any) -> Any:
         raise crash("hostile")
 
-    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile._open", fail)
+    monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile._open", fail)
     monkeypatch.setattr("puremagic.magic_string", fail)
-    for destination, reason in (
-        ("sniffed", "The content is not of the type image/jpeg."),
-        ("measured", "The header of this JPEG image cannot be read."),
+    for destination, format, reason in (
+        ("sniffed", "JPEG", "The content is not of the type image/jpeg."),
+        ("measured", "GIF", "The header of this GIF image cannot be read."),
     ):
-        upload = sent(alice, image("JPEG"), destination)
+        upload = sent(alice, image(format), destination)
         if by_sweep:
             age(3 * HOUR)
             assert sweep()["rejected"] == 1
@@ -352,7 +348,7 @@ def test_a_library_that_fails_on_a_file_rejects_it(
         upload.refresh_from_db()
         assert (upload.status, upload.reason) == ("rejected", reason)
     assert "puremagic failed on a file" in caplog.text
-    assert "Pillow cannot read the header of a JPEG" in caplog.text
+    assert "The header of a GIF cannot be read" in caplog.text
 
 
 # From a host's hook.

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import struct
+import time
+import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -11,7 +16,7 @@ from PIL import Image
 from s3direct_uploads import content, destinations
 from s3direct_uploads.exceptions import ObjectMismatch
 from tests.conftest import App, assert_error, row
-from tests.content.files import image, png, stored_of
+from tests.content.files import chunk, image, png, stored_of
 from tests.content.files import looked_into as looked_into
 
 pytestmark = pytest.mark.usefixtures("looked_into")
@@ -86,6 +91,90 @@ def test_each_limit_alone(alice: App, settings: Any, limit: dict[str, Any], reas
 def test_another_image_than_declared(alice: App) -> None:
     answer = alice.upload(png(10, 10), destination="measured")
     assert row(answer).reason == "The content is not of the type image/jpeg: it is PNG."
+
+
+# What would cost much.
+
+MANY = 900_000
+
+
+def directory(*entries: tuple[int, int, int, int]) -> bytes:
+    """A TIFF whose directory has these entries: tag, type, count, value."""
+    packed = b"".join(struct.pack("<HHII", *each) for each in entries)
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + packed + b"\0" * 4
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def bombs() -> dict[str, bytes]:
+    ihdr = chunk(b"IHDR", struct.pack(">IIBBBBB", 10, 10, 8, 2, 0, 0, 0))
+    unpacked = zlib.compress(b"a" * (1024**2 - 1), 9)
+    texts = b"".join(chunk(b"zTXt", b"k%d\0\0" % each + unpacked) for each in range(63))
+    size = [(256, 4, 1, 10), (257, 4, 1, MANY), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    more = [(277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 1)]
+    strips = directory(*size, (273, 4, MANY, 8 + 2 + 9 * 12 + 4), *more)
+    far = directory(*size, *((1000 + each, 2, 8, 3 * 1024**2 + each) for each in range(24_000)))
+    notes = directory(*((1 + each, 2, 60_000, 8) for each in range(5_000)))
+    frame = segment(0xC0, struct.pack(">BHHB", 8, 10, 10, 1) + b"\1\x11\0") + segment(0xDA, b"")
+    comment = b"\x21\xfe" + (b"\xff" + b"a" * 255) * 16_000
+    return {
+        "PNG, texts that are unpacked": b"\x89PNG\r\n\x1a\n" + ihdr + texts + chunk(b"IDAT", b""),
+        "TIFF, a strip for each row": strips + b"\x08\0\0\0" * MANY,
+        "TIFF, tags whose values are far away": far + b"\0" * 4 * 1024**2,
+        "JPEG, broken notes": b"\xff\xd8" + segment(0xE1, b"Exif\0\0" + notes) * 60 + frame,
+        "GIF, one endless comment": b"GIF89a\x0a\0\x0a\0\0\0\0" + comment,
+        "BMP, a huge palette": b"BM" + b"\xff" * 4 * 1024**2,
+    }
+
+
+@pytest.mark.parametrize("name", bombs())
+def test_no_header_costs_much_memory_time_or_log(
+    name: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    body = bombs()[name]
+    file = content.ObjectFile(lambda start, length: body[start : start + length], len(body))
+    tracemalloc.start()
+    began = time.process_time()
+    with contextlib.suppress(ObjectMismatch):
+        content.images.measure_file(file, tuple(destinations.IMAGE_FORMATS))
+    spent, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * 1024**2
+    assert spent < 2, "half a second, if memory is not traced"
+    assert len(recwarn) == 0, "each would be a line in the log"
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("two sizes", directory((256, 3, 1, 10), (257, 3, 1, 10), (257, 3, 1, 60_000))),
+        ("a size in bytes", directory((256, 1, 1, 10), (257, 3, 1, 10))),
+        ("no height", directory((256, 3, 1, 10))),
+        ("a directory beyond the end", b"II*\0\xff\xff\xff\x7f" + b"\0" * 20),
+        ("a big directory", b"II+\0\x08\0\0\0\x10" + b"\0" * 7 + b"\xff" * 7 + b"\0"),
+        ("two frames", b"\xff\xd8" + segment(0xC0, b"\x08\0\x0a\0\x0a\0") * 2),
+        ("pixels, and no frame", b"\xff\xd8" + segment(0xDA, b"")),
+        ("no lines", b"\xff\xd8" + segment(0xC0, b"\x08\0\0\0\x0a\0") + segment(0xDA, b"")),
+    ],
+)
+def test_a_header_that_readers_would_take_differently_passes_no_limit(
+    name: str, body: bytes
+) -> None:
+    file = content.ObjectFile(lambda start, length: body[start : start + length], len(body))
+    if name == "two sizes":
+        assert content.images.measure_file(file, ["TIFF"]).height == 60_000
+        return
+    with pytest.raises(ObjectMismatch, match="cannot be read"):
+        content.images.measure_file(file, tuple(destinations.IMAGE_FORMATS))
+
+
+def test_a_big_tiff_is_measured() -> None:
+    body = image("TIFF", (300, 200), big_tiff=True)
+    assert body[2:4] == b"+\0"
+    file = content.ObjectFile(lambda start, length: body[start : start + length], len(body))
+    assert content.images.measure_file(file, ["TIFF"]) == content.Measured("TIFF", 300, 200)
 
 
 @pytest.mark.parametrize("seed", range(200))

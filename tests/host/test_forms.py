@@ -14,18 +14,21 @@ import pytest
 from django import forms
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
-from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.exceptions import BadRequest, ImproperlyConfigured, ValidationError
 from django.core.management import call_command
+from django.db import transaction
 from django.http import QueryDict
 from django.test import RequestFactory
 from django.test.utils import isolate_apps
 from django.utils import timezone
 
+from example_project.photos.models import Photo as WallPhoto
 from s3direct_uploads.exceptions import UploadError
 from s3direct_uploads.forms import UploadField
 from s3direct_uploads.models import Upload
 from s3direct_uploads.storage import S3Storage
 from tests.conftest import JPEG, ROOT, App, Bucket, row
+from tests.field_models import Snap, Trashed
 from tests.models import Photo
 
 MAC = "A" * 43
@@ -694,3 +697,67 @@ def test_a_host_tests_its_form_without_s3(
     form = PhotoForm(posted(title="Beach", image=upload.form_value))
     assert form.is_valid()
     assert form.cleaned_data["image"] == upload
+
+
+# One upload for several files.
+
+
+def test_one_upload_in_two_fields_of_a_row_is_a_form_error(beach: Upload) -> None:
+    Form = forms.modelform_factory(Trashed, fields=["image", "cover"])
+    form = Form(posted(image=value(beach), cover=value(beach)))
+
+    assert codes(form, "cover") == ["repeated"]
+    assert "image" not in form.errors
+    assert not form.is_valid()
+    beach.refresh_from_db()
+    assert beach.attached_at is None
+
+
+@pytest.mark.urls("example_project.urls")
+@pytest.mark.parametrize("cause", ["two tabs at once", "deleted meanwhile"])
+def test_who_is_too_late_to_save_gets_a_400_from_any_view(
+    admin_client: Any, beach: Upload, monkeypatch: pytest.MonkeyPatch, cause: str
+) -> None:
+    claim = Upload.claim
+
+    def too_late(self: Upload, to: str) -> None:
+        if cause == "two tabs at once":
+            claim(Upload.objects.get(pk=beach.pk), "tests.Snap.image")
+        else:
+            Upload.objects.filter(pk=beach.pk).update(status="deleted")
+        claim(self, to)
+
+    monkeypatch.setattr(Upload, "claim", too_late)
+    owner = User.objects.get(username="admin")
+    data = {"owner": owner.pk, "image": value(beach), "filename": "beach.jpg"}
+    answer = admin_client.post("/admin/photos/photo/add/", data)
+
+    assert answer.status_code == 400
+    assert not WallPhoto.objects.exists()
+
+
+def test_one_upload_in_two_forms_of_a_formset_is_an_error_of_the_second(beach: Upload) -> None:
+    FormSet = forms.modelformset_factory(Snap, fields=["title", "image"], extra=2)
+    data = {"form-TOTAL_FORMS": "2", "form-INITIAL_FORMS": "0"}
+    for number in "01":
+        data |= {f"form-{number}-title": number, f"form-{number}-image": value(beach)}
+    formset = FormSet(posted(**data))
+
+    assert not formset.is_valid()
+    first, second = formset.forms
+    assert first.is_valid()
+    assert codes(second, "image") == ["repeated"]
+    # A host that does not ask is_valid() still saves neither.
+    with pytest.raises(BadRequest), transaction.atomic():
+        for title in "01":
+            Snap.objects.create(title=title, image=beach)
+    assert not Snap.objects.exists()
+    beach.refresh_from_db()
+    assert beach.attached_at is None
+
+
+@pytest.mark.urls("example_project.urls")
+def test_a_link_to_the_admin_writes_no_text_into_its_page(admin_client: Any) -> None:
+    page = admin_client.get("/admin/photos/photo/add/?image=Call+this+number").content.decode()
+    assert "<s3-upload" in page
+    assert "Call this number" not in page

@@ -151,7 +151,7 @@ def test_the_example_project_releases_its_photos(alice: App, s3: Bucket, limited
     upload = row(alice.confirm(begun["id"]))
     assert upload.owner_id
     photo = WallPhoto.objects.create(
-        owner_id=upload.owner_id, image=upload.attach(), filename=upload.filename
+        owner_id=upload.owner_id, image=upload, filename=upload.filename
     )
 
     assert alice.client.delete(reverse("photo-detail", args=[photo.pk])).status_code == 204

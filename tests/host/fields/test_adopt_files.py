@@ -127,11 +127,12 @@ def test_what_cannot_be_adopted_is_named_and_the_rest_is_adopted(
     pending = made(status="pending", completed_at=None, announced_at=None)
     forbidden = write("old/forbidden.png")
     head_answers["forbidden"] = 403
-    for name in [*names, pending.name, forbidden, write("old/there.png")]:
+    for name in [*names, forbidden, write("old/there.png")]:
         Snap.objects.create(title=name, image=name)
     Snap.objects.filter(title="old/there.png").update(title="there")
-    Snap.objects.bulk_create([Snap(title="released")])
-    Snap.objects.filter(title="released").update(image=released.name)
+    for upload in (released, pending):  # which the field itself refuses
+        Snap.objects.create(title=upload.pk.hex)
+        Snap.objects.filter(title=upload.pk.hex).update(image=upload.name)
 
     *lines, summary = run(*SNAPS)[0]
 
@@ -159,6 +160,26 @@ def test_uploads_that_no_field_held_are_claimed() -> None:
     assert (held(unattached), held(by_hand)) == ("tests.Snap.image", "tests.Snap.image")
     assert held(elsewhere) == "tests.Cover.picture"
     assert run(*SNAPS) == (["Adopted: 3 known."], "")
+
+
+def test_an_upload_of_somebody_else_that_nothing_holds_is_not_claimed(
+    make_user: Callable[..., Any],
+) -> None:
+    alice, bob = make_user(), make_user()
+    victims, bobs, by_hand = (made(owner=owner) for owner in (alice, bob, alice))
+    by_hand.attach()
+    rows = [
+        WallPhoto.objects.create(owner=bob, image=each.name, filename="x")
+        for each in (victims, bobs, by_hand)
+    ]
+
+    *lines, summary = run("photos.Photo.image", "--destination", "photos", "--owner", "owner")[0]
+
+    assert lines == [f"conflict photos.Photo {rows[0].pk} {victims.name}"]
+    assert summary == "Adopted: 2 claimed, 1 conflict."
+    rows[0].delete()
+    victims.refresh_from_db()
+    assert (victims.status, held(victims)) == ("completed", "")
 
 
 def test_a_dry_run_asks_and_writes_nothing(write: Callable[..., str], s3_calls: list[str]) -> None:

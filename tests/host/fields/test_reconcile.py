@@ -117,8 +117,8 @@ def test_who_named_it_again_meanwhile_keeps_it(monkeypatch: pytest.MonkeyPatch) 
     looking = lifecycle.unnamed(delete=True)
     named = holders.named
 
-    def named_meanwhile(uploads: Any) -> Any:
-        there = named(uploads)
+    def named_meanwhile(uploads: Any, **options: Any) -> Any:
+        there = named(uploads, **options)
         Snap.objects.create(title="Meanwhile", image=upload.name)
         return there
 

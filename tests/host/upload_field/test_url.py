@@ -9,10 +9,11 @@ import pytest
 import requests
 
 from s3direct_uploads.models import Upload
+from s3direct_uploads.serializers import UploadField
 from s3direct_uploads.storage import S3Storage
 from tests.conftest import App, Bucket, row
-from tests.host.upload_field.conftest import ClearablePhotoSerializer, new
-from tests.models import Photo
+from tests.host.upload_field.conftest import ClearablePhotoSerializer, GallerySerializer, new
+from tests.models import Gallery, Photo
 
 HTML = b"<script>alert(document.domain)</script>"
 
@@ -113,3 +114,28 @@ def test_a_storage_of_the_hosts_own_may_have_a_plain_url(db: None, settings: Any
     photo = Photo(image="a.html")
     photo.image.storage = Plain(**settings.STORAGES["default"]["OPTIONS"])
     assert image_of(photo)["url"] == "https://files.example.com/a.html"
+
+
+@pytest.mark.parametrize("status", ["verifying", "rejected", "deleted"])
+def test_a_file_that_nobody_may_read_has_no_url(alice: App, status: str) -> None:
+    """By a FileField, by a name in a list, or by the upload itself."""
+    upload = new(alice)
+    photo, gallery = Photo(image=upload.name), Gallery(images=[upload.name])
+    assert image_of(photo)["url"]
+    at = upload.completed_at
+    Upload.objects.filter(pk=upload.pk).update(
+        status=status,
+        reason="EICAR",
+        held_at=at,
+        completed_at=at if status == "deleted" else None,
+        announced_at=None,
+    )
+    upload.refresh_from_db()
+
+    [in_list] = GallerySerializer(gallery).data["images"]
+    by_itself = UploadField(destination="photos").to_representation(upload)
+
+    for shown in (image_of(photo), in_list, by_itself):
+        assert shown is not None
+        assert shown["url"] is None
+        assert shown["filename"] == upload.filename

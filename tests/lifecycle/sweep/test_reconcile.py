@@ -12,6 +12,7 @@ from s3direct_uploads import lifecycle
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import Declared, get_bucket
 from tests.conftest import DAY, JPEG, App, Bucket, made_up_answer, row
+from tests.models import Photo
 
 
 def test_reconcile_finds_and_deletes_what_is_ours_and_no_row_knows(
@@ -46,6 +47,23 @@ def test_reconcile_finds_and_deletes_what_is_ours_and_no_row_knows(
     listed = s3.client.list_objects_v2(Bucket=s3.name, Prefix=f"site/{corner}/")["Contents"]
     assert {each["Key"] for each in listed} == {kept.key, theirs, forged, copied}
     assert list(lifecycle.reconcile(destination=corner)) == []
+
+
+def test_an_object_that_a_row_of_the_project_names_is_no_stray(
+    alice: App, s3: Bucket, corner: str
+) -> None:
+    """Its upload was deleted by hand."""
+    named, lost = (row(alice.upload(destination=corner)) for _ in range(2))
+    photo = Photo.objects.create(image=named.attach())
+    Upload.objects.all().delete()
+
+    deleted = list(lifecycle.reconcile(destination=corner, delete=True))
+    assert [each.key for each in deleted] == [lost.key]
+    assert (s3.read(named), s3.read(lost)) == (JPEG, None)
+
+    photo.delete()
+    [deleted_too] = lifecycle.reconcile(destination=corner, delete=True)
+    assert deleted_too.key == named.key
 
 
 def test_reconcile_goes_on_past_a_multipart_upload_that_s3_fails_to_abort(

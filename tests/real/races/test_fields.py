@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 
 from s3direct_uploads import lifecycle
 from s3direct_uploads.exceptions import AlreadyAttached, NotCompleted
@@ -150,6 +150,31 @@ def test_a_copy_against_the_deletion_of_its_original(alice: App, s3: Bucket) -> 
             kept += 1
             assert (upload.status, answers) == ("completed", [None, "deleted"])
     assert 0 < kept < len(LEADS), "either came first"
+    assert_in_step(s3)
+
+
+def test_a_transaction_that_does_not_see_a_copy_cannot_release_its_file(
+    alice: App, s3: Bucket
+) -> None:
+    """With REPEATABLE READ it sees the rows as they were when it began."""
+    [upload] = uploads(alice, 1)
+    snap = Snap.objects.create(title="Original", image=upload)
+    copied = Snap(title="Copy", image=snap.image.name)
+
+    def delete_with_an_old_snapshot() -> None:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            assert Snap.objects.count() == 1
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(lambda: [copied.save(), connections.close_all()]).result(30)
+            assert Snap.objects.count() == 1, "and the copy is not among them"
+            Snap.objects.get().delete()
+
+    with pytest.raises(OperationalError, match="could not serialize"):
+        delete_with_an_old_snapshot()
+    assert Snap.objects.count() == 2
+    Snap.objects.get(title="Original").delete()
     assert_in_step(s3)
 
 
