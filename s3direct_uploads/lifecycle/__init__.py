@@ -7,7 +7,7 @@ conditional UPDATE settles the row. A second caller finds the row settled, and a
 from .adopting import DONE, Adoption, adopt
 from .connection import never_atomic, site
 from .holders import holder_of, let_go, name_of, share, uploads_of
-from .holding import accept, open_object, reject
+from .holding import accept, open_held, reject
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -46,7 +46,7 @@ __all__ = [
     "name_of",
     "never_atomic",
     "notice",
-    "open_object",
+    "open_held",
     "presign_download",
     "reconcile",
     "recount",

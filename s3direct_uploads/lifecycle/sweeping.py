@@ -24,7 +24,9 @@ from django.utils import timezone
 
 from s3direct_uploads import conf, times
 from s3direct_uploads.exceptions import (
+    BucketMisconfigured,
     BucketUnavailable,
+    ContentUnavailable,
     HookFailed,
     MultipartGone,
     ObjectMismatch,
@@ -150,7 +152,12 @@ def _prune(pks: Sequence[Any], **unchanged: Any) -> int:
 
 
 class _OfOneKey(BucketUnavailable):
-    """S3 fails for this one key. For the bucket it answers."""
+    """S3 fails for this one key. For the bucket it answers. Past its deadline the upload ends."""
+
+
+# These leave an upload pending past its deadline, because its object may be there, and nothing that
+# a client can do causes them: a permission is missing, or S3 does not give the bytes of an object.
+OURS = (BucketMisconfigured, ContentUnavailable)
 
 
 class _Buckets:
@@ -181,7 +188,7 @@ class _Buckets:
             self._failures[bucket] += 1
             return error
         self.answered(bucket)
-        return _OfOneKey(error.detail)
+        return error if isinstance(error, OURS) else _OfOneKey(error.detail)
 
     def answered(self, bucket: Bucket) -> None:
         self._failures[bucket] = 0

@@ -98,7 +98,7 @@ def test_no_mutilated_image_is_more_than_rejected(seed: int) -> None:
     for _ in range(chance.randrange(1, 30)):
         body[chance.randrange(4, min(len(body), 400))] = chance.randrange(256)
     whole = bytes(body[: chance.randrange(20, len(body))])
-    file = content.ObjectFile(lambda start, length: whole[start : start + length], len(whole))
+    file = content.StoredFile(lambda start, length: whole[start : start + length], len(whole))
     try:
         measured = content.images.measure_file(file, tuple(destinations.IMAGE_FORMATS))
     except ObjectMismatch:

@@ -64,13 +64,12 @@ def test_a_photograph_takes_one_get_of_its_beginning(
     upload = row(alice.upload(image("JPEG", (1200, 900))))
     assert upload.status == "completed"
     [get] = gets
-    assert (get["Range"], get["If-Match"]) == ("bytes=0-40959", upload.etag)
+    assert get["Range"] == "bytes=0-40959"
 
 
 def test_a_long_header_takes_a_few(alice: App, gets: list[dict[str, str]]) -> None:
     upload = row(alice.upload(big_exif(1024**2)))
     assert (upload.status, len(gets)) == ("completed", 5)
-    assert {get["If-Match"] for get in gets} == {upload.etag}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +97,7 @@ def test_a_text_and_a_bomb_are_rejected(
 def test_what_was_exchanged_after_the_head_is_not_taken_for_it(
     alice: App, s3: Bucket, gets: list[dict[str, str]]
 ) -> None:
-    """Without versions S3 refuses the GET: another object is there."""
+    """Without versions the answer to the GET has another ETag than the HEAD's."""
     good = image("JPEG")
     upload = sent(alice, TEXT)
     exchange_after_head(upload, s3, good)
