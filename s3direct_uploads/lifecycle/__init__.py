@@ -22,7 +22,7 @@ from .operations import (
 from .quotas import limited, recount
 from .reconciling import Stray, Unnamed, reconcile, unattached, unnamed
 from .rows import is_bucket_away
-from .settling import confirm, confirm_stored
+from .settling import confirm
 from .sweeping import due, sweep, sweep_batches
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "begin",
     "cancel",
     "confirm",
-    "confirm_stored",
     "due",
     "holder_of",
     "is_bucket_away",

@@ -22,7 +22,7 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
-from s3direct_uploads import conf, times
+from s3direct_uploads import conf, signals, times
 from s3direct_uploads.exceptions import (
     BucketMisconfigured,
     BucketUnavailable,
@@ -44,7 +44,6 @@ from .rows import Status, bucket_of, move_claimed
 from .settling import (
     ANNOUNCE_LEASE,
     announce,
-    announce_expired,
     cleaned,
     confirm,
     examine,
@@ -305,7 +304,8 @@ class _Sweep:
         ):
             unchanged = {"status": Status.PENDING, **lease_is_over}
             expired = move_claimed(these, unchanged, **changes)
-            announce_expired(expired)
+            for upload in expired:
+                signals.upload_expired.send_robust(Upload, upload=upload)
             self.done["expired"] += len(expired)
 
     def _wait(self, uploads: Sequence[Upload]) -> None:
