@@ -104,11 +104,11 @@ def begin(
 ) -> Begun:
     """Record a pending upload, and presign its PUT. One INSERT; S3 is not called.
 
-    ``size`` is in bytes, and ``checksum`` in base64. With ``multipart``, a file of more than one
-    part is sent in parts: S3 creates a multipart upload, and its first parts are presigned. If the
-    storage's ``overwrite_guard`` is "multipart", every file is sent in parts. If the owner has already
-    used this ``idempotency_key``, that earlier upload is returned with a new signature. There is no
-    signature (None) if nothing is left to send.
+    ``size`` is in bytes, and ``checksum`` in base64. With ``multipart``, a file of more than
+    one part is sent in parts: S3 creates a multipart upload, and its first parts are presigned.
+    If the storage's ``overwrite_guard`` is "multipart", every file is sent in parts. If the
+    owner has already used this ``idempotency_key``, that earlier upload is returned with a new
+    signature. There is no signature (None) if nothing is left to send.
 
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
     TooManyPending, BucketUnavailable, StorageNotS3 and HookFailed. Raises ImproperlyConfigured if
