@@ -92,7 +92,7 @@ def _unmeasured() -> Iterator[CheckMessage]:
                 "such file once it was sent.",
                 hint="Remove these types from CONTENT_TYPES, or add their format to IMAGE's "
                 f"FORMATS, which may have {', '.join(destinations.IMAGE_FORMATS)}.",
-                id="s3direct_uploads.W100",
+                id="s3direct_uploads.W084",
             )
 
 
@@ -155,7 +155,7 @@ def _holds() -> Iterator[CheckMessage]:
             f"and these destinations have HOLD: {', '.join(sorted(holding))}.",
             hint="Connect a receiver to s3direct_uploads.signals.upload_held, in a module that "
             "your AppConfig.ready() imports; or leave HOLD out.",
-            id="s3direct_uploads.W090",
+            id="s3direct_uploads.W072",
         )
     for alias in sorted({each.storage for each in holding.values()}):
         storage = _s3_storage(alias)
@@ -166,14 +166,14 @@ def _holds() -> Iterator[CheckMessage]:
                 f"everybody can read the uploads to {', '.join(its)} before a scan accepts them.",
                 hint="Give destinations with HOLD a storage with a private bucket; or silence "
                 "this warning if this bucket is private.",
-                id="s3direct_uploads.W091",
+                id="s3direct_uploads.W073",
             )
     if conf.hold_retry() >= conf.hold_expires():
         yield Warning(
             f"HOLD_RETRY ({conf.hold_retry()}) is not shorter than HOLD_EXPIRES "
             f"({conf.hold_expires()}): a scan that fails once is never started again.",
             hint="Write a shorter HOLD_RETRY or a longer HOLD_EXPIRES.",
-            id="s3direct_uploads.W092",
+            id="s3direct_uploads.W074",
         )
 
 
@@ -259,14 +259,14 @@ def _database() -> Iterator[CheckMessage]:
             "SQLite may fail your transactions with 'database is locked' if they change an upload; "
             f"these destinations have limits: {', '.join(counting)}.",
             hint=f"Write 'OPTIONS': {{'transaction_mode': 'IMMEDIATE'}} in DATABASES[{alias!r}].",
-            id="s3direct_uploads.W052",
+            id="s3direct_uploads.W047",
         )
     if not settings.USE_TZ and times.clock_changes():
         yield Warning(
             f"USE_TZ is False, and the clock of TIME_ZONE {settings.TIME_ZONE!r} changes. Around "
             "that hour, deadlines of uploads may be an hour late.",
             hint="Write USE_TZ = True, or a TIME_ZONE without clock changes, such as 'UTC'.",
-            id="s3direct_uploads.W051",
+            id="s3direct_uploads.W046",
         )
 
 
@@ -406,7 +406,7 @@ def _dimensions(field: Any) -> Iterator[CheckMessage]:
                 f"{option} {name!r} is not null=True, and is emptied when an upload is assigned.",
                 hint="Write null=True, or set it after each assignment.",
                 obj=field,
-                id="s3direct_uploads.W070",
+                id="s3direct_uploads.W055",
             )
 
 

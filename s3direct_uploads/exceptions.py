@@ -225,6 +225,10 @@ class BucketMisconfigured(BucketUnavailable):
     """S3 refuses the server until somebody corrects credentials, policy, region or bucket."""
 
 
+class ContentUnavailable(BucketUnavailable):
+    """S3 has the object, and does not give its bytes. No upload ends because of this."""
+
+
 class AnswerLost(BucketUnavailable):
     """S3's answer was lost. S3 may have done what it was asked to do."""
 

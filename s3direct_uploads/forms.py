@@ -21,8 +21,8 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext_lazy as _
 
-from . import destinations, lifecycle
-from .models import FORM_VALUE, Upload
+from . import destinations, form_values, lifecycle
+from .models import Upload
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrOrPromise
@@ -243,7 +243,7 @@ class UploadField(forms.FileField):
     def _why_not(self, value: str, upload: Upload | None) -> str:
         """The code of the error; "" if there is none."""
         if upload is None:
-            return "does_not_exist" if FORM_VALUE.fullmatch(value) else "invalid"
+            return "does_not_exist" if form_values.id_in(value) else "invalid"
         if upload.destination != self.destination or not upload.is_here:
             return "wrong_destination"
         if upload.status != Upload.Status.COMPLETED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -13,14 +12,13 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core import signing
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
 from django.db import connections, models, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import conf, keys, times
+from . import conf, form_values, keys, times
 from .exceptions import AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
 from .storage import is_asked_anew
 
@@ -35,10 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("s3direct_uploads")
 
-FORM_VALUE = re.compile(
-    r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?::([A-Za-z0-9_-]{0,128}))?"
-)
-
+# The statuses in which a sweep deletes the object, and later the row.
+TOMBSTONES = ["rejected", "expired", "cancelled", "deleted"]
 # The slowest client that we wait for: a PUT that began before its URL expired may end much later.
 SLOWEST_BYTES_PER_SECOND = 64 * 1024
 
@@ -113,7 +109,7 @@ class UploadQuerySet(models.QuerySet["Upload"]):
 
         A value that is malformed, forged, of a former owner, or of no upload is not in the answer.
         """
-        ids = {each: UUID(said[1]) for each in values if (said := FORM_VALUE.fullmatch(each))}
+        ids = {each: id for each in values if (id := form_values.id_in(each))}
         rows = self.in_bulk(set(ids.values()))
         found = {each: rows[id] for each, id in ids.items() if id in rows}
         return {each: upload for each, upload in found.items() if upload.is_proven_by(each)}
@@ -130,11 +126,12 @@ class Upload(models.Model):
 
     - ``pending`` → ``completed`` or ``rejected``: confirm compared what S3 has with what was
       declared. A client, an S3 event or a sweep calls it.
-    - ``pending`` → ``cancelled``: the client cancelled it.
+    - ``pending`` → ``verifying``: the same, and the destination has HOLD. Now a scan holds it.
+    - ``verifying`` → ``completed`` or ``rejected``: the scan accepted or rejected it. It is also
+      rejected if no scan answered in time, or if its object was replaced meanwhile.
+    - ``pending`` or ``verifying`` → ``cancelled``: its owner cancelled it.
     - ``pending`` → ``expired``: S3 had no object, and no URL could write to the key any more.
-    - ``completed`` → ``deleted``: the owner deleted it, or a model released it.
-
-    ``verifying`` is the status of an upload that a scan holds.
+    - ``completed`` → ``deleted``: its owner deleted it, or a model released it.
 
     A row that ended in another status than ``completed`` is a tombstone. The sweep deletes its
     object once no URL can write to its key, and later the row.
@@ -255,17 +252,7 @@ class Upload(models.Model):
                 name="s3direct_checksum_whole",
             ),
             models.CheckConstraint(
-                condition=Q(
-                    status__in=[
-                        "pending",
-                        "verifying",
-                        "completed",
-                        "rejected",
-                        "expired",
-                        "cancelled",
-                        "deleted",
-                    ]
-                ),
+                condition=Q(status__in=["pending", "verifying", "completed", *TOMBSTONES]),
                 name="s3direct_status",
             ),
             models.CheckConstraint(
@@ -290,8 +277,7 @@ class Upload(models.Model):
                 name="s3direct_holder_is_attached",
             ),
             models.CheckConstraint(
-                condition=Q(object_deleted_at__isnull=True)
-                | Q(status__in=["rejected", "expired", "cancelled", "deleted"]),
+                condition=Q(object_deleted_at__isnull=True) | Q(status__in=TOMBSTONES),
                 name="s3direct_only_tombstones_lose_objects",
             ),
             models.CheckConstraint(
@@ -329,22 +315,11 @@ class Upload(models.Model):
         """
         if self.owner_id is None:
             return None
-        return f"{self.pk}:{_form_signer().signature(self._form_claim)}"
+        return form_values.make(self.pk, self.owner_id)
 
     def is_proven_by(self, value: str) -> bool:
         """Whether ``value`` is this upload's ``form_value``."""
-        mac = value.removeprefix(f"{self.pk}:")
-        if self.owner_id is None or mac == value:
-            return False
-        try:
-            _form_signer().unsign(f"{self._form_claim}:{mac}")
-        except signing.BadSignature:
-            return False
-        return True
-
-    @property
-    def _form_claim(self) -> str:
-        return f"{self.pk}:{self.owner_id}"
+        return self.owner_id is not None and form_values.is_proof(value, self.pk, self.owner_id)
 
     @property
     def is_here(self) -> bool:
@@ -450,10 +425,6 @@ class Upload(models.Model):
         self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
         if self.status != self.Status.DELETED:
             raise NotAttached("No model holds this upload.", upload=self)
-
-
-def _form_signer() -> signing.Signer:
-    return signing.Signer(salt="s3direct_uploads.form_value")
 
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:

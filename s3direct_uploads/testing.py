@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from django.contrib.auth.models import AbstractBaseUser
 
+    from .destinations import Destination
     from .models import Upload
 
 # pytest imports this module before Django is set up, so it imports Django where it is used.
@@ -42,44 +43,54 @@ def completed_upload(
     signals. It raises what they raise: ValidationError and PermissionDenied before there is a row;
     ObjectMismatch, whose ``upload`` is rejected; HookFailed. Limits per owner are not applied.
     """
-    from django.core.files.base import ContentFile
-    from django.core.files.storage import storages
-    from django.utils import timezone
-    from storages.backends.s3 import S3Storage
-
-    from . import conf, content_types, destinations, keys, lifecycle
+    from . import destinations
     from .models import Upload, owner_key
 
     rules = destinations.get(destination)
-    storage = storages[rules.storage]
-    now = timezone.now()
     upload = Upload(
         owner_id=None if owner is None else owner_key(owner),
         destination=destination,
-        storage=rules.storage,
-        bucket=storage.bucket_name if isinstance(storage, S3Storage) else "",
         filename=destinations.strip_invisible(filename),
-        content_type=content_type or content_types.guess(filename),
+        content_type=content_type,
         size=len(content),
         context=context or {},
-        url_expires_at=now,
-        expires_at=now,
     )
     prefix = rules.default_prefix
     if hooks:
         rules.clean(upload, None)
         asked = f"get_prefix of {rules.name!r}"
         prefix = destinations.ask(asked, rules.get_prefix, upload, None)
+    _place(upload, rules, prefix, content)
+    return _confirmed(upload) if hooks else _completed(upload)
+
+
+def _place(upload: Upload, rules: Destination, prefix: str, content: bytes) -> None:
+    """Give it a key, and keep its content there if the storage is not on S3."""
+    from django.core.files.base import ContentFile
+    from django.core.files.storage import storages
+    from django.utils import timezone
+    from storages.backends.s3 import S3Storage
+
+    from . import conf, content_types, keys, lifecycle
+
+    storage = storages[rules.storage]
+    upload.storage = rules.storage
+    upload.bucket = storage.bucket_name if isinstance(storage, S3Storage) else ""
+    upload.content_type = upload.content_type or content_types.guess(upload.filename)
+    upload.url_expires_at = upload.expires_at = timezone.now()
     site, length = lifecycle.site(), conf.max_name_length()
     location = keys.location_of(storage)
     name = keys.new_name(site, upload.bucket, location, prefix, upload.filename, length)
     upload.key = keys.join(location, name)
     if not isinstance(storage, S3Storage):
         storage.save(name, ContentFile(content))
-    if hooks:
-        return _confirmed(upload)
-    upload.status, upload.etag = Upload.Status.COMPLETED, '"test"'
-    upload.completed_at = upload.announced_at = now
+
+
+def _completed(upload: Upload) -> Upload:
+    from django.utils import timezone
+
+    upload.status, upload.etag = upload.Status.COMPLETED, '"test"'
+    upload.completed_at = upload.announced_at = timezone.now()
     upload.save(force_insert=True)
     return upload
 
@@ -97,7 +108,7 @@ def _confirmed(upload: Upload) -> Upload:
         checksums={},
         parameters={},
     )
-    return lifecycle.confirm_stored(upload, stored)
+    return lifecycle.confirm(upload, find=lambda _: stored)
 
 
 @contextmanager

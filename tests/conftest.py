@@ -38,6 +38,7 @@ from s3direct_uploads import lifecycle, signals, views
 from s3direct_uploads.exceptions import OwnerUnknown, UploadError, raised_by
 from s3direct_uploads.models import Upload
 from s3direct_uploads.openapi.operations import OPERATIONS
+from s3direct_uploads.s3 import failures
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
 
@@ -183,6 +184,12 @@ def nobody_is_left_listening() -> Iterator[None]:
     yield
     left = [each for each in connected() if each not in before]
     assert left == [], "Connect by the fixture ``connect``."
+
+
+@pytest.fixture(autouse=True)
+def every_refusal_is_logged() -> None:
+    """S3's refusals are logged once a minute, and a test must not depend on the one before it."""
+    failures._logged.clear()
 
 
 Connect = Callable[..., None]

@@ -27,7 +27,7 @@ lifecycle provisioning
 content
 models s3 checks
 destinations signals storage
-conf content_types exceptions keys times
+conf content_types exceptions form_values keys times
 partitions
 __init__
 """

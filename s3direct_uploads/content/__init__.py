@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .images import Measured, check_image, measure_image
-from .reading import ObjectFile, open_object
+from .reading import StoredFile, open_stored
 from .sniffing import sniff, sniff_file
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from s3direct_uploads.models import Upload
     from s3direct_uploads.s3 import Bucket, StoredObject
 
-__all__ = ["Measured", "ObjectFile", "check", "measure_image", "open_object", "sniff"]
+__all__ = ["Measured", "StoredFile", "check", "measure_image", "open_stored", "sniff"]
 
 
 def check(
@@ -30,7 +30,7 @@ def check(
     image = rules.image_rules
     if not rules.sniff and image is None:
         return
-    file = open_object(upload, stored, bucket=bucket)
+    file = open_stored(upload, stored, bucket=bucket)
     if rules.sniff:
         sniff_file(file, upload.content_type)
     if image is not None:

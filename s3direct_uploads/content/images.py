@@ -17,7 +17,7 @@ from s3direct_uploads.destinations import IMAGE_FORMATS, ImageRules
 from s3direct_uploads.exceptions import ObjectMismatch
 
 from . import headers
-from .reading import ObjectFile, open_object
+from .reading import StoredFile, open_stored
 
 if TYPE_CHECKING:
     from s3direct_uploads.models import Upload
@@ -48,7 +48,7 @@ MAX_READS = 50_000
 class _Reader(io.BufferedReader):
     """A file that is read in pieces, of which there are not too many."""
 
-    def __init__(self, file: ObjectFile) -> None:
+    def __init__(self, file: StoredFile) -> None:
         super().__init__(file)
         self._file = file
         self._reads = 0
@@ -83,10 +83,10 @@ def measure_image(
     A few ranged GETs. Raises ObjectMismatch if it is no image of these formats or its header cannot
     be read, BucketUnavailable, and ImproperlyConfigured if Pillow is not installed.
     """
-    return measure_file(open_object(upload, stored), formats)
+    return measure_file(open_stored(upload, stored), formats)
 
 
-def measure_file(file: ObjectFile, formats: Sequence[str]) -> Measured:
+def measure_file(file: StoredFile, formats: Sequence[str]) -> Measured:
     """As ``measure_image``, of a file that is open."""
     found = next((name for name in formats if SIGNATURES[name].match(file.start)), None)
     if found is None:
@@ -106,7 +106,7 @@ def measure_file(file: ObjectFile, formats: Sequence[str]) -> Measured:
     return Measured(found, width, height)
 
 
-def check_image(file: ObjectFile, content_type: str, rules: ImageRules) -> None:
+def check_image(file: StoredFile, content_type: str, rules: ImageRules) -> None:
     """Raises ObjectMismatch if the image is not as a destination's ``IMAGE`` wants it."""
     image = measure_file(file, rules.formats)
     declared = content_types.usual_name(content_type.partition(";")[0].strip())
@@ -127,7 +127,7 @@ def check_image(file: ObjectFile, content_type: str, rules: ImageRules) -> None:
         raise ObjectMismatch(f"The image has {size}; at most {rules.max_height} high is allowed.")
 
 
-def _size(file: ObjectFile, format: str) -> tuple[int, int]:
+def _size(file: StoredFile, format: str) -> tuple[int, int]:
     match format:
         case "PNG":
             return headers.png_size(file.start)
@@ -140,7 +140,7 @@ def _size(file: ObjectFile, format: str) -> tuple[int, int]:
     return _size_by_pillow(file, format)
 
 
-def _size_by_pillow(file: ObjectFile, format: str) -> tuple[int, int]:
+def _size_by_pillow(file: StoredFile, format: str) -> tuple[int, int]:
     try:
         plugin: Any = import_string(PLUGINS[format])
     except ImportError as error:

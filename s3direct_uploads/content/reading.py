@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.core.files.storage import storages
 
-from s3direct_uploads.exceptions import ObjectMismatch, UploadError
+from s3direct_uploads.exceptions import ContentUnavailable, ObjectMismatch, UploadError
 from s3direct_uploads.s3 import Bucket, StoredObject, find_bucket
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ MAX_BYTES = 4 * 1024**2
 MAX_REQUESTS = 16
 
 
-class ObjectFile(io.RawIOBase):
+class StoredFile(io.RawIOBase):
     """A file to read from and to seek in. Each request fetches more than the one before it.
 
     Raises ObjectMismatch after ``max_bytes`` or MAX_REQUESTS, and what ``read`` raises.
@@ -91,20 +91,21 @@ class ObjectFile(io.RawIOBase):
         return memoryview(chunk)
 
 
-def open_object(
+def open_stored(
     upload: Upload,
     stored: StoredObject,
     *,
     bucket: Bucket | None = None,
     max_bytes: int = MAX_BYTES,
-) -> ObjectFile:
-    """The object as a file. Nothing is fetched before it is read.
+) -> StoredFile:
+    """What a HEAD found, as a file. Nothing is fetched before it is read, and no more than a bit.
 
     For a ``verify`` hook that looks into the file by a library of its own:
-    ``io.BufferedReader(open_object(upload, stored))``. Reading raises ObjectMismatch after
-    ``max_bytes``, ObjectMissing, and BucketUnavailable.
+    ``io.BufferedReader(open_stored(upload, stored))``. Reading raises ObjectMismatch after
+    ``max_bytes``, ObjectMissing, and BucketUnavailable. A scan reads all of a file, by
+    ``lifecycle.open_held``.
     """
-    return ObjectFile(_reader(upload, stored, bucket), stored.size, max_bytes=max_bytes)
+    return StoredFile(_reader(upload, stored, bucket), stored.size, max_bytes=max_bytes)
 
 
 def _reader(upload: Upload, stored: StoredObject, bucket: Bucket | None) -> Read:
@@ -118,10 +119,12 @@ def _reader(upload: Upload, stored: StoredObject, bucket: Bucket | None) -> Read
 
         return read_file
     of_row = bucket or find_bucket(upload.storage, upload.bucket)
+    pinned = {"etag": stored.etag, "version_id": stored.version_id}
 
     def read(start: int, length: int) -> bytes:
-        return of_row.read_range(
-            upload.key, start, length, version_id=stored.version_id, etag=stored.etag
-        )
+        try:
+            return of_row.read(upload.key, start, length, **pinned)
+        except ObjectMismatch as error:  # replaced since the HEAD, so the next one finds another
+            raise ContentUnavailable("The object changed while it was read; try again.") from error
 
     return read

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from s3direct_uploads import content_types
 from s3direct_uploads.exceptions import ObjectMismatch
 
-from .reading import ObjectFile, open_object
+from .reading import StoredFile, open_stored
 
 if TYPE_CHECKING:
     from s3direct_uploads.models import Upload
@@ -91,10 +91,10 @@ def sniff(upload: Upload, stored: StoredObject) -> None:
     One ranged GET. Raises ObjectMismatch if they are of another type, BucketUnavailable, and
     ImproperlyConfigured if puremagic is not installed. See docs/content.md for what this proves.
     """
-    sniff_file(open_object(upload, stored), upload.content_type)
+    sniff_file(open_stored(upload, stored), upload.content_type)
 
 
-def sniff_file(file: ObjectFile, content_type: str) -> None:
+def sniff_file(file: StoredFile, content_type: str) -> None:
     """As ``sniff``, of a file that is open."""
     essence = content_types.usual_name(content_type.partition(";")[0].strip())
     if essence != content_types.UNKNOWN and not _fits(file.start, essence):

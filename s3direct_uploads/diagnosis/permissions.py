@@ -148,6 +148,7 @@ def no_multipart(denied: Sequence[str]) -> Finding:
 def objects(probe: Probe) -> Question[bool]:
     """Return whether the server may put an object, HEAD it and read it."""
     key = probe.new_key(remember=True)
+    version_id = ""
     for action, operation, more, ability in (
         ("s3:PutObject", "put_object", {"Body": BODY, "ContentType": CONTENT_TYPE}, "put"),
         ("s3:GetObject", "head_object", {}, "HEAD"),
@@ -157,14 +158,10 @@ def objects(probe: Probe) -> Question[bool]:
         try:
             answer = probe.bucket.ask(operation, Key=key, **more)
         except Refusal as refusal:
-            kms = " (and, with aws:kms, the use of the key)" * (refusal.status == 403)
-            yield Finding(
-                f"{code}.forbidden",
-                FAIL,
-                f"The server may not {ability} an object: S3 answered {refusal}.",
-                f"Grant it {action} on {probe.needs.objects()}{kms}.",
-            )
+            yield _forbidden(probe, code, ability, action, refusal)
             return False
+        if operation == "head_object":
+            version_id = answer.get("VersionId", "")
         if operation == "head_object" and answer.get("ContentType") != CONTENT_TYPE:
             yield Finding(
                 "head.content_type",
@@ -175,4 +172,47 @@ def objects(probe: Probe) -> Question[bool]:
             )
             continue
         yield Finding(code, PASS, f"The server may {ability} objects.")
+    yield from _range(probe, key, version_id)
     return True
+
+
+def _range(probe: Probe, key: str, version_id: str) -> Question[None]:
+    """Whether the server may read a part of one version of an object, as confirm and scans do.
+
+    Asked if a destination looks into files. In a bucket with versions, every download needs it too.
+    """
+    looked_into = any(each.sniff or each.image is not None or each.hold for each in probe.rules)
+    if not version_id and not looked_into:
+        return
+    pinned = {"VersionId": version_id} if version_id else {}
+    try:
+        answer = probe.bucket.ask("get_object", Key=key, Range="bytes=1-2", **pinned)
+    except Refusal as refusal:
+        action = "s3:GetObjectVersion" if version_id else "s3:GetObject"
+        what = "the version" if version_id else "a part"
+        yield _forbidden(probe, "range", f"read {what} of", action, refusal)
+        return
+    answer["Body"].close()
+    if "ContentRange" not in answer:
+        yield Finding(
+            "range.ignored",
+            FAIL,
+            "A part of an object was asked for, and the whole object was sent. So SNIFF, IMAGE and "
+            "scans cannot read files.",
+            "If a proxy stands before S3, let it pass the header Range on. Otherwise use another "
+            "server.",
+        )
+        return
+    yield Finding("range", PASS, "The server may read parts of objects.")
+
+
+def _forbidden(probe: Probe, code: str, ability: str, action: str, refusal: Refusal) -> Finding:
+    kms = " (and, with aws:kms, the use of the key)" * (
+        refusal.status == 403 or refusal.code.startswith("KMS.")
+    )
+    return Finding(
+        f"{code}.forbidden",
+        FAIL,
+        f"The server may not {ability} an object: S3 answered {refusal}.",
+        f"Grant it {action} on {probe.needs.objects()}{kms}.",
+    )

@@ -7,7 +7,7 @@ conditional UPDATE settles the row. A second caller finds the row settled, and a
 from .adopting import DONE, Adoption, adopt
 from .connection import in_transaction, never_atomic, site
 from .holders import holder_of, let_go, name_of, rows_of, share, share_elsewhere, uploads_of
-from .holding import accept, open_object, reject
+from .holding import accept, open_held, reject
 from .operations import (
     FIRST_PARTS,
     begin,
@@ -22,7 +22,7 @@ from .operations import (
 from .quotas import limited, recount
 from .reconciling import Stray, Unnamed, reconcile, unattached, unnamed
 from .rows import is_bucket_away
-from .settling import confirm, confirm_stored
+from .settling import confirm
 from .sweeping import due, sweep, sweep_batches
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "begin",
     "cancel",
     "confirm",
-    "confirm_stored",
     "due",
     "holder_of",
     "in_transaction",
@@ -47,7 +46,7 @@ __all__ = [
     "name_of",
     "never_atomic",
     "notice",
-    "open_object",
+    "open_held",
     "presign_download",
     "reconcile",
     "recount",

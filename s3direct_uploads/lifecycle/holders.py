@@ -16,12 +16,10 @@ from django.db.models import F
 
 from s3direct_uploads import keys
 from s3direct_uploads.exceptions import NotCompleted
-from s3direct_uploads.models import Upload, UploadQuerySet
+from s3direct_uploads.models import TOMBSTONES, Upload, UploadQuerySet
 
 from .connection import database
 from .rows import Status
-
-GONE = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 
 
 def uploads_of(storage: Storage, names: Collection[str]) -> UploadQuerySet:
@@ -37,7 +35,7 @@ def share(storage: Storage, name: str) -> None:
     Raises NotCompleted if the file was released, or is not completed, or a scan holds it.
     """
     for upload in uploads_of(storage, [name]).select_for_update():
-        if upload.status in GONE:
+        if upload.status in TOMBSTONES:
             raise NotCompleted(
                 "This file was released, and it will be deleted: assign another upload.",
                 upload=upload,

@@ -68,10 +68,10 @@ def reject(upload: Upload, reason: str, *, cause: str = "scan") -> Upload:
 
 
 @raises(NotHeld)
-def open_object(upload: Upload) -> io.BufferedReader:
+def open_held(upload: Upload) -> io.BufferedReader:
     """The object of an upload that a scan holds, to be read and sought in, by whoever scans it.
 
-        with lifecycle.open_object(upload) as file:
+        with lifecycle.open_held(upload) as file:
             while chunk := file.read(1024**2): …
 
     It is the very object that was held, and none that replaced it. It is read as it is needed, and
@@ -80,12 +80,12 @@ def open_object(upload: Upload) -> io.BufferedReader:
     Raises NotHeld. Reading raises ObjectMissing, ObjectMismatch (it was replaced: ``accept`` would
     reject it), and BucketUnavailable.
     """
-    refuse_transaction("open_object")
+    refuse_transaction("open_held")
     if not _is_held(upload):
         raise NotHeld(f"This upload is {upload.status}.", upload=upload)
     release_connection()
     return bucket_of(upload).open(
-        upload.key, size=upload.size, etag=upload.etag, version_id=upload.version_id
+        upload.key, end=upload.size, etag=upload.etag, version_id=upload.version_id
     )
 
 

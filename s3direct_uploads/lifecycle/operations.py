@@ -35,7 +35,7 @@ from s3direct_uploads.exceptions import (
     UploadError,
     raises,
 )
-from s3direct_uploads.models import Upload, log_transition, owner_key, write_first
+from s3direct_uploads.models import TOMBSTONES, Upload, log_transition, owner_key, write_first
 from s3direct_uploads.s3 import (
     PresignedMultipart,
     PresignedPart,
@@ -76,7 +76,6 @@ DECLARATION = (  # and the context
 FIRST_PARTS = 100  # begin signs so many; the client asks for more while it sends them
 # If a hook fails while an event is handled, the sweep looks at the row again after this.
 HOOK_RETRY = timedelta(minutes=5)
-TOMBSTONES = (Status.REJECTED, Status.EXPIRED, Status.CANCELLED, Status.DELETED)
 
 
 @raises(
@@ -105,23 +104,19 @@ def begin(
 ) -> Begun:
     """Record a pending upload, and presign its PUT. One INSERT; S3 is not called.
 
-    ``size`` is in bytes, and ``checksum`` in base64. With ``multipart``, a file of more than one
-    part is sent in parts: S3 creates a multipart upload, and its first parts are presigned. If the
-    storage's ``overwrite_guard`` is "multipart", every file is sent in parts.
-
-    If the owner has already used this ``idempotency_key``, that earlier upload is returned with a
-    new signature. There is no signature (None) if nothing is left to send.
+    ``size`` is in bytes, and ``checksum`` in base64. With ``multipart``, a file of more than
+    one part is sent in parts: S3 creates a multipart upload, and its first parts are presigned.
+    If the storage's ``overwrite_guard`` is "multipart", every file is sent in parts. If the
+    owner has already used this ``idempotency_key``, that earlier upload is returned with a new
+    signature. There is no signature (None) if nothing is left to send.
 
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
     TooManyPending, BucketUnavailable, StorageNotS3 and HookFailed. Raises ImproperlyConfigured if
     the settings are wrong, OwnerUnknown (a ValueError) if ``owner`` is neither None nor a saved
     user, and NotPending if the upload was cancelled while S3 created its multipart upload.
     """
-    owner_id = None if owner is None else owner_key(owner)
-    if idempotency_key is not None and owner_id is None:
-        raise ValueError("An idempotency key needs an owner.")
     upload = Upload(
-        owner_id=owner_id,
+        owner_id=None if owner is None else owner_key(owner),
         destination=destination,
         filename=filename,
         content_type=content_type,
@@ -132,18 +127,14 @@ def begin(
         idempotency_key=idempotency_key,
     )
     expires = _prepare(upload, request, multipart=multipart)
-    if upload.is_multipart:
-        refuse_transaction("begin")
-        upload.busy_until = times.later(timezone.now(), CREATE_LEASE)
     try:
         _insert(upload, "client" if request else "script")
     except (IntegrityError, QuotaExceeded) as error:
         return _begin_after(error, upload)
     try:
-        if not upload.is_multipart:
-            return upload, _presign_put(upload, expires)
-        create_multipart(upload)
-        return upload, _presign_first_parts(upload, expires)
+        if upload.is_multipart:
+            create_multipart(upload)
+        return upload, _presign(upload, expires)
     except (BucketUnavailable, ImproperlyConfigured) as error:
         _give_up(upload, error)
         raise
@@ -204,11 +195,9 @@ def renew(upload: Upload) -> Presigned:
         # of this PUT twice.
         raise NotPending("This upload cannot be renewed: begin another.", upload=upload)
     expires = _lengthen(upload)
-    if not upload.is_multipart:
-        return _presign_put(upload, expires)
-    if not upload.multipart_upload_id:
+    if upload.is_multipart and not upload.multipart_upload_id:
         create_again(upload)
-    return _presign_first_parts(upload, expires)
+    return _presign(upload, expires)
 
 
 @raises(NotMultipart, NotPending, BucketUnavailable)
@@ -343,6 +332,8 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
 
     ``multipart`` is None if a script stores the file itself.
     """
+    if upload.idempotency_key is not None and upload.owner_id is None:
+        raise ValueError("An idempotency key needs an owner.")
     rules = destinations.get(upload.destination)
     upload.part_size = rules.part_size_of(upload.size) if multipart else None
     # Without conditional writes, a client could use the URL of one PUT twice. A script gets no URL.
@@ -361,6 +352,9 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
     upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
     life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
     upload.expires_at = times.later(upload.created_at, life)
+    if upload.is_multipart:
+        refuse_transaction("begin")
+        upload.busy_until = times.later(timezone.now(), CREATE_LEASE)
     return _extend_url(upload)
 
 
@@ -467,12 +461,10 @@ def _lengthen(upload: Upload) -> timedelta:
     raise NotPending(f"This upload is {upload.status}.", upload=upload)
 
 
-def _presign_put(upload: Upload, expires: timedelta) -> PresignedRequest:
-    return bucket_of(upload).presign_put(upload.key, declared(upload), expires=expires)
-
-
-def _presign_first_parts(upload: Upload, expires: timedelta) -> PresignedMultipart:
-    assert upload.part_size is not None
+def _presign(upload: Upload, expires: timedelta) -> Presigned:
+    """Sign the PUT, or those of the first parts."""
+    if upload.part_size is None:
+        return bucket_of(upload).presign_put(upload.key, declared(upload), expires=expires)
     first = range(1, min(FIRST_PARTS, upload.part_count) + 1)
     return PresignedMultipart(
         part_size=upload.part_size,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, Q, Sum
@@ -27,20 +27,7 @@ Status = Upload.Status
 MOST = 2**63 - 1  # bytes: the largest number in the column
 
 
-class Effect(NamedTuple):
-    """How a change of rows reduces the usage of their owners."""
-
-    settles: bool  # pending rows are not pending any more
-    frees: bool  # their bytes do not count any more
-
-
-DELETION = Effect(settles=True, frees=True)
-
-
-def effect_of(changes: Mapping[str, Any]) -> Effect:
-    """The effect of an UPDATE with these changes."""
-    settles = changes.get("status", Status.PENDING) != Status.PENDING
-    return Effect(settles, frees=not changes.get("counted", True))
+DELETION = {"status": Status.DELETED, "counted": False}  # what happens when a row is deleted
 
 
 def charge(upload: Upload, rules: Destination) -> None:
@@ -101,12 +88,16 @@ def _exceeded(usage: Usage, rules: Destination, size: int) -> QuotaExceeded:
     )
 
 
-def _taken(uploads: Iterable[Upload], effect: Effect) -> dict[tuple[Any, str], tuple[int, int]]:
+def _taken(
+    uploads: Iterable[Upload], changes: Mapping[str, Any]
+) -> dict[tuple[Any, str], tuple[int, int]]:
     """By owner and destination, sorted: how many uploads are settled, and how many bytes freed."""
+    settles = changes.get("status", Status.PENDING) != Status.PENDING
+    frees = not changes.get("counted", True)
     taken: dict[tuple[Any, str], tuple[int, int]] = {}
     for upload in uploads:
-        settled = effect.settles and upload.status == Status.PENDING
-        freed = upload.size if effect.frees else 0
+        settled = settles and upload.status == Status.PENDING
+        freed = upload.size if frees else 0
         if upload.counted and upload.owner_id is not None and (settled or freed):
             whose = upload.owner_id, upload.destination
             before = taken.get(whose, (0, 0))
@@ -115,12 +106,13 @@ def _taken(uploads: Iterable[Upload], effect: Effect) -> dict[tuple[Any, str], t
 
 
 @contextmanager
-def in_step(uploads: Iterable[Upload], effect: Effect) -> Iterator[None]:
-    """Open a transaction, and lock the usage of these rows' owners, if the change affects it.
+def in_step(uploads: Iterable[Upload], changes: Mapping[str, Any]) -> Iterator[None]:
+    """Open a transaction, and lock the usage of these rows' owners, if the changes affect it.
 
-    Inside, write before you read: SQLite allows only one writer at a time (``write_first``).
+    Inside, write before you read: SQLite allows only one writer at a time (``write_first``). Then
+    ``follow`` with the rows that were changed.
     """
-    taken = _taken(uploads, effect)
+    taken = _taken(uploads, changes)
     if not taken:
         yield
         return
@@ -133,9 +125,9 @@ def in_step(uploads: Iterable[Upload], effect: Effect) -> Iterator[None]:
         yield
 
 
-def follow(uploads: Iterable[Upload], effect: Effect) -> None:
+def follow(uploads: Iterable[Upload], changes: Mapping[str, Any]) -> None:
     """Reduce the usage of these rows' owners. The rows must be as they were before the change."""
-    for (owner_id, destination), (settled, freed) in _taken(uploads, effect).items():
+    for (owner_id, destination), (settled, freed) in _taken(uploads, changes).items():
         _usages(destination).filter(owner=owner_id).update(
             pending=Greatest(F("pending") - settled, 0),
             total_size=Greatest(F("total_size") - freed, 0),

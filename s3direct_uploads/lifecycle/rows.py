@@ -34,15 +34,15 @@ def move(
     ``unchanged`` has more columns, with the values that they must still have. If the row was
     changed by somebody else, ``upload`` is read again.
     """
-    status, effect = upload.status, quotas.effect_of(changes)
+    status = upload.status
     while True:
         as_read = Upload.objects.using(database()).filter(
             pk=upload.pk, status=status, counted=upload.counted, **(unchanged or {})
         )
-        with quotas.in_step([upload], effect):
+        with quotas.in_step([upload], changes):
             moved = as_read.update(**changes)
             if moved:
-                quotas.follow([upload], effect)
+                quotas.follow([upload], changes)
         if moved:
             _take_over(upload, changes, cause)
             return True
@@ -73,13 +73,12 @@ def move_claimed(
     named = {upload.pk: upload for upload in uploads}
     counted = {upload.pk for upload in uploads if upload.counted}
     as_read = Q(pk__in=counted, counted=True) | Q(pk__in=named.keys() - counted, counted=False)
-    effect = quotas.effect_of(changes)
-    with quotas.in_step(uploads, effect):
+    with quotas.in_step(uploads, changes):
         as_claimed = rows.filter(as_read, due_at__in=claims, **(unchanged or {}))
         if as_claimed.update(**changes) < len(named):
             ours = rows.filter(pk__in=named, due_at=changes["due_at"]).values_list("pk", flat=True)
             named = {pk: named[pk] for pk in ours}
-        quotas.follow(named.values(), effect)
+        quotas.follow(named.values(), changes)
     for upload in named.values():
         _take_over(upload, changes, cause)
     return list(named.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -51,11 +51,16 @@ Found = StoredObject | ObjectMissing | MultipartGone | ObjectMismatch
     BucketUnavailable,
     HookFailed,
 )
-def confirm(upload: Upload, *, cause: str = "client") -> Upload:
+def confirm(
+    upload: Upload,
+    *,
+    cause: str = "client",
+    find: Callable[[Upload], StoredObject | None] = find_or_complete,
+) -> Upload:
     """Ask S3 for the object, compare it with the declaration, and settle the row. Idempotent.
 
     If the file was sent in parts, S3 first makes the object from them. ``cause`` says who calls:
-    "client", "event", "sweep" or "store".
+    "client", "event", "sweep" or "store". ``find`` answers for S3 where a host's tests have none.
 
     Returns the upload: completed, verifying, or pending while another process completes it. Raises:
 
@@ -68,28 +73,18 @@ def confirm(upload: Upload, *, cause: str = "client") -> Upload:
     refuse_transaction("confirm")
     if upload.status != Status.PENDING:
         return outcome(upload)
-    release_connection()
-    return _confirm(upload, find_or_complete, cause)
-
-
-def confirm_stored(upload: Upload, stored: StoredObject) -> Upload:
-    """As ``confirm``, where the caller knows what is stored: a host's tests have no S3."""
-    refuse_transaction("confirm")
-    return _confirm(upload, lambda _: stored, "client")
-
-
-def _confirm(upload: Upload, find: Callable[[Upload], StoredObject | None], cause: str) -> Upload:
     asked_at = timezone.now()
     try:
+        release_connection()
         stored = find(upload)
-        found: Found | None = stored
-        if stored is not None:
-            release_connection()
-            examine(upload, stored)
+        if stored is None:  # another process completes it
+            return outcome(upload)
+        release_connection()
+        examine(upload, stored)
+        found: Found = stored
     except (ObjectMissing, MultipartGone, ObjectMismatch) as error:
         found = error
-    if found is not None:
-        settle(upload, found, asked_at=asked_at, cause=cause)
+    settle(upload, found, asked_at=asked_at, cause=cause)
     if upload.status == Status.PENDING and isinstance(found, UploadError):
         found.upload = upload
         raise found
@@ -110,28 +105,6 @@ def examine(upload: Upload, stored: StoredObject, bucket: Bucket | None = None) 
         content.check(rules, upload, stored, bucket)
 
 
-def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> None:
-    """Set the next status of a pending row, by what S3 had at ``asked_at``.
-
-    The declared object completes the row, or holds it for a scan if its destination has HOLD. The
-    host's ``verify`` may reject it, as any other object is rejected. Without an object, the row
-    stays pending as long as an object can still arrive. After that it expires.
-    """
-    if isinstance(found, StoredObject):
-        try:
-            _verify(upload, found)
-        except ObjectMismatch as error:
-            found = error
-        else:
-            said = {"etag": found.etag, "version_id": found.version_id}
-            (_hold if _is_held(upload) else complete)(upload, cause, **said)
-            return
-    if isinstance(found, ObjectMismatch):
-        reject_for(upload, found.detail, cause)
-    elif upload.gives_up_at <= asked_at and upload.status == Status.PENDING:
-        _expire(upload, cause)
-
-
 def _compare(upload: Upload, stored: StoredObject) -> None:
     if stored.size != upload.size:
         raise ObjectMismatch(f"{upload.size} bytes were declared, {stored.size} were sent.")
@@ -150,18 +123,31 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
         raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
 
 
-def _verify(upload: Upload, stored: StoredObject) -> None:
-    # The destination may have been renamed or removed since. Only its hook is then missing.
-    rules = destinations.find(upload.destination)
-    if rules is not None:
-        release_connection()  # the hook may ask S3, too
-        destinations.verify(rules, upload, stored)
+def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> None:
+    """Set the next status of a pending row, by what S3 had at ``asked_at``.
 
-
-def _is_held(upload: Upload) -> bool:
-    """Whether a scan decides: the rules say so, or said so at begin if they are gone since."""
-    rules = destinations.find(upload.destination)
-    return upload.hold if rules is None else rules.hold
+    The declared object completes the row, or holds it for a scan if its destination has HOLD. The
+    host's ``verify`` may reject it, as any other object is rejected. Without an object, the row
+    stays pending as long as an object can still arrive. After that it expires.
+    """
+    if isinstance(found, StoredObject):
+        # None if it was renamed or removed since. Then only its hook is missing.
+        rules = destinations.find(upload.destination)
+        try:
+            if rules is not None:
+                release_connection()  # the hook may ask S3, too
+                destinations.verify(rules, upload, found)
+        except ObjectMismatch as error:
+            found = error
+        else:
+            is_held = upload.hold if rules is None else rules.hold
+            said = {"etag": found.etag, "version_id": found.version_id}
+            (_hold if is_held else complete)(upload, cause, **said)
+            return
+    if isinstance(found, ObjectMismatch):
+        reject_for(upload, found.detail, cause)
+    elif upload.gives_up_at <= asked_at and upload.status == Status.PENDING:
+        _expire(upload, cause)
 
 
 def _hold(upload: Upload, cause: str, **said: str) -> None:
@@ -221,12 +207,6 @@ def _expire(upload: Upload, cause: str) -> None:
     changes = {"status": Status.EXPIRED, "due_at": upload.key_closes_at}
     if move(upload, unchanged, cause=cause, **changes):
         abort_multiparts(upload)
-        announce_expired([upload])
-
-
-def announce_expired(uploads: Iterable[Upload]) -> None:
-    """Send ``upload_expired``, once for each upload."""
-    for upload in uploads:
         signals.upload_expired.send_robust(Upload, upload=upload)
 
 
@@ -242,6 +222,9 @@ def outcome(upload: Upload) -> Upload:
         case Status.REJECTED:
             raise ObjectMismatch(upload.reason, upload=upload)
     raise NotPending(f"This upload is {upload.status}.", upload=upload)
+
+
+# Tombstones.
 
 
 def delete_object(upload: Upload) -> None:

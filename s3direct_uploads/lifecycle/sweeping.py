@@ -22,9 +22,11 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
-from s3direct_uploads import conf, times
+from s3direct_uploads import conf, signals, times
 from s3direct_uploads.exceptions import (
+    BucketMisconfigured,
     BucketUnavailable,
+    ContentUnavailable,
     HookFailed,
     MultipartGone,
     ObjectMismatch,
@@ -42,7 +44,6 @@ from .rows import Status, bucket_of, move_claimed
 from .settling import (
     ANNOUNCE_LEASE,
     announce,
-    announce_expired,
     cleaned,
     confirm,
     examine,
@@ -150,7 +151,12 @@ def _prune(pks: Sequence[Any], **unchanged: Any) -> int:
 
 
 class _OfOneKey(BucketUnavailable):
-    """S3 fails for this one key. For the bucket it answers."""
+    """S3 fails for this one key. For the bucket it answers. Past its deadline the upload ends."""
+
+
+# These leave an upload pending past its deadline, because its object may be there, and nothing that
+# a client can do causes them: a permission is missing, or S3 does not give the bytes of an object.
+OURS = (BucketMisconfigured, ContentUnavailable)
 
 
 class _Buckets:
@@ -181,7 +187,7 @@ class _Buckets:
             self._failures[bucket] += 1
             return error
         self.answered(bucket)
-        return _OfOneKey(error.detail)
+        return error if isinstance(error, OURS) else _OfOneKey(error.detail)
 
     def answered(self, bucket: Bucket) -> None:
         self._failures[bucket] = 0
@@ -298,7 +304,8 @@ class _Sweep:
         ):
             unchanged = {"status": Status.PENDING, **lease_is_over}
             expired = move_claimed(these, unchanged, **changes)
-            announce_expired(expired)
+            for upload in expired:
+                signals.upload_expired.send_robust(Upload, upload=upload)
             self.done["expired"] += len(expired)
 
     def _wait(self, uploads: Sequence[Upload]) -> None:

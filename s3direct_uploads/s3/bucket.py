@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -145,7 +144,8 @@ class Bucket(Signing, Reading, BucketConfiguration):
         """Whether the object causes the error. A refused HEAD has no body, and so no error code.
 
         The object causes it if its uploader encrypted it with a key of their own. Another 400, such
-        as KMS.DisabledException, concerns the whole bucket, and so also honest objects.
+        as KMS.DisabledException, concerns the whole bucket, and so also honest objects. Raises
+        BucketMisconfigured if the GET is denied.
         """
         try:
             with failures("GetObject"):
@@ -154,33 +154,12 @@ class Bucket(Signing, Reading, BucketConfiguration):
                 ].close()
         except AnswerUnreadable:
             return True
+        except BucketMisconfigured:
+            raise
         except BucketUnavailable as error:
             cause = error.__cause__
             return isinstance(cause, ClientError) and code_of(cause) in NEEDS_CUSTOMERS_KEY
         return False
-
-    def read_range(
-        self, key: str, start: int, length: int, *, version_id: str = "", etag: str = ""
-    ) -> bytes:
-        """These bytes of the very object that a HEAD found, by its version and its ETag.
-
-        Raises ObjectMissing if it is gone. Raises BucketUnavailable also if it was replaced since.
-        """
-        request: dict[str, Any] = {"Bucket": self.name, "Key": key}
-        request["Range"] = f"bytes={start}-{start + length - 1}"
-        if version_id:
-            request["VersionId"] = version_id
-        if etag and not etag.startswith("W/"):  # a proxy's weak one matches nothing
-            request["IfMatch"] = etag
-        with failures("GetObject"):
-            answer: Mapping[str, Any] = self._client.get_object(**request)
-            with closing(answer["Body"]) as body:
-                found: bytes = body.read(length)
-        # Some servers and proxies ignore Range, and send everything.
-        if len(found) != length or (start and "ContentRange" not in answer):
-            logger.error("The answer to GetObject is not the range that was asked for")
-            raise BucketUnavailable("S3 does not answer as it should; try again later.")
-        return found
 
     def put(self, key: str, body: BinaryIO, declared: Declared) -> None:
         """PUT an object as a client does, but from the server. ``body`` must be seekable."""

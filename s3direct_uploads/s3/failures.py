@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -45,9 +46,16 @@ OBJECT_GONE = ("NoSuchKey", "NoSuchVersion")  # any other 404 comes from the buc
 # themselves.
 _MEND_KEYS = "Correct access_key and secret_key of the storage, or the role of the server."
 _MEND_REGION = "Correct region_name (and endpoint_url) of the storage: the bucket is elsewhere."
+_MEND_READING = (
+    "Grant the server s3:GetObject, and s3:GetObjectVersion if the bucket has versions. If objects "
+    "are encrypted with aws:kms, grant it kms:Decrypt on the key too."
+)
+_MEND_KMS = "Enable the KMS key of the bucket, and grant the server kms:Decrypt on it."
 HINTS = {
-    "AccessDenied": "Grant the server the permissions that the README lists, s3:ListBucket "
-    "included. Without s3:ListBucket, S3 answers 403 for a missing object.",
+    "AccessDenied": "Grant the server the permissions that the README lists, s3:GetObject and "
+    "s3:ListBucket included. Without s3:ListBucket, S3 answers 403 for a missing object. If "
+    "objects are encrypted with aws:kms, grant it kms:Decrypt on the key too.",
+    "InvalidObjectState": "Objects are archived: correct the lifecycle rules of the bucket.",
     "InvalidAccessKeyId": _MEND_KEYS,
     "SignatureDoesNotMatch": _MEND_KEYS,
     "ExpiredToken": _MEND_KEYS,
@@ -57,6 +65,8 @@ HINTS = {
     "AuthorizationHeaderMalformed": _MEND_REGION,
     "NoSuchBucket": "Correct bucket_name of the storage, or create the bucket.",
 }
+LOG_AGAIN_AFTER = 60  # seconds: one mistake may refuse the requests for a thousand keys
+_logged: dict[tuple[str, int, str], float] = {}
 # The answer to a HEAD has no body, and so no code except its status.
 BARE_STATUS = {"301": "PermanentRedirect", "307": "PermanentRedirect", "403": "AccessDenied"}
 
@@ -140,14 +150,30 @@ def _meaning(operation: str, error: ClientError) -> UploadError:
     if operation == "HeadObject" and status_of(error) == 400:
         # Either the uploader encrypted the object with their own key, or our credentials expired.
         return AnswerUnreadable("S3 does not answer as it should; try again later.")
-    if code in HINTS or status_of(error) in (401, 403):
-        hint = HINTS.get(code, HINTS["AccessDenied"])
-        logger.error("S3 refuses %s: %s %s. %s", operation, status_of(error), code, hint)
+    hint = _hint(operation, status_of(error), code)
+    if hint:
+        _log_refusal(operation, status_of(error), code, hint)
         return BucketMisconfigured("S3 is not set up correctly here.")
     logger.error("S3 answered %s %s to %s", status_of(error), code, operation)
     lost = status_of(error) in ANSWER_LOST_STATUS.get(operation, ())
     failure = AnswerLost if lost else BucketUnavailable
     return failure("S3 does not answer as it should; try again later.")
+
+
+def _hint(operation: str, status: int, code: str) -> str:
+    """What somebody must correct; "" if this error may end by itself."""
+    if code.startswith("KMS.") and "Throttling" not in code:
+        return _MEND_KMS
+    if operation == "GetObject" and (code == "AccessDenied" or code not in HINTS):
+        return _MEND_READING if status in (401, 403) else ""
+    return HINTS.get(code, HINTS["AccessDenied"] if status in (401, 403) else "")
+
+
+def _log_refusal(operation: str, status: int, code: str, hint: str) -> None:
+    refusal, now = (operation, status, code), time.monotonic()
+    if now - _logged.get(refusal, -LOG_AGAIN_AFTER) >= LOG_AGAIN_AFTER:
+        _logged[refusal] = now
+        logger.error("S3 refuses %s: %s %s. %s", operation, status, code, hint)
 
 
 def _is_unreadable(error: BaseException) -> bool:

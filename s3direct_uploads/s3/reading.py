@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
+from s3direct_uploads.exceptions import BucketUnavailable, ContentUnavailable, ObjectMismatch
 
-from s3direct_uploads.exceptions import BucketUnavailable, ObjectMismatch, ObjectMissing
-
-from .failures import code_of, failures, status_of
+from .failures import failures
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -19,28 +17,34 @@ TRIES = 5  # to read on where a connection broke
 
 
 class Reading:
-    """The part of a bucket that reads."""
+    """The part of a bucket that reads. Nothing else asks S3 for the bytes of an object."""
 
     name: str
     _client: S3Client
 
-    def open(self, key: str, *, size: int, etag: str, version_id: str = "") -> io.BufferedReader:
-        """The object that has this ETag and version, from S3 as it is read. ``size`` is in bytes.
+    def open(self, key: str, *, end: int, etag: str, version_id: str = "") -> io.BufferedReader:
+        """The object that has this ETag and version, from S3 as it is read, up to ``end``.
 
-        Reading raises ObjectMissing, ObjectMismatch (another object is there now),
-        BucketUnavailable.
+        ``end`` is the object's size in bytes, or less. Reading raises ObjectMissing, ObjectMismatch
+        (another object is there now), and ContentUnavailable.
         """
         asked = {"Bucket": self.name, "Key": key}
         if version_id:
             asked["VersionId"] = version_id
-        return io.BufferedReader(ObjectFile(self._client, asked, size, etag), BUFFER)
+        return io.BufferedReader(ObjectFile(self._client, asked, end, etag), BUFFER)
+
+    def read(self, key: str, start: int, length: int, *, etag: str, version_id: str = "") -> bytes:
+        """These bytes of it, by one request. Raises what reading raises."""
+        with self.open(key, end=start + length, etag=etag, version_id=version_id) as file:
+            file.seek(start)
+            return file.read(length)
 
 
 class ObjectFile(io.RawIOBase):
     """One request reads to the end; another one is made where somebody seeks, or it broke."""
 
-    def __init__(self, client: S3Client, asked: dict[str, Any], size: int, etag: str) -> None:
-        self._client, self._asked, self._size, self._etag = client, asked, size, etag
+    def __init__(self, client: S3Client, asked: dict[str, Any], end: int, etag: str) -> None:
+        self._client, self._asked, self._end, self._etag = client, asked, end, etag
         self._at = 0
         self._body: Any = None
 
@@ -51,7 +55,7 @@ class ObjectFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._end}[whence]
         if at < 0:
             raise ValueError(f"There is no position {at}.")
         if at != self._at:
@@ -60,17 +64,10 @@ class ObjectFile(io.RawIOBase):
         return at
 
     def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._size - self._at)
+        wanted = min(len(buffer), self._end - self._at)
         if wanted <= 0:
             return 0
-        for left in reversed(range(TRIES)):
-            try:
-                chunk = self._read(wanted)
-                break
-            except BucketUnavailable:
-                self._hang_up()
-                if not left:
-                    raise
+        chunk = self._read(wanted)
         buffer[: len(chunk)] = chunk
         self._at += len(chunk)
         return len(chunk)
@@ -80,33 +77,52 @@ class ObjectFile(io.RawIOBase):
         super().close()
 
     def _read(self, wanted: int) -> bytes:
-        with failures("GetObject"):
+        """Some of these bytes: at least one. Where the connection broke, another one reads on."""
+        tries = TRIES
+        while True:
             if self._body is None:
                 self._body = self._ask()
-            chunk: bytes = self._body.read(wanted)
-        if not chunk:
-            raise BucketUnavailable("S3 sent less than the object has.")
-        return chunk
+            try:
+                with failures("GetObject"):
+                    chunk: bytes = self._body.read(wanted)
+                if chunk:
+                    return chunk
+                raise BucketUnavailable("S3 sent less than the object has.")
+            except BucketUnavailable as error:
+                self._hang_up()
+                tries -= 1
+                if not tries:
+                    raise ContentUnavailable(error.detail) from error
 
     def _ask(self) -> Any:
-        asked = {**self._asked, "Range": f"bytes={self._at}-"} if self._at else self._asked
+        wanted = f"bytes={self._at}-{self._end - 1}"
         try:
-            answer = self._client.get_object(**asked)
-        except ClientError as error:
-            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
-                raise ObjectMissing("The object is not there any more.") from error
-            raise
-        body = answer["Body"]
-        # Compared here and not by If-Match: not every server knows that.
-        if answer.get("ETag") != self._etag:
-            body.close()
-            raise ObjectMismatch("Another object is there now.")
-        if self._at and answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
-            body.close()
-            raise BucketUnavailable("S3 does not send a part of an object.")
-        return body
+            with failures("GetObject"):
+                answer = self._client.get_object(**self._asked, Range=wanted)
+        except BucketUnavailable as error:
+            raise ContentUnavailable(error.detail) from error
+        problem = self._problem(answer)
+        if problem is not None:
+            answer["Body"].close()
+            raise problem
+        return answer["Body"]
+
+    def _problem(self, answer: Any) -> ObjectMismatch | ContentUnavailable | None:
+        """Why this is not what was asked for."""
+        etag = answer.get("ETag", "")
+        # Compared here and not by If-Match, because not every server knows that.
+        if self._etag and etag and _strong(etag) != _strong(self._etag):
+            return ObjectMismatch("Another object is there now.")
+        # Some servers and proxies ignore Range, and send everything.
+        if (self._etag and not etag) or (self._at and "ContentRange" not in answer):
+            return ContentUnavailable("S3 does not answer as it should; try again later.")
+        return None
 
     def _hang_up(self) -> None:
         if self._body is not None:
             self._body.close()
             self._body = None
+
+
+def _strong(etag: str) -> str:
+    return etag.removeprefix("W/")  # which a proxy adds that compresses some answers

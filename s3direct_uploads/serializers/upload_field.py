@@ -17,10 +17,10 @@ from rest_framework import serializers
 from rest_framework.fields import SkipField, empty
 from storages.backends.s3 import S3Storage
 
-from s3direct_uploads import content_types, destinations, keys
+from s3direct_uploads import content_types, destinations, form_values, keys
 from s3direct_uploads.exceptions import OwnerUnknown
 from s3direct_uploads.fields import UploadFileField
-from s3direct_uploads.models import FORM_VALUE, Upload, owner_key
+from s3direct_uploads.models import Upload, owner_key
 from s3direct_uploads.storage import answered_with, signs_urls, takes
 
 IDS_AT_ONCE = 500  # uploads that one query looks for; SQLite had a limit of 999 parameters
@@ -108,7 +108,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             return False
         if upload is None or upload.owner_id != owner:
             return False
-        form_value = FORM_VALUE.fullmatch(data)
+        form_value = form_values.VALUE.fullmatch(data)
         return not (form_value and form_value[2] is not None) or upload.is_proven_by(data)
 
     def to_representation(self, value: FieldFile | Upload | str) -> dict[str, Any] | None:
@@ -294,7 +294,7 @@ def _ids_in(data: Any) -> Iterator[UUID]:
 
 def _id_in(value: Any) -> UUID | None:
     """The id that a client sent, alone or in a ``form_value``."""
-    said = FORM_VALUE.fullmatch(value) if isinstance(value, str) else None
+    said = form_values.VALUE.fullmatch(value) if isinstance(value, str) else None
     try:
         return UUID(said[1] if said else value)
     except (ValueError, TypeError, AttributeError):

@@ -21,7 +21,7 @@ from s3direct_uploads.diagnosis.probe import Probe
 from s3direct_uploads.diagnosis.reach import clock
 from s3direct_uploads.diagnosis.uploads import public_endpoint
 from s3direct_uploads.s3 import Refusal, get_bucket
-from tests.conftest import REAL, Bucket
+from tests.conftest import REAL, Bucket, made_up_answer
 
 pytestmark = pytest.mark.usefixtures("no_pause")
 
@@ -119,6 +119,84 @@ def test_setup_bucket_refuses_what_it_cannot_do(
 def test_setup_bucket_takes_every_origin_if_it_is_told_so(bucket: Any) -> None:
     run("setup_bucket", "--origin", "*", "--allow-any-origin")
     assert "cors.open" in codes()
+
+
+class Gets:
+    """The ranged GETs that check_bucket sends: [("bytes=1-2", whether it names a version)]."""
+
+    def __init__(self) -> None:
+        self.ranged: list[tuple[str, bool]] = []
+        self.answer: tuple[int, str] | None = None  # to them, instead of S3's
+
+    def look(self, request: Any, **_: Any) -> Any:
+        if "Range" not in request.headers:
+            return None
+        asked = request.headers["Range"]
+        asked = asked.decode() if isinstance(asked, bytes) else asked
+        self.ranged.append((asked, "versionId=" in request.url))
+        return None if self.answer is None else made_up_answer(request, *self.answer)
+
+
+@pytest.fixture
+def gets(bucket: Any) -> Iterator[Gets]:
+    seen, events = Gets(), bucket._client.meta.events
+    events.register("before-send.s3.GetObject", seen.look, unique_id="gets")
+    yield seen
+    events.unregister("before-send.s3.GetObject", unique_id="gets")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("SNIFF", True), ("IMAGE", {}), ("HOLD", True), ("MIN_SIZE", 1)]
+)
+def test_check_bucket_reads_a_part_where_a_destination_looks_into_files(
+    gets: Gets, settings: Any, key: str, value: Any
+) -> None:
+    settings.S3DIRECT_UPLOADS = {
+        "DESTINATIONS": {"photos": {"MAX_SIZE": 100, "CONTENT_TYPES": ["image/jpeg"], key: value}}
+    }
+    found = {each.code: each.level for each in diagnose("default", [ORIGIN])}
+    looked_into = key != "MIN_SIZE"
+    assert found.get("range") == ("pass" if looked_into else None)
+    assert gets.ranged == [("bytes=1-2", False)] * looked_into
+
+
+def test_check_bucket_reads_a_version_where_the_bucket_keeps_them(
+    gets: Gets, bucket: Any, s3: Bucket
+) -> None:
+    """Every download names its version, and so needs s3:GetObjectVersion."""
+    s3.client.put_bucket_versioning(
+        Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"}
+    )
+    assert "range" in {each.code for each in diagnose("default", [ORIGIN])}
+    assert gets.ranged == [("bytes=1-2", True)]
+
+    gets.answer = (403, "<Error><Code>AccessDenied</Code></Error>")
+    [denied] = [each for each in diagnose("default", [ORIGIN]) if each.code.startswith("range")]
+    assert (denied.code, denied.level) == ("range.forbidden", "fail")
+    assert "s3:GetObjectVersion" in denied.cure
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "cure"),
+    [
+        ((403, "<Error><Code>AccessDenied</Code></Error>"), "range.forbidden", "s3:GetObject"),
+        (
+            (400, "<Error><Code>KMS.DisabledException</Code></Error>"),
+            "range.forbidden",
+            "with aws:kms, the use of the key",
+        ),
+        ((200, "check_bucket of s3direct_uploads"), "range.ignored", "Range"),
+    ],
+)
+def test_check_bucket_names_why_files_cannot_be_looked_into(
+    gets: Gets, settings: Any, answer: tuple[int, str], code: str, cure: str
+) -> None:
+    photos = {"MAX_SIZE": 100, "CONTENT_TYPES": ["image/jpeg"], "SNIFF": True}
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": photos}}
+    gets.answer = answer
+    [finding] = [each for each in diagnose("default", [ORIGIN]) if each.code.startswith("range")]
+    assert (finding.code, finding.level) == (code, "fail")
+    assert cure in finding.cure
 
 
 @pytest.mark.parametrize("origin", ["https://*.com", "https://*.github.io", "https://*example.com"])

@@ -6,6 +6,7 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import StoredObject, get_bucket
+from tests.conftest import App, Bucket, made_up_answer, row
 
 ANY = {"MAX_SIZE": 20 * 1024**2, "CONTENT_TYPES": ["*/*", "image/svg+xml", "text/html"]}
 IMAGE = {
@@ -36,6 +38,29 @@ def looked_into(settings: Any) -> None:
             "both": {**ANY, "SNIFF": True, "IMAGE": IMAGE},
         },
     }
+
+
+@pytest.fixture
+def get_answers(s3: Bucket) -> Iterator[list[tuple[int, str]]]:
+    """What S3 answers to each GET while this is not empty: a status and a code."""
+    answers: list[tuple[int, str]] = []
+    meta: Any = get_bucket("default")._client.meta.events
+
+    def answer(request: Any, **_: Any) -> Any:
+        if not answers:
+            return None
+        status, code = answers[0]
+        return made_up_answer(request, status, f"<Error><Code>{code}</Code></Error>")
+
+    meta.register("before-send.s3.GetObject", answer, unique_id="get_answers")
+    yield answers
+    meta.unregister("before-send.s3.GetObject", unique_id="get_answers")
+
+
+def sent(alice: App, body: bytes, destination: str = "both") -> Upload:
+    begun = alice.begin(destination=destination, size=len(body))
+    assert alice.send(begun.json()["request"], body) == 200
+    return row(begun)
 
 
 # The files.

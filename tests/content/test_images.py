@@ -134,7 +134,7 @@ def test_no_header_costs_much_memory_time_or_log(
     name: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     body = bombs()[name]
-    file = content.ObjectFile(lambda start, length: body[start : start + length], len(body))
+    file = content.StoredFile(lambda start, length: body[start : start + length], len(body))
     tracemalloc.start()
     began = time.process_time()
     with contextlib.suppress(ObjectMismatch):
@@ -162,7 +162,7 @@ def test_no_header_costs_much_memory_time_or_log(
 def test_a_header_that_readers_would_take_differently_passes_no_limit(
     name: str, body: bytes
 ) -> None:
-    file = content.ObjectFile(lambda start, length: body[start : start + length], len(body))
+    file = content.StoredFile(lambda start, length: body[start : start + length], len(body))
     if name == "two sizes":
         assert content.images.measure_file(file, ["TIFF"]).height == 60_000
         return
@@ -173,7 +173,7 @@ def test_a_header_that_readers_would_take_differently_passes_no_limit(
 def test_a_big_tiff_is_measured() -> None:
     body = image("TIFF", (300, 200), big_tiff=True)
     assert body[2:4] == b"+\0"
-    file = content.ObjectFile(lambda start, length: body[start : start + length], len(body))
+    file = content.StoredFile(lambda start, length: body[start : start + length], len(body))
     assert content.images.measure_file(file, ["TIFF"]) == content.Measured("TIFF", 300, 200)
 
 
@@ -187,7 +187,7 @@ def test_no_mutilated_image_is_more_than_rejected(seed: int) -> None:
     for _ in range(chance.randrange(1, 30)):
         body[chance.randrange(4, min(len(body), 400))] = chance.randrange(256)
     whole = bytes(body[: chance.randrange(20, len(body))])
-    file = content.ObjectFile(lambda start, length: whole[start : start + length], len(whole))
+    file = content.StoredFile(lambda start, length: whole[start : start + length], len(whole))
     try:
         measured = content.images.measure_file(file, tuple(destinations.IMAGE_FORMATS))
     except ObjectMismatch:

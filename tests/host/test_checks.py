@@ -541,7 +541,7 @@ def test_a_hold_needs_somebody_who_starts_the_scan(
 ) -> None:
     hold(settings)
     found = find()
-    assert_found(found, "W090")
+    assert_found(found, "W072")
     assert "photos" in found[0].msg
     connect(signals.upload_held, scan)
     assert find() == []
@@ -565,7 +565,7 @@ def test_a_hold_is_of_no_use_in_a_public_bucket(
     assert find() == []
     hold(settings)
     found = find()
-    assert_found(found, "W091")
+    assert_found(found, "W073")
     assert "'default'" in found[0].msg
 
 
@@ -576,7 +576,7 @@ def test_a_scan_is_asked_for_again_before_the_hold_ends(
     hold(settings, HOLD_RETRY=60, HOLD_EXPIRES=120)
     assert find() == []
     hold(settings, HOLD_RETRY=60, HOLD_EXPIRES=60)
-    assert_found(find(), "W092")
+    assert_found(find(), "W074")
 
 
 @pytest.mark.parametrize(("storage", "id"), [("staticfiles", "E021"), ("nowhere", "E019")])

@@ -55,7 +55,7 @@ def test_where_uploads_are_counted_sqlite_should_lock_as_a_transaction_begins(
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": {**RIGHT, **limits}}}
     found = checks.check_database()
     is_warned = bool(limits) and "transaction_mode" not in options
-    assert [each.id for each in found] == ["s3direct_uploads.W052"] * is_warned
+    assert [each.id for each in found] == ["s3direct_uploads.W047"] * is_warned
     assert all("'IMMEDIATE'" in str(each.hint) for each in found)
 
 

@@ -161,7 +161,7 @@ def test_what_is_sent_in_parts_is_held_too(alice: App, heard: list[str]) -> None
     assert alice.send(part, LAST) == 200
     assert alice.confirm(str(upload.pk)).json()["status"] == "verifying"
     upload.refresh_from_db()
-    with lifecycle.open_object(upload) as file:
+    with lifecycle.open_held(upload) as file:
         assert file.read() == LAST
     assert lifecycle.accept(upload).status == "completed"
     assert heard == ["held by client", "completed by scan"]
@@ -213,7 +213,7 @@ def test_the_rules_of_the_moment_decide(alice: App, settings: Any) -> None:
 
 
 def test_a_scan_reads_what_was_held(held: Upload, s3_calls: list[str]) -> None:
-    with lifecycle.open_object(held) as file:
+    with lifecycle.open_held(held) as file:
         assert file.read(4) == JPEG[:4]
         assert file.read() == JPEG[4:]
         assert file.read() == b""
@@ -229,7 +229,7 @@ def test_a_large_object_is_read_in_pieces(alice: App, s3_calls: list[str]) -> No
     alice.confirm(str(upload.pk))
     upload.refresh_from_db()
     s3_calls.clear()
-    with lifecycle.open_object(upload) as file:
+    with lifecycle.open_held(upload) as file:
         assert file.read(10) == FILM[:10]
         file.seek(-len(LAST), 2)  # as a ZIP's reader does
         assert file.read() == LAST
@@ -242,7 +242,7 @@ def test_a_large_object_is_read_in_pieces(alice: App, s3_calls: list[str]) -> No
 def test_an_empty_object_is_read_without_asking(alice: App, s3_calls: list[str]) -> None:
     upload = row(alice.upload(b""))
     s3_calls.clear()
-    with lifecycle.open_object(upload) as file:
+    with lifecycle.open_held(upload) as file:
         assert file.read() == b""
     assert s3_calls == []
 
@@ -263,37 +263,37 @@ def test_a_connection_that_breaks_is_opened_where_it_broke(
         return found
 
     monkeypatch.setattr(StreamingBody, "read", break_often)
-    with lifecycle.open_object(upload) as file:
+    with lifecycle.open_held(upload) as file:
         assert file.read() == body
     monkeypatch.setattr(StreamingBody, "read", lambda *_: 1 / 0)
     broken = iter([True] * 5)
     monkeypatch.setattr(StreamingBody, "read", break_often)
-    with lifecycle.open_object(upload) as file, pytest.raises(BucketUnavailable):
+    with lifecycle.open_held(upload) as file, pytest.raises(BucketUnavailable):
         file.read()
 
 
 def test_another_object_is_never_read_for_it(held: Upload, s3: Bucket) -> None:
     s3.write(held, b"y" * len(JPEG))
-    with lifecycle.open_object(held) as file, pytest.raises(ObjectMismatch):
+    with lifecycle.open_held(held) as file, pytest.raises(ObjectMismatch):
         file.read()
     s3.client.delete_object(Bucket=s3.name, Key=held.key)
-    with lifecycle.open_object(held) as file, pytest.raises(ObjectMissing):
+    with lifecycle.open_held(held) as file, pytest.raises(ObjectMissing):
         file.read()
 
 
 def test_only_what_is_held_is_opened(alice: App, held: Upload) -> None:
     pending = row(alice.begin())
     with pytest.raises(NotHeld):
-        lifecycle.open_object(pending)
+        lifecycle.open_held(pending)
     lifecycle.accept(held)
     with pytest.raises(NotHeld):
-        lifecycle.open_object(held)
+        lifecycle.open_held(held)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_waits_for_s3_in_a_transaction(held: Upload) -> None:
     for operation in (
-        lifecycle.open_object,
+        lifecycle.open_held,
         lifecycle.accept,
         lambda upload: lifecycle.reject(upload, "no"),
     ):
@@ -363,7 +363,7 @@ def test_a_bucket_that_is_gone_rejects_nothing(
     upload = row(App(make_user()).upload())
     s3.client.delete_object(Bucket=s3.name, Key=upload.key)
     s3.client.delete_bucket(Bucket=s3.name)
-    with lifecycle.open_object(upload) as file, pytest.raises(BucketUnavailable):
+    with lifecycle.open_held(upload) as file, pytest.raises(BucketUnavailable):
         file.read()
     with pytest.raises(BucketUnavailable):
         lifecycle.accept(upload)
@@ -508,7 +508,7 @@ def test_the_scan_goes_on_when_its_owner_is_deleted(alice: App, held: Upload) ->
 
 def test_a_handler_may_scan_at_once(alice: App, connect: Connect, heard: list[str]) -> None:
     def scan(upload: Upload, **_: Any) -> None:
-        with lifecycle.open_object(upload) as file:
+        with lifecycle.open_held(upload) as file:
             assert file.read() == JPEG
         lifecycle.accept(upload)
 
@@ -672,7 +672,7 @@ def test_of_a_bucket_with_versions_the_held_one_is_scanned_and_no_other_complete
     s3.write(replaced, JPEG)  # the same bytes, but not what was held
     assert s3.read(replaced) == JPEG
     for upload in (clean, replaced):
-        with lifecycle.open_object(upload) as file:
+        with lifecycle.open_held(upload) as file:
             assert file.read() == JPEG
     assert lifecycle.accept(clean).status == "completed"
     with pytest.raises(ObjectMismatch):
@@ -690,7 +690,7 @@ def test_a_pooled_connection_is_given_back_before_s3_is_asked(
     monkeypatch.setattr(connection, "close", lambda: done.append("closed"))
     events = get_bucket("default")._client.meta.events
     events.register_first("before-call.s3", lambda **_: done.append("asked"), unique_id="asked")
-    with lifecycle.open_object(held) as file:
+    with lifecycle.open_held(held) as file:
         file.read()
     lifecycle.accept(held)
     events.unregister("before-call.s3", unique_id="asked")

@@ -384,6 +384,19 @@ def test_a_bucket_with_versions_is_left_as_empty(project: Project) -> None:
     assert project.contents() == []
 
 
+def test_without_the_permission_to_read_versions_no_file_can_be_looked_into(
+    project: Project,
+) -> None:
+    project.client.put_bucket_versioning(
+        Bucket=project.bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    project.deny("s3:GetObjectVersion")
+    found = project.check()
+    assert set(found) == {"range.forbidden"}
+    assert "s3:GetObjectVersion" in found["range.forbidden"]["cure"]
+    assert project.contents() == []
+
+
 @pytest.mark.parametrize(
     ("method", "times"),
     [

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.apps import apps
@@ -15,7 +13,7 @@ from django.db.models import FileField
 
 from s3direct_uploads import conf, lifecycle
 from s3direct_uploads.exceptions import BucketUnavailable
-from s3direct_uploads.management.printing import PrintingCommand
+from s3direct_uploads.management.printing import PrintingCommand, progress_bar
 
 
 class Command(PrintingCommand):
@@ -55,7 +53,8 @@ class Command(PrintingCommand):
         counts: Counter[str] = Counter()
         label = model_field.model._meta.label
         try:
-            with progress_bar(model_field.model) as advance:
+            count = model_field.model._base_manager.count
+            with progress_bar("Adopting", "rows", count) as advance:
                 for batch in batches:
                     for each in batch:
                         counts[each.what] += 1
@@ -83,20 +82,3 @@ class Command(PrintingCommand):
         if not isinstance(field, FileField):
             raise CommandError(f"{label} is not a FileField.")
         return field
-
-
-@contextmanager
-def progress_bar(model: Any) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar if stderr is a terminal and tqdm is installed.
-
-    Yields a function that advances the bar by a number of rows.
-    """
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield lambda rows: None
-        return
-    with tqdm(desc="Adopting", unit=" rows", leave=False, disable=None) as bar:
-        if not bar.disable:
-            bar.reset(total=model._base_manager.count())
-        yield bar.update

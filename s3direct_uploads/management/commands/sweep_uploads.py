@@ -6,8 +6,6 @@ import signal
 import threading
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -16,7 +14,7 @@ from django.db import close_old_connections
 
 from s3direct_uploads import conf, destinations, lifecycle
 from s3direct_uploads.exceptions import BucketUnavailable
-from s3direct_uploads.management.printing import PrintingCommand
+from s3direct_uploads.management.printing import PrintingCommand, progress_bar
 
 
 class Command(PrintingCommand):
@@ -88,7 +86,11 @@ class Command(PrintingCommand):
         self, destination: str, limit: int | None, stopping: threading.Event | None = None
     ) -> None:
         swept: Counter[str] = Counter()
-        with progress_bar(destination) as advance:
+
+        def count_due() -> int:
+            return lifecycle.due(destination).total()
+
+        with progress_bar("Sweeping", "uploads", count_due) as advance:
             for batch in lifecycle.sweep_batches(limit=limit, destination=destination):
                 swept += batch
                 advance(sum(batch.values()))
@@ -123,22 +125,3 @@ class Command(PrintingCommand):
     def say(self, what: str, counts: Counter[str]) -> None:
         parts = [f"{count} {name}" for name, count in sorted(counts.items()) if count]
         self.stdout.write(f"{what}: {', '.join(parts) or 'nothing'}.")
-
-
-@contextmanager
-def progress_bar(destination: str) -> Iterator[Callable[[int], object]]:
-    """Show a progress bar if stderr is a terminal and tqdm is installed.
-
-    Yields a function that advances the bar by a number of uploads.
-    """
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        yield lambda uploads: None
-        return
-    # disable=None: no bar without a terminal. It writes to sys.stderr, because self.stderr would
-    # end each update with a line break.
-    with tqdm(desc="Sweeping", unit=" uploads", leave=False, disable=None) as bar:
-        if not bar.disable:
-            bar.reset(total=sum(lifecycle.due(destination).values()))
-        yield bar.update

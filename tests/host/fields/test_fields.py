@@ -556,7 +556,7 @@ def test_each_mistake_is_a_check() -> None:
     assert problems(UploadFileField(destination="photos", max_length=99)) == ["E053"]
     assert problems(UploadFileField(destination="photos", max_length=None)) == []
     image = UploadImageField(destination="photos", width_field="w", height_field="h")
-    assert problems(image, w=number(), h=number(null=True)) == ["W070"]
+    assert problems(image, w=number(), h=number(null=True)) == ["W055"]
 
 
 def test_a_destination_that_is_wrong_in_itself_has_its_own_check(settings: Any) -> None:

@@ -62,7 +62,7 @@ def test_while_s3_is_away_nothing_changes_and_it_backs_off(
     assert upload.due_at - timezone.now() <= DAY
 
 
-@pytest.mark.parametrize("status", [403, 405, 500, 503])
+@pytest.mark.parametrize("status", [405, 500, 503])
 def test_keys_for_which_s3_fails_are_put_off_alone_and_end_with_their_deadline(
     alice: App, bob: App, s3: Bucket, head_answers: dict[str, int], status: int
 ) -> None:
@@ -83,12 +83,44 @@ def test_keys_for_which_s3_fails_are_put_off_alone_and_end_with_their_deadline(
     assert {upload.status for upload in rows(failing)} == {"expired"}
 
 
+def test_keys_that_the_server_is_denied_are_put_off_alone_and_wait_past_their_deadline(
+    alice: App,
+    bob: App,
+    s3: Bucket,
+    head_answers: dict[str, int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S3 denies nothing for what a client sent, so a permission of the server is missing.
+
+    Such as kms:Decrypt: a HEAD that asks for the checksum needs it, and one of a key where nothing
+    is does not.
+    """
+    begun = [bob.begin().json() for _ in range(16)]
+    honest = [alice.begin().json() for _ in range(3)]
+    for each in (*begun, *honest):
+        assert alice.send(each["request"]) == 200
+    denied = [Upload.objects.get(pk=each["id"]) for each in begun]
+    head_answers |= {upload.key: 403 for upload in denied}
+    age(3 * HOUR)
+    assert sweep() == {"completed": 3, "failed": 16}
+    age(30 * DAY)
+    assert sweep() == {"failed": 16}
+    assert {upload.status for upload in rows(denied)} == {"pending"}
+    assert caplog.text.count("S3 refuses HeadObject: 403") == 1
+    assert "kms:Decrypt" in caplog.text
+
+    head_answers.clear()
+    age(DAY)
+    assert sweep() == {"completed": 16}
+
+
 @pytest.mark.parametrize(
     ("code", "outcome"),
     [
         ("InvalidRequest", "rejected"),  # AWS
         ("InvalidArgument", "rejected"),  # Ceph
         ("KMS.DisabledException", "failed"),
+        ("ExpiredToken", "failed"),
     ],
 )
 def test_a_bad_request_rejects_what_its_uploader_encrypted_and_nothing_else(
@@ -107,12 +139,15 @@ def test_a_bad_request_rejects_what_its_uploader_encrypted_and_nothing_else(
         head_answers[row(begun).key] = 400
         age(3 * HOUR)
         assert sweep()[outcome] == 1
+        age(10 * DAY)
+        assert "expired" not in sweep()
     finally:
         events.unregister("before-send.s3.GetObject", unique_id="GetObject")
     if outcome == "rejected":
         assert row(begun).reason == "S3's answer about this object cannot be read."
         assert s3.read(row(begun)) is None
     else:
+        assert row(begun).status == "pending"
         head_answers.clear()
         assert alice.confirm(begun.json()["id"]).json()["status"] == "completed"
 

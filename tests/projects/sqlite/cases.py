@@ -193,4 +193,4 @@ def test_an_owner_is_deleted_while_another_writes(alice: App) -> None:
 
 def test_a_check_says_that_transactions_should_lock_as_they_begin() -> None:
     [warning] = check_database()
-    assert warning.id == "s3direct_uploads.W052"
+    assert warning.id == "s3direct_uploads.W047"

@@ -46,7 +46,7 @@ def test_what_was_scanned_is_not_replaced_by_the_url_that_still_lives(
     assert alice.send(begun["request"]) == 200
     assert alice.confirm(begun["id"]).status_code == 202
     upload = row(alice.get(f"{begun['id']}/"))
-    with lifecycle.open_object(upload) as file:
+    with lifecycle.open_held(upload) as file:
         assert file.read() == JPEG
         assert alice.send(begun["request"], JPEG[::-1]) == 412
     assert lifecycle.accept(upload).status == "completed"
@@ -61,7 +61,7 @@ def test_parts_that_are_sent_after_the_hold_change_nothing(alice: App, s3: Bucke
     assert alice.confirm(begun["id"]).status_code == 202
     assert alice.send_parts(parts, FILM[::-1]) == [404, 404]
     upload = row(alice.get(f"{begun['id']}/"))
-    with lifecycle.open_object(upload) as file:
+    with lifecycle.open_held(upload) as file:
         assert file.read() == FILM
     assert lifecycle.accept(upload).status == "completed"
     s3.client.delete_object(Bucket=s3.name, Key=upload.key)

@@ -1,0 +1,38 @@
+"""What a form posts for an upload: its id, and a proof that its owner chose it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+from django.core import signing
+
+VALUE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?::([A-Za-z0-9_-]{0,128}))?")
+
+
+def make(pk: UUID, owner: Any) -> str:
+    """The value for this upload. ``owner`` is the primary key of a user."""
+    return f"{pk}:{_signer().signature(f'{pk}:{owner}')}"
+
+
+def id_in(value: str) -> UUID | None:
+    """The id that a posted value names, proven or not; None if the value is malformed."""
+    found = VALUE.fullmatch(value)
+    return UUID(found[1]) if found else None
+
+
+def is_proof(value: str, pk: UUID, owner: Any) -> bool:
+    """Whether this value was made for this upload and owner."""
+    mac = value.removeprefix(f"{pk}:")
+    if mac == value:
+        return False
+    try:
+        _signer().unsign(f"{pk}:{owner}:{mac}")
+    except signing.BadSignature:
+        return False
+    return True
+
+
+def _signer() -> signing.Signer:
+    return signing.Signer(salt="s3direct_uploads.form_value")
