@@ -112,7 +112,7 @@ def _require_same_place(field: Any, rules: Destination, bucket: Bucket) -> None:
 
 def _owner_path(model: Any, path: str) -> str:
     """Raises ImproperlyConfigured if it does not lead from a row to one user."""
-    users = get_user_model()
+    users, of = get_user_model(), model._meta.label
     if path == "pk" and model._meta.concrete_model is users._meta.concrete_model:
         return "pk"
     for step in path.split("__"):
@@ -121,10 +121,16 @@ def _owner_path(model: Any, path: str) -> str:
         except (FieldDoesNotExist, AttributeError):
             relation = None
         if relation is None or not (relation.many_to_one or relation.one_to_one):
-            raise ImproperlyConfigured(f"{path!r} does not lead to a {users._meta.label}.")
+            raise ImproperlyConfigured(
+                f"The path {path!r} does not lead from {of} to its user ({users._meta.label}). "
+                "Write the names of foreign keys, joined by __, such as owner or album__owner."
+            )
         model = relation.related_model
     if model is not users:
-        raise ImproperlyConfigured(f"{path!r} leads to {model._meta.label}, not to a user.")
+        raise ImproperlyConfigured(
+            f"The path {path!r} leads from {of} to {model._meta.label}. It must lead to "
+            f"{users._meta.label}."
+        )
     return f"{path}__pk"
 
 
