@@ -136,7 +136,7 @@ class AlreadyAttached(UploadError):
 
 
 class NotAttached(UploadError):
-    """No model holds the upload, so there is nothing to release. To delete it, cancel it."""
+    """No model uses the upload, so there is nothing to release. To delete it, cancel it."""
 
     code = "not_attached"
     status = 409

@@ -1,4 +1,4 @@
-"""The format and the size of an image, by its header. Nothing is decoded."""
+"""Read the format and the size of an image from its header. No pixel is decoded."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ SIGNATURES = {
     "BMP": re.compile(rb"BM"),
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
 }
-# Not by Image.open: it warns of many pixels, each time anew, and takes a JPEG with a second picture
-# inside for another format.
+# We do not use Image.open. It warns of each image with many pixels, and it reports another format
+# for a JPEG with a second picture inside.
 PLUGINS = {
     "JPEG": "PIL.JpegImagePlugin.JpegImageFile",
     "PNG": "PIL.PngImagePlugin.PngImageFile",
@@ -43,13 +43,13 @@ PLUGINS = {
 }
 
 
-# Of Pillow, in one header: an image of a camera takes some hundreds. 4 MiB of the smallest pieces
-# would take seconds.
+# How many reads Pillow may do in one header. An image from a camera takes some hundreds. A header
+# of 4 MiB in the smallest pieces would take seconds.
 MAX_READS = 50_000
 
 
 class _Reader(io.BufferedReader):
-    """As Pillow reads a file: in pieces, of which there are not too many."""
+    """The file that Pillow reads. It refuses to be read in too many pieces."""
 
     def __init__(self, file: ObjectFile) -> None:
         super().__init__(file)
@@ -76,32 +76,33 @@ class Measured:
 def measure_image(
     upload: Upload, stored: StoredObject, formats: Sequence[str] = tuple(IMAGE_FORMATS)
 ) -> Measured:
-    """The format and the size of the object, for a ``verify`` hook.
+    """Read the format and the size of the object. Call it in a ``verify`` hook.
 
         def verify(self, upload, stored):
             image = content.measure_image(upload, stored, ["JPEG", "PNG"])
             if image.width != image.height:
                 raise ObjectMismatch("Choose a square image.")
 
-    A few ranged GETs. Raises ObjectMismatch if it is no image of these formats or its header cannot
-    be read, BucketUnavailable, and ImproperlyConfigured if Pillow is not installed.
+    It sends a few ranged GETs. Raises ObjectMismatch if the object is not an image in one of these
+    formats or its header cannot be read, BucketUnavailable, and ImproperlyConfigured if Pillow is
+    not installed.
     """
     return measure_file(open_object(upload, stored), formats)
 
 
 def measure_file(file: ObjectFile, formats: Sequence[str]) -> Measured:
-    """As ``measure_image``, of a file that is open."""
+    """Do the same as ``measure_image``, with a file that is open."""
     found = next((name for name in formats if SIGNATURES[name].match(file.start)), None)
     if found is None:
-        raise ObjectMismatch(f"This is no image of the formats {', '.join(formats)}.")
+        raise ObjectMismatch(f"This is not an image in one of the formats {', '.join(formats)}.")
     try:
         width, height = _webp_size(file.start) if found == "WEBP" else _size(file, found)
     except (ImproperlyConfigured, ObjectMismatch):
         raise
     except Exception as error:  # whatever Pillow raises
-        if file.failure is not None:  # S3's, in the midst of it
+        if file.failure is not None:  # S3 failed while Pillow was reading.
             raise file.failure from error
-        # SyntaxError is Pillow's word for "not such an image". Others it did not foresee.
+        # Pillow raises SyntaxError for another format. Other errors are faults that a file causes.
         logger.info("Pillow cannot read the header of a %s: %r", found, error)
         raise ObjectMismatch(f"The header of this {found} image cannot be read.") from error
     if file.failure is not None:
@@ -110,7 +111,7 @@ def measure_file(file: ObjectFile, formats: Sequence[str]) -> Measured:
 
 
 def check_image(file: ObjectFile, content_type: str, rules: ImageRules) -> None:
-    """Raises ObjectMismatch if the image is not as a destination's ``IMAGE`` wants it."""
+    """Raises ObjectMismatch if the image does not obey the destination's ``IMAGE``."""
     image = measure_file(file, rules.formats)
     declared = content_types.usual_name(content_type.partition(";")[0].strip())
     same = {IMAGE_FORMATS[image.format], content_types.UNKNOWN}
@@ -142,7 +143,7 @@ def _size(file: ObjectFile, format: str) -> tuple[int, int]:
 
 
 def _webp_size(start: bytes) -> tuple[int, int]:
-    """By hand, because Pillow reads the whole file: RFC 9649, and RFC 6386 for "VP8 "."""
+    """Read it without Pillow, which would read the whole file. See RFC 9649, RFC 6386 ("VP8 ")."""
     kind, data = start[12:16], start[20:30]
     if len(data) < 10:
         raise ValueError("It ends within its header.")

@@ -20,7 +20,7 @@ from s3direct_uploads.management.printing import PrintingCommand
 
 class Command(PrintingCommand):
     help = (
-        "Make an upload of each file that a model's field has already. The upload is completed, and "
+        "Make an upload of each file that a model's field has already. The upload is completed and "
         "attached to that field. Quotas, releases, the admin and the sweep then know it. The files "
         "stay where they are. You can interrupt it and run it again; what it did is kept. Warning: "
         "you lose such a file when its row is deleted or gets another file, because the "
