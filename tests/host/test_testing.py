@@ -161,9 +161,10 @@ def test_a_host_tests_its_scan(
     assert heard == [("completed", "scan")]
     assert good.attach() == good.name
 
-    with pytest.raises(ObjectMismatch, match="A virus was found") as rejected:
+    with pytest.raises(ObjectMismatch, match="A virus was found"):
         make(content=b"a virus")
-    assert rejected.value.upload.status == "rejected"
+    bad = Upload.objects.exclude(pk=good.pk).get()
+    assert (bad.status, bad.reason) == ("rejected", "A virus was found.")
 
 
 def test_a_held_file_that_is_gone_is_rejected(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
