@@ -32,8 +32,8 @@ SIGNATURES = {
     "BMP": re.compile(rb"BM"),
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
 }
-# We do not use Image.open. It warns of each image with many pixels, and it reports another format
-# for a JPEG with a second picture inside.
+# Not by Image.open: it warns of many pixels, each time anew, and takes a JPEG with a second picture
+# inside for another format.
 PLUGINS = {
     "JPEG": "PIL.JpegImagePlugin.JpegImageFile",
     "PNG": "PIL.PngImagePlugin.PngImageFile",
@@ -43,13 +43,13 @@ PLUGINS = {
 }
 
 
-# How many reads Pillow may do in one header. An image from a camera takes some hundreds. A header
-# of 4 MiB in the smallest pieces would take seconds.
+# Of Pillow, in one header: an image of a camera takes some hundreds. 4 MiB of the smallest pieces
+# would take seconds.
 MAX_READS = 50_000
 
 
 class _Reader(io.BufferedReader):
-    """The file that Pillow reads. It refuses to be read in too many pieces."""
+    """As Pillow reads a file: in pieces, of which there are not too many."""
 
     def __init__(self, file: ObjectFile) -> None:
         super().__init__(file)
@@ -100,9 +100,9 @@ def measure_file(file: ObjectFile, formats: Sequence[str]) -> Measured:
     except (ImproperlyConfigured, ObjectMismatch):
         raise
     except Exception as error:  # whatever Pillow raises
-        if file.failure is not None:  # S3 failed while Pillow was reading.
+        if file.failure is not None:  # S3's, in the midst of it
             raise file.failure from error
-        # Pillow raises SyntaxError for another format. Other errors are faults that a file causes.
+        # SyntaxError is Pillow's word for "not such an image". Others it did not foresee.
         logger.info("Pillow cannot read the header of a %s: %r", found, error)
         raise ObjectMismatch(f"The header of this {found} image cannot be read.") from error
     if file.failure is not None:
@@ -143,7 +143,7 @@ def _size(file: ObjectFile, format: str) -> tuple[int, int]:
 
 
 def _webp_size(start: bytes) -> tuple[int, int]:
-    """Read it without Pillow, which would read the whole file. See RFC 9649, RFC 6386 ("VP8 ")."""
+    """By hand, because Pillow reads the whole file: RFC 9649, and RFC 6386 for "VP8 "."""
     kind, data = start[12:16], start[20:30]
     if len(data) < 10:
         raise ValueError("It ends within its header.")

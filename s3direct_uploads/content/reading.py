@@ -73,7 +73,7 @@ class ObjectFile(io.RawIOBase):
         return len(piece)
 
     def _chunk(self, position: int) -> bytes:
-        """The bytes from this position on, as many as are there: at least one."""
+        """What is there from this position on: at least a byte."""
         for start, chunk in self._chunks.items():
             if start <= position < start + len(chunk):
                 return chunk[position - start :]

@@ -160,7 +160,7 @@ class UploadFileField(models.FileField):
             raise ValidationError(error.detail, code=error.code) from error
 
     def _has(self, instance: Any, file: UploadFieldFile) -> bool:
-        """Whether the row has this file already. Then assigning it again changes nothing."""
+        """Whether the row has this file already: to assign it again changes nothing."""
         pk = getattr(instance, self.model._meta.pk.attname)
         rows = self.model._base_manager.using(router.db_for_write(self.model, instance=instance))
         return rows.filter(pk=pk, **{self.name: file.name}).exists()
@@ -240,14 +240,13 @@ class UploadFileField(models.FileField):
                 raise
 
     def lock(self, instance: Any, using: str) -> str:
-        """The name in the row now. Nobody else can change it until the transaction ends."""
+        """The name that the row has now, and nobody changes until the transaction's end."""
         rows = self.model._base_manager.using(using).select_for_update().order_by()
         pk = getattr(instance, self.model._meta.pk.attname)
         return rows.filter(pk=pk).values_list(self.attname, flat=True).first() or ""
 
     def let_go(self, name: str, what: str, using: str, but: Any = None) -> None:
-        # In another database the release could not roll back with the row. A system check
-        # (E054) warns of this.
+        # In another database it could not roll back with the row; a system check says so.
         if using == router.db_for_write(Upload):
             lifecycle.let_go(self.storage, name, keep=what == KEEP, but=but)
 
@@ -305,7 +304,7 @@ def _require_free(upload: Upload) -> None:
         raise AlreadyAttached("This upload is in use already.", upload=now)
 
 
-# Django's signals, when a row is deleted.
+# What Django tells of a row.
 
 
 def upload_fields(model: Any) -> Iterator[UploadFileField]:

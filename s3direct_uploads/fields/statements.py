@@ -1,8 +1,8 @@
 """A statement that writes names of files, and its changes of uploads, run in one transaction.
 
-Django opens no transaction if one statement is enough, as in ``save()``. And when a field prepares
-its value, it cannot know whether the statement will be sent. So the value is a ``Name``, which has
-a function ``write``. A wrapper of the database cursor calls it when the statement is sent.
+Django opens none where one statement is enough, as with ``save()``. When a field prepares its
+value, nobody knows yet whether the statement will be sent. So the value is a ``Name`` that knows
+what is to be done, and it is done when the statement is sent: on the way to the database cursor.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Wrapper:
             if is_outermost and _rows_written(context["cursor"]) == 0:
                 # The row does not exist. Django's next statement inserts it.
                 transaction.set_rollback(True, using=connection.alias)
-        # A TestCase has a transaction around each test, and is never committed. So call them now.
+        # A TestCase has a transaction around it, and calls nothing after that.
         if not is_outermost and not lifecycle.in_transaction():
             for _, after in done.values():
                 after()

@@ -39,10 +39,9 @@ DONE = ("adopted", "claimed", "known")
 class Adoption:
     """What happened to one row's file.
 
-    ``what`` is "adopted" (it is an upload now), "claimed" (it was an upload that no field had
-    claimed), or "known" (the field had claimed it before). Otherwise the file was not adopted:
-    "missing" (S3 has no object), "outside" (the name is not a key of the storage), "gone" (its
-    upload is not completed, or was released: a sweep will
+    ``what`` is "adopted" (it is an upload now), "claimed" (it was an upload that no field held),
+    "known" (it was one already); or it is not: "missing" (S3 has no object), "outside" (the name is
+    not of a key in the storage), "gone" (its upload is not completed, or was released: a sweep will
     delete the file), "conflict" (an upload in another bucket has the same key), "changed" (the row
     has another file by now), "failed" (S3 did not say).
     """
@@ -164,7 +163,7 @@ class _Batch:
         return {upload.key: upload for upload in uploads}
 
     def _claim(self, upload: Upload) -> str:
-        """The file is an upload already, but no field claimed it. Now this field claims it."""
+        """A name that came in another way than by this field; from now on the field holds it."""
         if upload.bucket != self.bucket.name:
             return "conflict"
         if upload.status != Status.COMPLETED:
@@ -214,7 +213,7 @@ class _Batch:
     def _insert_all(self, found: dict[_File, StoredObject]) -> dict[str, str]:
         with transaction.atomic(using=database()):
             write_first(database())
-            # The rows are locked until their uploads are there, so that nobody changes a file.
+            # Nobody replaces a file or deletes a row, until both say the same.
             rows = self.field.model._base_manager.using(database()).select_for_update().order_by()
             rows = rows.filter(pk__in=[file.pk for file in found])
             names = dict(rows.values_list("pk", self.field.attname))

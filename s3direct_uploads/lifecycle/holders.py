@@ -68,7 +68,7 @@ def let_go(
 def named(uploads: Collection[Upload], *, but: models.Model | None = None) -> set[Any]:
     """The primary keys of those uploads that some row names, in any FileField of the project.
 
-    **Warning:** this function does not find names in a JSONField or in a text.
+    **Warning:** a name in a JSONField or in a text is not seen.
     """
     questions: dict[str, list[Any]] = {}  # by database: each is asked once
     asked: list[dict[str, Any]] = []  # by field: the names there, and whose they are
