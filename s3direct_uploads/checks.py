@@ -370,8 +370,8 @@ def upload_field(field: Any) -> Iterator[CheckMessage]:
             )
     if field.max_length is not None and field.max_length < conf.max_name_length():
         yield Error(
-            f"Names of uploads have up to {conf.max_name_length()} characters, and this field "
-            f"holds {field.max_length}.",
+            f"Names of uploads have up to {conf.max_name_length()} characters, but this field has "
+            f"the max_length {field.max_length}.",
             hint="Raise max_length, or write a lower S3DIRECT_UPLOADS['MAX_NAME_LENGTH'].",
             obj=field,
             id="s3direct_uploads.E053",

@@ -142,7 +142,7 @@ class AlreadyAttached(UploadError, BadRequest):
 
 
 class NotAttached(UploadError):
-    """No model holds the upload, so there is nothing to release. To delete it, cancel it."""
+    """No model uses the upload, so there is nothing to release. To delete it, cancel it."""
 
     code = "not_attached"
     status = 409

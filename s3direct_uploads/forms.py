@@ -1,4 +1,4 @@
-"""``UploadField``: a form's field whose file the browser has sent straight to S3.
+"""``UploadField``: a form field. The browser sends the file straight to S3, not to Django.
 
     class PhotoForm(forms.Form):
         image = UploadField(destination="photos")
@@ -27,27 +27,27 @@ from .models import Upload
 if TYPE_CHECKING:
     from django.utils.functional import _StrOrPromise
 
-MAX_FILES = 100  # of a field, unless it says otherwise: each of them is a row to be looked up
-MAX_TOLD = 20  # errors of one field
+MAX_FILES = 100  # the default of ``max_files``; each posted file is a row to look up
+MAX_TOLD = 20  # how many errors one field shows
 
 
 class Contradiction(list[str]):
-    """The posted values, where the clear checkbox is checked as well."""
+    """The posted values, if the user chose a file and also checked "Clear"."""
 
 
 class Shown(NamedTuple):
-    """What the widget renders: the file that is there already, and what was posted for it."""
+    """What the widget renders: the file that is there already, and the uploads that were posted."""
 
     current: Any
     kept: Sequence[Upload] = ()
 
 
 class UploadWidget(forms.ClearableFileInput):
-    """The element ``<s3-upload>``. Without JavaScript it shows what is there, and can clear it."""
+    """The element ``<s3-upload>``. Without JavaScript the user can only see and clear the file."""
 
     template_name = "s3direct_uploads/upload_widget.html"
     needs_multipart_form = False
-    # Of its field.
+    # UploadField sets these.
     destination = ""
     endpoint: _StrOrPromise | None = None
     multiple = False
@@ -65,7 +65,7 @@ class UploadWidget(forms.ClearableFileInput):
     def value_from_datadict(
         self, data: Mapping[str, Any], files: MultiValueDict[str, Any], name: str
     ) -> Any:
-        """None if nothing was posted, False to clear, else a value or a list of values."""
+        """None if nothing was posted, False to clear. Otherwise a value, or a list of values."""
         checkbox = self.clear_checkbox_name(name)
         self.checked = checkbox in data
         values = [each for each in _values(data, name) if each not in ("", None)]
@@ -104,7 +104,7 @@ class UploadWidget(forms.ClearableFileInput):
             multiple=self.multiple,
             max_files=self.max_files,
             must_choose=bool(attrs.pop("required", False)),
-            # The element makes the file input usable, and names nothing that a browser would post.
+            # element.js enables the file input. It has no name, so the browser never posts it.
             attrs={key: each for key, each in attrs.items() if key not in ("checked", "disabled")},
             checked=bool(attrs.get("checked")),
             disabled=bool(attrs.get("disabled")),
@@ -118,8 +118,8 @@ class UploadWidget(forms.ClearableFileInput):
         rules = destinations.find(self.destination)
         if rules is None:
             raise ImproperlyConfigured(
-                f"An UploadField names no destination: {self.destination!r}. Write one of "
-                "S3DIRECT_UPLOADS['DESTINATIONS']."
+                f"An UploadField has the destination {self.destination!r}, which is not in "
+                "S3DIRECT_UPLOADS['DESTINATIONS']. Write one of the destinations there."
             )
         types = list(rules.content_types)
         return {
@@ -142,7 +142,7 @@ class UploadWidget(forms.ClearableFileInput):
 
 
 class UploadField(forms.FileField):
-    """A completed upload to ``destination``, that no model holds yet; with ``multiple`` a list.
+    """A completed upload to ``destination`` that no model uses yet. With ``multiple``, a list.
 
     It follows Django's FileField. ``clean`` returns the ``Upload``; the initial value if nothing
     was chosen; False if the file was cleared. ``endpoint`` is the URL of the uploads. It is needed
@@ -157,7 +157,7 @@ class UploadField(forms.FileField):
     In a transaction (a view under ``atomic()`` or ATOMIC_REQUESTS, and the admin) ``clean`` locks
     the uploads. A form that is posted twice at once is then an error of the second one.
 
-    To render it raises ImproperlyConfigured if there is no such destination, or no endpoint.
+    Rendering raises ImproperlyConfigured if there is no such destination, or no endpoint.
     """
 
     widget = UploadWidget
@@ -190,7 +190,7 @@ class UploadField(forms.FileField):
         self.destination = destination
         self.multiple = multiple
         self.max_files = max_files
-        # Proven and of this field, as ``clean`` last found them: shown again if the form fails.
+        # The valid uploads of the last ``clean``. They are shown again if the form has an error.
         self._kept: list[Upload] = []
         for name in ("destination", "multiple", "max_files"):
             setattr(self.widget, name, getattr(self, name))
@@ -217,7 +217,7 @@ class UploadField(forms.FileField):
         return initial if self.disabled else Shown(initial, self._kept)
 
     def _look_up(self, values: list[Any]) -> list[Upload]:
-        """The uploads of these values, once each. Raises ValidationError."""
+        """The uploads of these values, without repetitions. Raises ValidationError."""
         if len(values) > self.max_files:
             raise ValidationError(
                 self.error_messages["too_many"],
@@ -283,12 +283,12 @@ def _posted_before(name: str, data: Mapping[str, Any], values: list[Any]) -> set
 def _values(data: Mapping[str, Any], name: str) -> Iterable[Any]:
     if isinstance(data, MultiValueDict):
         return data.getlist(name)
-    value = data.get(name)  # a plain dict, as tests write
+    value = data.get(name)  # a plain dict, in tests
     return value if isinstance(value, list | tuple) else [value]
 
 
 def _described(current: Any) -> Iterable[dict[str, Any]]:
-    """The files that are there already: a FieldFile, an Upload, or several of them."""
+    """The files that the form has already: a FieldFile, an Upload, or several of them."""
     for each in current if isinstance(current, list | tuple) else [current]:
         if isinstance(each, Upload):
             yield {"name": each.filename, "url": "", "size": filesizeformat(each.size)}
@@ -298,7 +298,7 @@ def _described(current: Any) -> Iterable[dict[str, Any]]:
 
 
 def _csrf() -> dict[str, str]:
-    """Where the element finds Django's token, if that is not where Django has it by default."""
+    """The names of Django's CSRF cookie and header, which the project's settings may change."""
     in_session = settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY
     header = settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-")
     return {

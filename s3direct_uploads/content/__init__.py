@@ -1,7 +1,7 @@
-"""What is inside a file, as far as its first bytes tell: docs/content.md.
+"""Look into files: whether the content fits the declared type. See docs/content.md.
 
-``check`` is what ``SNIFF`` and ``IMAGE`` of a destination do. The other functions are for a host's
-``verify`` hook.
+Confirm calls ``check``, for a destination with ``SNIFF`` or ``IMAGE``. A project calls the other
+functions in its own ``verify`` hook.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Measured", "StoredFile", "check", "measure_image", "open_stored", "s
 def check(
     rules: Destination, upload: Upload, stored: StoredObject, bucket: Bucket | None = None
 ) -> None:
-    """What the destination wants to be known of the content. Asks S3 only if it wants anything.
+    """Apply ``SNIFF`` and ``IMAGE`` of the destination. Without them, S3 is not asked.
 
     Raises ObjectMismatch to reject, ObjectMissing, BucketUnavailable.
     """

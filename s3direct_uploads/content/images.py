@@ -1,4 +1,4 @@
-"""The format and the size of an image, by its header. Nothing is decoded."""
+"""Read the format and the size of an image from its header. No pixel is decoded."""
 
 from __future__ import annotations
 
@@ -73,24 +73,25 @@ class Measured:
 def measure_image(
     upload: Upload, stored: StoredObject, formats: Sequence[str] = tuple(IMAGE_FORMATS)
 ) -> Measured:
-    """The format and the size of the object, for a ``verify`` hook.
+    """Read the format and the size of the object. Call it in a ``verify`` hook.
 
         def verify(self, upload, stored):
             image = content.measure_image(upload, stored, ["JPEG", "PNG"])
             if image.width != image.height:
                 raise ObjectMismatch("Choose a square image.")
 
-    A few ranged GETs. Raises ObjectMismatch if it is no image of these formats or its header cannot
-    be read, BucketUnavailable, and ImproperlyConfigured if Pillow is not installed.
+    It sends a few ranged GETs. Raises ObjectMismatch if the object is not an image in one of these
+    formats or its header cannot be read, BucketUnavailable, and ImproperlyConfigured if Pillow is
+    not installed.
     """
     return measure_file(open_stored(upload, stored), formats)
 
 
 def measure_file(file: StoredFile, formats: Sequence[str]) -> Measured:
-    """As ``measure_image``, of a file that is open."""
+    """Do the same as ``measure_image``, with a file that is open."""
     found = next((name for name in formats if SIGNATURES[name].match(file.start)), None)
     if found is None:
-        raise ObjectMismatch(f"This is no image of the formats {', '.join(formats)}.")
+        raise ObjectMismatch(f"This is not an image in one of the formats {', '.join(formats)}.")
     try:
         width, height = _size(file, found)
     except (ImproperlyConfigured, ObjectMismatch):
@@ -107,7 +108,7 @@ def measure_file(file: StoredFile, formats: Sequence[str]) -> Measured:
 
 
 def check_image(file: StoredFile, content_type: str, rules: ImageRules) -> None:
-    """Raises ObjectMismatch if the image is not as a destination's ``IMAGE`` wants it."""
+    """Raises ObjectMismatch if the image does not obey the destination's ``IMAGE``."""
     image = measure_file(file, rules.formats)
     declared = content_types.usual_name(content_type.partition(";")[0].strip())
     same = {IMAGE_FORMATS[image.format], content_types.UNKNOWN}

@@ -1,4 +1,4 @@
-"""An object in S3 as a file, of which only what is read is fetched."""
+"""An object in S3 as a file. Only the bytes that are read are fetched."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from s3direct_uploads.models import Upload
 
-Read = Callable[[int, int], bytes]  # from this byte, so many
+Read = Callable[[int, int], bytes]  # (position of the first byte, number of bytes)
 
-# The farthest signature that puremagic knows ends at 36,870. Most headers of images end before it.
+# The last signature that puremagic knows ends at byte 36,870. Most headers of images are shorter.
 FIRST_BYTES = 40 * 1024
 MAX_FETCH = 1024**2  # bytes, of one request
 # A JPEG may have megabytes of notes (EXIF, XMP, thumbnails) before it says how large it is.
@@ -35,9 +35,9 @@ class StoredFile(io.RawIOBase):
     def __init__(self, read: Read, size: int, *, max_bytes: int = MAX_BYTES) -> None:
         self.size = size  # bytes, of the whole object
         self.max_bytes = max_bytes
-        self.failure: UploadError | None = None  # a library may have caught it
+        self.failure: UploadError | None = None  # kept, because a library may catch the error
         self._read = read
-        self._chunks: dict[int, bytes] = {}  # by where they begin
+        self._chunks: dict[int, bytes] = {}  # the key is the position of the first byte
         self._fetched = 0
         self._next = FIRST_BYTES
         self._position = 0

@@ -1,4 +1,4 @@
-"""Whether a file begins as files of its declared type do."""
+"""Whether the first bytes of a file fit its declared type."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("s3direct_uploads")
 
-# The first type, and others whose files begin in the same way.
+# In each line: a type, then other types whose files begin in the same way.
 _BEGIN_ALIKE = """
 image/png           image/apng
 image/tiff          image/x-adobe-dng image/x-canon-cr2 image/x-nikon-nef image/x-nikon-nrw image/x-pentax-pef
@@ -42,8 +42,8 @@ ALIKE = {
     for other in others
 }
 
-# What puremagic lacks, has not for every encoder, or does not tell apart. An MP4 and its relatives
-# say by their brands whether they are images or films; a film may also have none.
+# Signatures that puremagic does not have, has only for some encoders, or cannot tell apart. The
+# brands of an MP4 or a similar file say whether it is an image or a film. A film may have no brand.
 _HEIF = rb"heic|heix|heim|heis|hev|mif1|msf1"
 _FILM = rb"....(ftyp(?!%b|avi[fs]|crx )|styp|moov|mdat|wide|free|skip)" % _HEIF
 _IMAGE = rb"....ftyp(%b)" % _HEIF
@@ -63,7 +63,7 @@ _PATTERNS = {
     "video/mpeg": rb"\x00\x00\x01[\xb0-\xbf]",
     "audio/mpeg": rb"ID3|\0*\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd]",  # a frame of layer II or III
     "audio/aac": rb"ID3|ADIF|\xff[\xf0\xf1\xf8\xf9]",
-    "application/zip": rb"PK(\x03\x04|\x05\x06|\x07\x08)",  # the second: an empty one
+    "application/zip": rb"PK(\x03\x04|\x05\x06|\x07\x08)",  # the second: an empty archive
     "application/pdf": rb".{0,1019}%PDF-",  # readers look for it in the first 1,024 bytes
     "application/wasm": rb"\0asm",
 }
@@ -81,21 +81,21 @@ BOMS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-NOT_IN_TEXT = re.compile(rb"[\0-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # as browsers have it: MIME Sniffing
+NOT_IN_TEXT = re.compile(rb"[\0-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # from the standard MIME Sniffing
 PAGE = re.compile(r"\s*(<\?xml|<!--|<!doctype|<(html|head|body|script|iframe|svg)\b)", re.I)
 
 
 def sniff(upload: Upload, stored: StoredObject) -> None:
     """Compare the first bytes of the object with the declared type, for a ``verify`` hook.
 
-    One ranged GET. Raises ObjectMismatch if they are of another type, BucketUnavailable, and
-    ImproperlyConfigured if puremagic is not installed. See docs/content.md for what this proves.
+    It sends one ranged GET. Raises ObjectMismatch if they are of another type, BucketUnavailable,
+    and ImproperlyConfigured if puremagic is not installed. docs/content.md says what this proves.
     """
     sniff_file(open_stored(upload, stored), upload.content_type)
 
 
 def sniff_file(file: StoredFile, content_type: str) -> None:
-    """As ``sniff``, of a file that is open."""
+    """Do the same as ``sniff``, with a file that is open."""
     essence = content_types.usual_name(content_type.partition(";")[0].strip())
     if essence != content_types.UNKNOWN and not _fits(file.start, essence):
         raise ObjectMismatch(f"The content is not of the type {essence}.")
@@ -112,7 +112,7 @@ def _fits(start: bytes, essence: str) -> bool:
         return any(pattern.match(start) for pattern in patterns)
     if names & _known():
         return not names.isdisjoint(_candidates(start))
-    # Nobody knows how such a file begins; only how it does not.
+    # The signature of this type is unknown. But it must not be a page, or a text as an image.
     text = _decode(start)
     return text is None or not (MEDIA.fullmatch(essence) or PAGE.match(text))
 
@@ -129,7 +129,7 @@ def _is_text(start: bytes, essence: str) -> bool:
 
 
 def _decode(start: bytes) -> str | None:
-    """The text, or None where the bytes are no text."""
+    """The text, or None if the bytes are not text."""
     for bom, encoding in BOMS.items():
         if start.startswith(bom):
             return start[len(bom) :].decode(encoding, errors="ignore")
@@ -143,17 +143,17 @@ def _candidates(start: bytes) -> set[str]:
     try:
         matches = _puremagic().magic_string(start)
     except Exception as error:
-        # It says so by an error of its own if it finds none. Any other error is the file's fault.
+        # puremagic raises an error of its own if it finds no type. A file causes any other error.
         if type(error).__module__.partition(".")[0] != "puremagic":
             logger.exception("puremagic failed on a file")
         return set()
-    # A negative offset is from the file's end, which was not read.
+    # A negative offset counts from the end of the file, which was not read.
     return {name for match in matches if match.offset >= 0 for name in _names(match)}
 
 
 @cache
 def _known() -> frozenset[str]:
-    """The types of which puremagic knows how their files begin."""
+    """The types whose signature puremagic knows."""
     tables = _puremagic().main
     rows = [*tables.magic_header_array, *(row for _, row in _parts(tables))]
     return frozenset(name for row in rows if row.offset >= 0 for name in _names(row))
@@ -166,7 +166,7 @@ def _parts(tables: Any) -> Iterator[tuple[bytes, Any]]:
 
 
 def _names(row: Any) -> set[str]:
-    """By its extension too, because puremagic does not name every type, or names it otherwise."""
+    """Its types. The extension helps, because puremagic often has no type, or an unusual one."""
     named = content_types.usual_name(row.mime_type.lower())
     return {named, content_types.guess(f"file{row.extension}")} - {"", content_types.UNKNOWN}
 

@@ -1,8 +1,8 @@
-"""A model's field whose file is an upload: it claims the upload, and gives it up with the row.
+"""A model's field for uploads. It claims an upload for a row, and releases it with the row.
 
-Everything happens with the statement that writes the row, so ``save()``, ``bulk_create`` and
-``bulk_update`` do the same, in one transaction: lock the row and read which file it has now, claim
-the new upload, let the old file go, write.
+The work is done when the statement that writes the row is sent. So ``save()``, ``bulk_create()``
+and ``bulk_update()`` all do the same. In one transaction they lock the row and read which file it
+has now, claim the new upload, release the old one, and write the row.
 """
 
 from .files import UploadFieldFile, UploadImageFieldFile

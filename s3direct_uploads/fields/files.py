@@ -1,4 +1,4 @@
-"""What ``photo.image`` is, and what an instance knows of the file that its row has."""
+"""The value of ``photo.image``, and what an instance remembers of the file in its row."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from s3direct_uploads.models import Upload
 
 
 class UploadFieldFile(FieldFile):
-    """What ``photo.image`` is: Django's FieldFile, which may be of an upload that was assigned."""
+    """The value of ``photo.image``: Django's FieldFile. It knows the upload that was assigned."""
 
     field: Any
     instance: Any
 
     def __init__(self, instance: Any, field: Any, name: Any) -> None:
         self.upload: Upload | None = name if isinstance(name, Upload) else None
-        # Until the transaction that writes it has ended.
+        # True until the transaction that writes the file was committed.
         self.is_pending = self.upload is not None
         self.is_new_row = False
         self._claimed_at: Any = None
@@ -32,12 +32,12 @@ class UploadFieldFile(FieldFile):
 
     @property
     def size(self) -> int:
-        # Declared, and compared at confirm. To ask S3 takes a request.
+        # Confirm compared it with the object. To ask S3 would take a request.
         return self.upload.size if self.upload else super().size
 
     @property
     def is_claimed(self) -> bool:
-        """Whether this very file has claimed its upload, by a transaction that did not fail."""
+        """Whether this FieldFile has claimed its upload, in a transaction that was not undone."""
         if self.upload is None or self._claimed_at is None:
             return False
         uploads = Upload.objects.using(router.db_for_write(Upload))
@@ -56,9 +56,9 @@ class UploadFieldFile(FieldFile):
     save.alters_data = True  # type: ignore[attr-defined]
 
     def delete(self, save: bool = True) -> None:
-        """Empty the field. The row's save releases the upload; a sweep deletes the object later.
+        """Empty the field. Saving the row releases the upload. A sweep deletes the object later.
 
-        A file that is not of an upload is deleted at once, as in Django.
+        If the file is not an upload, it is deleted at once, as in Django.
         """
         if not self:
             return
@@ -84,9 +84,9 @@ class UploadImageFieldFile(UploadFieldFile, ImageFieldFile):
 
 
 class UploadDescriptor(FileDescriptor):
-    """Also knows which name the instance was loaded with: only another one is written.
+    """It also remembers the name that the instance was loaded with. Only another name is written.
 
-    So a ``save()`` of an instance that is older than the row leaves the row's newer file alone.
+    So, if an instance is older than its row, ``save()`` does not change the row's newer file.
     """
 
     field: Any
@@ -104,11 +104,11 @@ class UploadDescriptor(FileDescriptor):
         is_first = self.field.attname not in instance.__dict__
         if isinstance(value, FieldFile):
             if value is instance.__dict__.get(self.field.attname):
-                return  # by full_clean(): an image's dimensions are still its own
+                return  # full_clean() assigns the same file again: the dimensions stay as they are
             other = value.instance
             if other is not instance and _are_one_row(other, instance):  # refresh_from_db()
                 self.field.set_stored(instance, self.field.get_stored(other))
-        # By Model.__init__: from the database, or else the row is still to be added.
+        # Model.__init__ assigns it: from the database, or to a new instance, which has no row yet.
         elif is_first and instance._state.adding and not isinstance(value, Upload):
             self.field.set_stored(instance, value or "" if isinstance(value, str | None) else None)
         super().__set__(instance, value)

@@ -1,4 +1,4 @@
-"""The fields. ``_write`` is the whole of what a row does to uploads when it is written."""
+"""The fields. ``_write`` does all that happens to uploads when a row is written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RELEASE, KEEP = "release", "keep"
 
 
 class UploadFileField(models.FileField):
-    """Django's FileField, for uploads to ``destination``. The file lives and dies with its row.
+    """Django's FileField, for uploads to ``destination``. It releases the upload with the row.
 
     Assign a completed upload: ``photo.image = upload``. Saving the row claims it in the same
     transaction, or raises NotCompleted, AlreadyAttached, WrongDestination, NameTooLong or
@@ -46,9 +46,9 @@ class UploadFileField(models.FileField):
 
     **Warning:** the file of a released upload is lost.
 
-    Migrations know this field as Django's own, so it comes and goes without a migration. The
-    storage is the destination's, unless ``storage`` gives another one of the same bucket and
-    location. What is not from an upload is saved, read and deleted as in Django.
+    In migrations it is Django's own field, so you can switch to it and back without a migration.
+    The storage is the destination's, unless ``storage`` gives another one with the same bucket and
+    location. A file that is not an upload is saved, read and deleted as in Django.
     """
 
     attr_class: Any = UploadFieldFile
@@ -69,14 +69,14 @@ class UploadFileField(models.FileField):
         self.on_replace, self.on_delete = on_replace, on_delete
         self._storage: Storage | None = default_storage
         super().__init__(verbose_name, name, *args, **kwargs)
-        # FileField fills in the default one where none was given. Ours is not asked for earlier:
-        # a destination's class may need the models that are being made now.
+        # If no storage was given, FileField fills in the default storage. We ask the destination
+        # for its storage later: its class may import the models that Python is importing now.
         if self._storage is default_storage:
             self._storage = None
 
     @property
     def storage(self) -> Storage:
-        """Asked for each use: the settings may name another one by then."""
+        """Read again for each use, because the settings may have changed."""
         if self._storage is not None:
             return self._storage
         rules = _find(self.destination)
@@ -88,7 +88,7 @@ class UploadFileField(models.FileField):
 
     @property
     def label(self) -> str:
-        """By which an upload says what holds it: "photos.Photo.image"."""
+        """The value of ``Upload.attached_to`` for this field: "photos.Photo.image"."""
         return f"{self.model._meta.label}.{self.name}"
 
     def deconstruct(self) -> Any:
@@ -98,7 +98,7 @@ class UploadFileField(models.FileField):
         return name, self.django_class, args, kwargs
 
     def clone(self) -> Any:
-        # What migrations keep of a field.
+        # Migrations clone fields, and must get Django's own.
         django_field: Any = getattr(models, self.django_class.rpartition(".")[2])
         _, _, args, kwargs = self.deconstruct()
         return django_field(*args, **kwargs)
@@ -110,16 +110,16 @@ class UploadFileField(models.FileField):
         from s3direct_uploads import forms
 
         if _is_admins(kwargs.get("widget")):
-            del kwargs["widget"]  # which would send the file through Django
+            del kwargs["widget"]  # The admin's widget would send the file through Django.
         kwargs.setdefault("form_class", forms.UploadField)
         if issubclass(kwargs["form_class"], forms.UploadField):
             kwargs["destination"] = self.destination
         return models.Field.formfield(self, **kwargs)
 
-    # The name of an upload.
+    # How an upload becomes a name in the column.
 
     def name_of(self, upload: Upload) -> str:
-        """What the column has for it. It may be refused later, by ``require``."""
+        """The name that the column gets. ``require`` may refuse the upload later."""
         return keys.name_in(self.storage, upload.bucket, upload.key) or upload.key
 
     def get_prep_value(self, value: Any) -> Any:
@@ -128,22 +128,23 @@ class UploadFileField(models.FileField):
         return super().get_prep_value(value)
 
     def require(self, upload: Upload) -> None:
-        """Raises WrongDestination, NameTooLong: what no database needs to be asked for."""
+        """Raises WrongDestination or NameTooLong. It does not ask the database."""
         if upload.destination != self.destination:
             raise WrongDestination(
-                f"This was uploaded to {upload.destination!r}, not to {self.destination!r}.",
+                f"This upload has the destination {upload.destination!r}. {self.label} takes only "
+                f"uploads to {self.destination!r}.",
                 upload=upload,
             )
         name = keys.name_in(self.storage, upload.bucket, upload.key)
         if name is None:
             raise WrongDestination(
-                f"This upload is in another bucket or location than {self.label} is.",
+                f"This upload is in another bucket or location than the storage of {self.label}.",
                 upload=upload,
             )
         if self.max_length is not None and len(name) > self.max_length:
             raise NameTooLong(
-                f"The upload's name has {len(name)} characters, and {self.label} holds "
-                f"{self.max_length}.",
+                f"The upload's name has {len(name)} characters, but {self.label} has the "
+                f"max_length {self.max_length}. Raise its max_length, or lower MAX_NAME_LENGTH.",
                 upload=upload,
             )
 
@@ -165,8 +166,8 @@ class UploadFileField(models.FileField):
         rows = lifecycle.rows_of(self.model, router.db_for_write(self.model, instance=instance))
         return rows.filter(pk=pk, **{self.name: upload}).exists()
 
-    # Which name the row has, as far as this instance knows. A flat attribute, so that copies and
-    # pickles of the instance have it.
+    # The name in the row, as this instance last read or wrote it. It is an attribute of the
+    # instance, so that copies and pickles of the instance have it too.
 
     def get_stored(self, instance: Any) -> str | None:
         stored: str | None = instance.__dict__.get(f"_{self.attname}_stored")
@@ -181,7 +182,7 @@ class UploadFileField(models.FileField):
         return self.get_stored(instance) == (file.name or "")
 
     def _remember(self, instance: Any, file: UploadFieldFile, name: str) -> None:
-        """Once it is committed. If it rolls back, the instance still has it to write."""
+        """Called after the commit. After a rollback the instance must still write the file."""
         if instance.__dict__.get(self.attname) is file:
             file.is_pending = False
             self.set_stored(instance, name)
@@ -189,7 +190,7 @@ class UploadFileField(models.FileField):
     # Saving.
 
     def pre_save(self, model_instance: Any, add: bool) -> Any:
-        super().pre_save(model_instance, add)  # which sends a file of Django's own to S3
+        super().pre_save(model_instance, add)  # It sends a file that is not an upload to S3.
         file = getattr(model_instance, self.attname)
         if not add and self.is_stored(model_instance, file):
             return AsItIs(str(self.column))
@@ -202,7 +203,7 @@ class UploadFileField(models.FileField):
         is_new_row, value.is_new_row = value.is_new_row, False
         name = Name(value.name or "")
         if name or not is_new_row:
-            instance = value.instance  # now: copies of it may share the file
+            instance = value.instance  # read now, because copies of it may share the file
             name.write = partial(self._write, value, instance, is_new_row)
             on_its_way(name, connection)
         return name
@@ -229,13 +230,14 @@ class UploadFileField(models.FileField):
         self.require(upload)
         if using != router.db_for_write(Upload):
             raise WrongDatabase(
-                f"Uploads are not in the database {using!r}, to which {self.label} is saved.",
+                f"{self.label} is saved to the database {using!r}, but uploads are in "
+                f"{router.db_for_write(Upload)!r}. Both must be in one database.",
                 upload=upload,
             )
         try:
             file.claim(self.label)
         except AlreadyAttached:
-            if not is_there:  # else this very row has it already
+            if not is_there:  # If it is there, this row itself claimed the upload before.
                 raise
 
     def lock(self, instance: Any, using: str) -> str:
@@ -253,8 +255,8 @@ class UploadFileField(models.FileField):
 class UploadImageField(UploadFileField, models.ImageField):
     """``UploadFileField``, as Django's ImageField.
 
-    ``width_field`` and ``height_field`` are emptied when an upload is assigned, because nobody
-    opens S3 for them. Set them after it, if you know them: ``photo.width = 640``.
+    When you assign an upload, ``width_field`` and ``height_field`` become None, because the file
+    is not read from S3. If you know them, set them afterwards: ``photo.width = 640``.
     """
 
     attr_class = UploadImageFieldFile
@@ -284,7 +286,7 @@ def _find(destination: str) -> destinations.Destination | None:
     try:
         return destinations.find(destination)
     except ImproperlyConfigured:
-        return None  # a system check has said so
+        return None  # A system check reports it.
 
 
 def _is_admins(widget: Any) -> bool:
@@ -315,7 +317,7 @@ def _require_once(upload: Upload, instance: Any) -> None:
 
 
 def upload_fields(model: Any) -> Iterator[UploadFileField]:
-    """Those whose columns are in the table of this very model."""
+    """The upload fields whose columns are in the table of this model, not of a parent."""
     for field in model._meta.concrete_model._meta.local_fields:
         if isinstance(field, UploadFileField):
             yield field
@@ -324,13 +326,13 @@ def upload_fields(model: Any) -> Iterator[UploadFileField]:
 @receiver(class_prepared)
 def _prepare(sender: Any, **_: Any) -> None:
     if any(upload_fields(sender)):
-        # Not of every sender: Django deletes rows one by one where somebody listens.
+        # Only for these models: Django deletes rows one by one if a signal has a receiver.
         pre_delete.connect(_before_delete, sender=sender)
         post_delete.connect(_after_delete, sender=sender)
 
 
 def _before_delete(instance: Any, using: str, **_: Any) -> None:
-    """Whatever the instance says: which file has the row that is deleted?"""
+    """Read which file the row has. The instance may be older than the row."""
     write_first_in(using)
     for field in upload_fields(type(instance)):
         instance.__dict__[f"_{field.attname}_deleted"] = field.lock(instance, using)

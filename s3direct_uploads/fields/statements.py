@@ -1,4 +1,4 @@
-"""A statement that writes the names of files has a transaction, with what it does to uploads in it.
+"""A statement that writes names of files, and its changes of uploads, run in one transaction.
 
 Django opens none where one statement is enough, as with ``save()``. When a field prepares its
 value, nobody knows yet whether the statement will be sent. So the value is a ``Name`` that knows
@@ -31,7 +31,7 @@ class Name(str):
 
     write: Callable[[str], Written] | None = None
 
-    # Two rows may have one name.
+    # Two rows may have equal names. Each is written by its own function.
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
@@ -39,9 +39,10 @@ class Name(str):
 
 
 class AsItIs:
-    """In place of a value: the column keeps what it has. Django asks no more of it than this.
+    """Stands for the column itself in an UPDATE, so that the column keeps its value.
 
-    An F() would do, but the instance would then get the value that came back.
+    ``as_sql`` is all that Django needs. It is not an F(), because then the instance would get the
+    value that the database returns.
     """
 
     def __init__(self, column: str) -> None:
@@ -52,20 +53,20 @@ class AsItIs:
 
 
 def on_its_way(name: Name, connection: Any) -> None:
-    """``name`` is a parameter of a statement that will be sent by this connection, or never."""
+    """Remember ``name``: this connection may send a statement that has it as a parameter."""
     for wrapper in connection.execute_wrappers:
         if isinstance(wrapper, _Wrapper):
             break
     else:
         wrapper = _Wrapper()
-        # The first, because ``connection.execute_wrapper()`` takes the last one away.
+        # It becomes the first one, because ``connection.execute_wrapper()`` removes the last one.
         connection.execute_wrappers.insert(0, wrapper)
     wrapper.names.add(name)
 
 
 class _Wrapper:
     def __init__(self) -> None:
-        # Those of a statement that failed before it was sent vanish.
+        # A weak set, so that the names of a statement that was never sent disappear.
         self.names: WeakSet[Name] = WeakSet()
 
     def __call__(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -83,7 +84,7 @@ class _Wrapper:
             done: list[Written] = []
             answer = execute(sql, _written(params, connection.alias, done), many, context)
             if is_outermost and _rows_written(context["cursor"]) == 0:
-                # There is no such row, so Django inserts one: with the next statement.
+                # The row does not exist. Django's next statement inserts it.
                 transaction.set_rollback(True, using=connection.alias)
             else:
                 for each in done:
@@ -118,7 +119,7 @@ def _written(params: Any, using: str, done: list[Written]) -> Any:
 
 
 def _rows_written(cursor: Any) -> int:
-    """How many; and take what it returns from the cursor, for SQLite commits only after that."""
+    """How many rows were written. Rows of a RETURNING are fetched, so that SQLite can commit."""
     raw = cursor.cursor
     if raw.description is None:
         count: int = raw.rowcount
@@ -129,7 +130,7 @@ def _rows_written(cursor: Any) -> int:
 
 
 class _Fetched:
-    """A database's cursor whose rows were fetched already."""
+    """A database cursor whose rows were fetched before."""
 
     def __init__(self, cursor: Any, rows: Sequence[Any]) -> None:
         self._cursor, self._rows = cursor, iter(rows)

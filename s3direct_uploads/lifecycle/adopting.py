@@ -1,7 +1,7 @@
-"""Files that were there before become uploads: completed, and attached to the field of their rows.
+"""Make uploads of the files that a model's field had before. They are completed and attached.
 
-Their keys have no MAC of ours, so nothing but their rows proves that they are ours. Therefore a
-row is only made while a row of the host names the file, and while S3 has the object.
+The keys of such files have no MAC, so only the project's rows prove that they belong to this site.
+So an upload is made only if S3 has the object, and if a row names it at that moment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .connection import database, refuse_transaction, release_connection
 from .holders import rows_of
 from .rows import Status
 
-BATCH = 500  # rows of the host, whose objects are asked for at once
+BATCH = 500  # rows of the project that are handled together
 THREADS = 16  # that ask S3
 MAX_KEY_LENGTH = 1024  # S3's
 DONE = ("adopted", "claimed", "known")
@@ -38,7 +38,7 @@ DONE = ("adopted", "claimed", "known")
 
 @dataclass(frozen=True)
 class Adoption:
-    """What became of one row's file.
+    """What happened to one row's file.
 
     ``what`` is "adopted" (it is an upload now), "claimed" (it was an upload that no field held),
     "known" (it was one already); or it is not: "missing" (S3 has no object), "outside" (the name is
@@ -73,10 +73,10 @@ def adopt(
     ``field`` is a FileField of a model, ``owner`` the path from its rows to their user: "author",
     "album__owner", or "pk" on the user model itself. Yields batches of at most 500 rows; the caller
     may stop between two batches and begin again later. With ``dry_run`` S3 is asked, and nothing
-    is written. A limit of the destination refuses nothing, but the files count against it.
+    is written. The limits of the destination refuse no file, but the files count against them.
 
     Raises ValidationError if there is no such destination, ImproperlyConfigured if the field cannot
-    have its uploads, BucketUnavailable while S3 is away.
+    have uploads of this destination or ``owner`` is wrong, and BucketUnavailable if S3 is down.
     """
     refuse_transaction("adopt")
     rules = destinations.get(destination)
@@ -102,7 +102,7 @@ def adopt(
 def _require_same_place(field: Any, rules: Destination, bucket: Bucket) -> None:
     if router.db_for_write(field.model) != database():
         raise ImproperlyConfigured(
-            f"{field.model._meta.label} is in another database than uploads."
+            f"{field.model._meta.label} is in another database than uploads. Both must be in one."
         )
     name, location = getattr(field.storage, "bucket_name", ""), keys.location_of(field.storage)
     if (name, location) != (bucket.name, bucket.location):
@@ -113,8 +113,8 @@ def _require_same_place(field: Any, rules: Destination, bucket: Bucket) -> None:
 
 
 def _owner_path(model: Any, path: str) -> str:
-    """Raises ImproperlyConfigured if it does not lead from a row to one user."""
-    users = get_user_model()
+    """Raises ImproperlyConfigured if the path does not lead from a row to one user."""
+    users, of = get_user_model(), model._meta.label
     if path == "pk" and model._meta.concrete_model is users._meta.concrete_model:
         return "pk"
     for step in path.split("__"):
@@ -123,10 +123,16 @@ def _owner_path(model: Any, path: str) -> str:
         except (FieldDoesNotExist, AttributeError):
             relation = None
         if relation is None or not (relation.many_to_one or relation.one_to_one):
-            raise ImproperlyConfigured(f"{path!r} does not lead to a {users._meta.label}.")
+            raise ImproperlyConfigured(
+                f"The path {path!r} does not lead from {of} to its user ({users._meta.label}). "
+                "Write the names of foreign keys, joined by __, such as owner or album__owner."
+            )
         model = relation.related_model
     if model is not users:
-        raise ImproperlyConfigured(f"{path!r} leads to {model._meta.label}, not to a user.")
+        raise ImproperlyConfigured(
+            f"The path {path!r} leads from {of} to {model._meta.label}. It must lead to "
+            f"{users._meta.label}."
+        )
     return f"{path}__pk"
 
 
@@ -177,7 +183,7 @@ class _Batch:
         return "claimed" if claimed else "changed"
 
     def _ask(self, files: Sequence[_File]) -> dict[_File, StoredObject | str]:
-        """No thread uses the database, and no pooled connection is held meanwhile."""
+        """The threads do not use the database, so its connection goes back to the pool."""
         release_connection()
         return dict(zip(files, self.pool.map(self._head, files), strict=True))
 
@@ -199,7 +205,7 @@ class _Batch:
         try:
             return self._insert_all(found)
         except IntegrityError:
-            # Another process adopts the same files, or an owner was deleted meanwhile.
+            # Another process adopted one of these files, or an owner was deleted meanwhile.
             if len(found) == 1:
                 [file] = found
                 known = self._known([file.key])
@@ -250,7 +256,7 @@ class _Batch:
 
 
 def _is_inside(file: _File) -> bool:
-    """Whether the storage makes this very key of the name: "../x" and "//x" it would not."""
+    """Whether the storage makes exactly this key of the name. For "../x" and "//x" it does not."""
     name = file.name
     return (
         posixpath.normpath(name) == name

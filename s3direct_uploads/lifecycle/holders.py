@@ -1,7 +1,8 @@
-"""Which rows of the host name a file of ours, and what becomes of a file that one of them lets go.
+"""Which rows of the project name an upload's file, and what happens when a row stops to name it.
 
-Whoever is about to name a file, or to let one go, locks its upload first. So a copy of a row and
-the deletion of its original wait for each other, and the second one sees what the first one did.
+Code that writes such a name, or removes one, locks the upload first. Suppose that one process
+copies a row while another one deletes the original. The second one waits for the first one, and
+sees what it did.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def uploads_of(storage: Storage, names: Collection[str]) -> UploadQuerySet:
 
 
 def share(storage: Storage, name: str) -> None:
-    """In the transaction of a row that will name this file, which another row may name already.
+    """Lock the upload of a file that a row will name. Another row may name it already.
+
+    Call it in the transaction that writes the row.
 
     Raises NotCompleted if the file was released, or is not completed, or a scan holds it.
     """

@@ -6,6 +6,7 @@ import io
 from collections.abc import Collection
 from datetime import datetime
 
+from django.core.files.storage import storages
 from django.utils import timezone
 
 from s3direct_uploads import conf, signals, times
@@ -28,10 +29,10 @@ NOT_SCANNED = "It was not scanned in time."
 
 @raises(NotHeld, ObjectMismatch, BucketUnavailable)
 def accept(upload: Upload, *, cause: str = "scan") -> Upload:
-    """Complete an upload that a scan holds. Idempotent. ``upload_completed`` is told ``cause``.
+    """Complete an upload that a scan holds. Idempotent. ``upload_completed`` gets ``cause``.
 
-    S3 is asked once more, so that what is completed is the object that was held: by its ETag, and
-    its version where the bucket has versions.
+    S3 is asked once more. The object must be the one that was held: it must have the same ETag, and
+    the same version if the bucket has versions.
 
     Returns the upload, completed. Raises ObjectMismatch (the object was replaced or deleted
     meanwhile: the upload is rejected now), NotHeld (it is pending, or ended in another way), and
@@ -54,8 +55,8 @@ def accept(upload: Upload, *, cause: str = "scan") -> Upload:
 def reject(upload: Upload, reason: str, *, cause: str = "scan") -> Upload:
     """Reject an upload that a scan holds. Idempotent: the first reason stays.
 
-    Its client is told ``reason``, of which 255 characters are kept. The upload becomes a tombstone:
-    a sweep deletes its object once no URL can write to its key.
+    The client gets ``reason`` (its first 255 characters). The upload becomes a tombstone: a sweep
+    deletes its object once no URL can write to its key.
 
     Returns the upload, rejected. Raises NotHeld if it is pending, or ended in another way.
     """
@@ -69,20 +70,28 @@ def reject(upload: Upload, reason: str, *, cause: str = "scan") -> Upload:
 
 @raises(NotHeld)
 def open_held(upload: Upload) -> io.BufferedReader:
-    """The object of an upload that a scan holds, to be read and sought in, by whoever scans it.
+    """The object of an upload that a scan holds, as a file that you can read and seek in.
 
         with lifecycle.open_held(upload) as file:
             while chunk := file.read(1024**2): …
 
-    It is the very object that was held, and none that replaced it. It is read as it is needed, and
-    a connection that broke is opened again where it broke. Read it outside of transactions.
+    It is always the object that was held, never one that replaced it. S3 sends the bytes while you
+    read. If the connection breaks, the file continues at the same byte. Read it outside of
+    transactions.
 
-    Raises NotHeld. Reading raises ObjectMissing, ObjectMismatch (it was replaced: ``accept`` would
-    reject it), and BucketUnavailable.
+    Raises NotHeld. Reading raises ObjectMissing, ObjectMismatch (the object was replaced;
+    ``accept`` would reject it), and BucketUnavailable.
     """
     refuse_transaction("open_held")
     if not _is_held(upload):
         raise NotHeld(f"This upload is {upload.status}.", upload=upload)
+    if _is_in_memory(upload):
+        try:
+            with storages[upload.storage].open(upload.name) as file:
+                return io.BufferedReader(io.BytesIO(file.read()))
+        except FileNotFoundError as error:
+            raise ObjectMissing("The object is not there any more.", upload=upload) from error
+
     release_connection()
     return bucket_of(upload).open(
         upload.key, end=upload.size, etag=upload.etag, version_id=upload.version_id
@@ -90,29 +99,37 @@ def open_held(upload: Upload) -> io.BufferedReader:
 
 
 def _is_held(upload: Upload) -> bool:
-    """Whether a scan holds it. A worker's row may be as old as its task, so it is read again."""
+    """Whether a scan holds it. The row is read again, because a worker's copy may be old."""
     upload.refresh_from_db(using=database())
     return upload.status == Status.VERIFYING
 
 
+def _is_in_memory(upload: Upload) -> bool:
+    """A host's tests have no S3: see testing.py."""
+    return not upload.bucket
+
+
 def _is_unchanged(upload: Upload) -> bool:
+    if _is_in_memory(upload):
+        return storages[upload.storage].exists(upload.name)
+
     release_connection()
     bucket = bucket_of(upload)
     try:
         found = bucket.head(upload.key)
     except ObjectMissing:
-        bucket.probe()  # a bucket that is missing answers 404 for all keys
+        bucket.probe()  # If the bucket is missing, S3 answers 404 for every key, too.
         return False
     except ObjectMismatch:
         return False
     return (found.etag, found.version_id) == (upload.etag, upload.version_id)
 
 
-# What the sweep does with those that no scan has answered.
+# The sweep calls these functions for uploads that no scan has answered.
 
 
 def ask_again(upload: Upload) -> bool:
-    """Ask for the scan once more. False if another sweep, or an answer, came first."""
+    """Send ``upload_held`` again. False if another sweep or the scan's answer was faster."""
     if not move_claimed([upload], due_at=_next_time(upload, timezone.now())):
         return False
     signals.upload_held.send_robust(Upload, upload=upload, cause="sweep")
@@ -127,7 +144,7 @@ def _next_time(upload: Upload, now: datetime) -> datetime:
 
 
 def give_up(uploads: Collection[Upload]) -> list[Upload]:
-    """Reject those that were not scanned in time. Returns them."""
+    """Reject the uploads that were not scanned in time. Returns them."""
     rejected = move_claimed(
         uploads,
         {"status": Status.VERIFYING},

@@ -1,4 +1,4 @@
-"""Read an object as a file: as much of it as is needed, and always the same one."""
+"""Read an object as a file. It fetches only what is needed, always from the same object."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Reading:
 
 
 class ObjectFile(io.RawIOBase):
-    """One request reads to the end; another one is made where somebody seeks, or it broke."""
+    """One request reads to the end. After a seek or a broken connection a new request is sent."""
 
     def __init__(self, client: S3Client, asked: dict[str, Any], end: int, etag: str) -> None:
         self._client, self._asked, self._end, self._etag = client, asked, end, etag

@@ -78,7 +78,7 @@ def test_the_limits_of_an_image(alice: App, size: tuple[int, int], reason: str) 
     [
         ({"MAX_WIDTH": 99}, "The image has 100 x 50 pixels; at most 99 wide is allowed."),
         ({"MAX_HEIGHT": 49}, "The image has 100 x 50 pixels; at most 49 high is allowed."),
-        ({"FORMATS": ["JPEG", "GIF"]}, "This is no image of the formats JPEG, GIF."),
+        ({"FORMATS": ["JPEG", "GIF"]}, "This is not an image in one of the formats JPEG, GIF."),
         ({}, ""),
     ],
 )

@@ -16,6 +16,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.staticfiles.storage import ManifestStaticFilesStorage
 from django.core.exceptions import BadRequest, ImproperlyConfigured, ValidationError
 from django.core.management import call_command
+from django.db import transaction
 from django.http import QueryDict
 from django.test import RequestFactory
 from django.test.utils import isolate_apps

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.files.storage import storages
 
-from s3direct_uploads import content, signals
-from s3direct_uploads.exceptions import HookFailed, ObjectMismatch
+from s3direct_uploads import content, lifecycle, signals
+from s3direct_uploads.exceptions import HookFailed, ObjectMismatch, ObjectMissing
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import StoredObject
 from tests.conftest import Connect
@@ -131,3 +132,48 @@ def test_the_content_is_looked_into(
     with pytest.raises(ObjectMismatch, match="not of the type image/jpeg"):
         make(content=HTML)
     assert make(content=image("JPEG") + b"\0" * 100_000).status == "completed"
+
+
+def test_a_host_tests_its_scan(
+    make: Make,
+    heard: list[tuple[str, str]],
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The scan reads the file and answers, as with S3."""
+    monkeypatch.setattr(Albums, "hold", True)
+    found: list[bytes] = []
+
+    def scan(upload: Upload, **_: Any) -> None:
+        with lifecycle.open_held(upload) as file:
+            found.append(file.read(3))
+            file.seek(0)
+            found.append(file.read())
+        if b"virus" in found[-1]:
+            lifecycle.reject(upload, "A virus was found.")
+        else:
+            lifecycle.accept(upload)
+
+    connect(signals.upload_held, scan)
+    good = make(content=b"a good file")
+    good.refresh_from_db()
+    assert (found, good.status) == ([b"a g", b"a good file"], "completed")
+    assert heard == [("completed", "scan")]
+    assert good.attach() == good.name
+
+    with pytest.raises(ObjectMismatch, match="A virus was found"):
+        make(content=b"a virus")
+    bad = Upload.objects.exclude(pk=good.pk).get()
+    assert (bad.status, bad.reason) == ("rejected", "A virus was found.")
+
+
+def test_a_held_file_that_is_gone_is_rejected(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Albums, "hold", True)
+    held = make()
+    assert held.status == "verifying"
+    storages[held.storage].delete(held.name)
+    with pytest.raises(ObjectMissing):
+        lifecycle.open_held(held)
+    with pytest.raises(ObjectMismatch):
+        lifecycle.accept(held)
+    assert Upload.objects.get().status == "rejected"

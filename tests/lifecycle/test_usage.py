@@ -50,7 +50,7 @@ def test_a_recount_knows_destinations_that_are_no_more(
     }
     assert recount() == ["photos: owners counted: 1, corrected: 1."]
     assert recount(destination="documents") == ["documents: owners counted: 0, corrected: 0."]
-    with pytest.raises(CommandError, match="no destination 'nowhere'; there are documents, photos"):
+    with pytest.raises(CommandError, match=r"'nowhere'\. Write one of documents, photos"):
         recount(destination="nowhere")
 
 

@@ -25,7 +25,7 @@ class Command(PrintingCommand):
         known = limited | set(conf.destinations())
         if destination and destination not in known:
             listed = ", ".join(sorted(known))
-            raise CommandError(f"There is no destination {destination!r}; there are {listed}.")
+            raise CommandError(f"There is no destination {destination!r}. Write one of {listed}.")
         for name in [destination] if destination else sorted(limited):
             corrections = [corrected for _, corrected in lifecycle.recount(name)]
             self.stdout.write(

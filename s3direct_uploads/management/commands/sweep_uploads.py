@@ -101,7 +101,7 @@ class Command(PrintingCommand):
     def reconcile(self, destination: str, *, delete: bool) -> None:
         if destination and destinations.find(destination) is None:
             known = ", ".join(sorted(conf.destinations()))
-            raise CommandError(f"There is no destination {destination!r}; there are {known}.")
+            raise CommandError(f"There is no destination {destination!r}. Write one of {known}.")
         found: Counter[str] = Counter()
         try:
             for stray in lifecycle.reconcile(destination=destination, delete=delete):
@@ -113,7 +113,7 @@ class Command(PrintingCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         for each in lifecycle.unnamed(destination=destination, delete=delete):
-            what = "unnamed" if each.is_known else "unknown-holder"
+            what = "unnamed" if each.is_known else "unknown-field"
             what = "released" if each.released else what
             upload = each.upload
             where = f"{upload.bucket} {upload.key} {upload.size} {upload.attached_to}"

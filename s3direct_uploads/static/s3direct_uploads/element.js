@@ -1,5 +1,5 @@
 /**
- * `<s3-upload>`: a field that sends files straight to S3, and posts their `form_value`s with its form.
+ * `<s3-upload>`: a form field. It sends files straight to S3, and the form posts the `form_value` of each upload.
  *
  *     <s3-upload name="image" endpoint="/api/uploads/" destination="photos" accept="image/*"></s3-upload>
  *     <script type="module" src="/static/s3direct_uploads/element.js"></script>
@@ -12,8 +12,8 @@
  * @import {Action} from "./row.js"
  * @import {Upload, Uploading} from "./types"
  *
- * @typedef {object} Job What is at work for a file.
- * @property {File | null} file null for one that came with the page.
+ * @typedef {object} Job The upload of one file, while it runs.
+ * @property {File | null} file null if the server rendered the upload with the page.
  * @property {AbortController} controller
  * @property {string} idempotencyKey
  * @property {Uploading} [going]
@@ -24,21 +24,21 @@ import {explain, inBytes, kindsOf, mayRetry, say} from "./texts.js";
 import {upload} from "./upload.js";
 
 const BUILT = ".s3-upload-zone, .s3-upload-files, .s3-upload-alert, .s3-upload-status";
-const FIRST_LOOK = 2_000; // milliseconds: whether a scan has come to its end
+const FIRST_LOOK = 2_000; // milliseconds, before it asks whether a scan has ended
 const LONGEST_LOOK = 30_000;
 
-let made = 0; // ids, of this page
+let made = 0; // counts the elements of this page, for their ids
 
 export class S3Upload extends HTMLElement {
   static observedAttributes = ["disabled", "required"];
 
   /**
-   * Of the requests to Django, in place of the CSRF token: `() => ({Authorization: `Bearer ${token}`})`.
+   * Headers of the requests to Django, instead of the CSRF token: `() => ({Authorization: `Bearer ${token}`})`.
    *
    * @type {HeadersInit | (() => HeadersInit | Promise<HeadersInit>) | null}
    */
   headers = null;
-  /** Of each upload. @type {Record<string, unknown> | undefined} */
+  /** The context of each upload. @type {Record<string, unknown> | undefined} */
   context;
 
   /** @type {readonly Item[]} */
@@ -49,23 +49,23 @@ export class S3Upload extends HTMLElement {
   #rows = new Map();
   #isBuilt = false;
 
-  /** What the form posts, of the files that are ready. */
+  /** The values that the form posts: one for each file that is ready. */
   get values() {
     return this.#items.filter(({phase}) => phase === "done").map(({value}) => value);
   }
 
   connectedCallback() {
     document.addEventListener("submit", this.#onSubmit, {capture: true});
-    if (this.#isBuilt) return; // it was moved
+    if (this.#isBuilt) return; // The element was moved.
     if (document.readyState !== "loading") this.#build();
-    else document.addEventListener("DOMContentLoaded", () => this.#build(), {once: true}); // its children are to come
+    else document.addEventListener("DOMContentLoaded", () => this.#build(), {once: true}); // wait for its children
   }
 
   disconnectedCallback() {
     document.removeEventListener("submit", this.#onSubmit, {capture: true});
     setTimeout(() => {
       if (this.isConnected) return;
-      // The form's row was removed. What is ready stays: it may have been posted.
+      // A formset's form was removed. Uploads that are ready stay, because they may have been posted.
       for (const {key, phase} of this.#items) if (phase !== "done") this.#dispatch({type: "remove", key});
     });
   }
@@ -74,9 +74,9 @@ export class S3Upload extends HTMLElement {
     if (this.#isBuilt) this.#show();
   }
 
-  // Its parts
+  // The parts of the element
 
-  /** Takes over what the server rendered, or what a cloned element has built, and makes the rest. */
+  /** Uses what the server rendered, or what a cloned element brings with it, and makes the rest. */
   #build() {
     if (this.#isBuilt || !this.isConnected) return;
     this.#isBuilt = true;
@@ -85,7 +85,7 @@ export class S3Upload extends HTMLElement {
     /** @type {HTMLInputElement[]} */
     const posted = [...this.querySelectorAll("input")].filter(({type}) => type === "hidden");
     for (const each of posted.slice(1)) each.remove();
-    // The first one stays, with no value: scripts that renumber a formset's forms know its name.
+    // The first one stays, without a value. Scripts that renumber the forms of a formset change its name.
     this.carrier = posted[0] ?? make("input", "", {type: "hidden", name: this.getAttribute("name") ?? ""});
     const kept = posted.filter(({value}) => value).map(({value, dataset}) => ({...dataset, value}));
     this.carrier.value = "";
@@ -101,7 +101,7 @@ export class S3Upload extends HTMLElement {
     input.multiple = this.multiple;
     input.accept = this.getAttribute("accept") ?? "";
     input.addEventListener("change", (event) => {
-      event.stopPropagation(); // ours comes once a file is ready
+      event.stopPropagation(); // This element sends its own `change` when a file is ready.
       this.add(input.files ?? []);
       input.value = ""; // so that the same file can be chosen again
     });
@@ -151,7 +151,7 @@ export class S3Upload extends HTMLElement {
     zone.addEventListener("dragleave", () => zone.classList.remove("s3-upload-over"));
   }
 
-  // What it is told
+  // Attributes
 
   get multiple() {
     return this.hasAttribute("multiple");
@@ -178,7 +178,7 @@ export class S3Upload extends HTMLElement {
       all.length === chosen.length ? "" : say(this.multiple ? "no_room" : "one_only", {count: this.maxFiles}),
     );
     if (!chosen.length) return;
-    for (const box of this.querySelectorAll("input")) if (box.type === "checkbox") box.checked = false; // "clear"
+    for (const box of this.querySelectorAll("input")) if (box.type === "checkbox") box.checked = false; // "Clear"
     const keyed = chosen.map((file) => ({key: randomKey(), file}));
     for (const {key, file} of keyed) {
       this.#jobs.set(key, {file, controller: new AbortController(), idempotencyKey: randomKey()});
@@ -187,7 +187,7 @@ export class S3Upload extends HTMLElement {
     this.#dispatch({type: "choose", files: named, multiple: this.multiple});
   }
 
-  /** What came with the page. @param {{value: string, filename?: string, size?: string, status?: string}} posted */
+  /** Adds an upload that the server rendered with the page. @param {{value: string, filename?: string, size?: string, status?: string}} posted */
   #restore({value, filename = "", size = "0", status = "completed"}) {
     const key = randomKey();
     const [id] = value.split(":");
@@ -208,7 +208,7 @@ export class S3Upload extends HTMLElement {
     if (said.length && this.status) this.status.textContent = said.join(" ");
     if (`${this.values}` !== values) this.dispatchEvent(new Event("change", {bubbles: true}));
     const [next] = nextToSend(this.#items);
-    if (next) this.#send(next.key); // whose start starts the one after it
+    if (next) this.#send(next.key); // It dispatches "start", which sends the next file.
   }
 
   /** @param {Item} item */
@@ -216,7 +216,7 @@ export class S3Upload extends HTMLElement {
     return item.phase === "failed" ? explain(item.error, item, this.language) : "";
   }
 
-  // Its uploads
+  // Uploading
 
   /** @param {string} key */
   async #send(key) {
@@ -243,12 +243,12 @@ export class S3Upload extends HTMLElement {
     } catch (error) {
       if (signal.aborted) return;
       const {status, upload} = /** @type {any} */ (error);
-      if (status === 410 || status === 422) job.idempotencyKey = randomKey(); // only another upload can do better
+      if (status === 410 || status === 422) job.idempotencyKey = randomKey(); // this upload has ended, so a retry needs a new one
       this.#dispatch({type: "fail", key, error, id: upload?.id ?? ""});
     }
   }
 
-  /** Asks what became of an upload that a scan holds. @param {string} key @param {string} id */
+  /** Asks again and again until the scan has accepted or rejected the upload. @param {string} key @param {string} id */
   async #watch(key, id) {
     const signal = this.#jobs.get(key)?.controller.signal;
     for (let wait = FIRST_LOOK; !signal?.aborted; wait = Math.min(2 * wait, LONGEST_LOOK)) {
@@ -265,7 +265,7 @@ export class S3Upload extends HTMLElement {
   /** @param {"GET" | "DELETE"} method @param {string} id @returns {Promise<Upload | null>} null if there was no answer */
   async #ask(method, id) {
     try {
-      // keepalive: to remove a file is often the last thing that a page does.
+      // keepalive: the user may leave the page right after removing a file.
       const keepalive = method === "DELETE";
       const headers = new Headers(await this.#headers());
       const answer = await fetch(`${this.endpoint}${id}/`, {method, headers, keepalive, credentials: "same-origin"});
@@ -275,9 +275,9 @@ export class S3Upload extends HTMLElement {
     }
   }
 
-  /** A file that is removed is deleted: nobody else knows of it. @param {Item} item */
+  /** Deletes the upload of a file that was removed from the form, because nothing uses it. @param {Item} item */
   #stop({key, id, phase}) {
-    this.#jobs.get(key)?.controller.abort(); // then upload.js cancels it
+    this.#jobs.get(key)?.controller.abort(); // Then upload.js cancels the upload.
     this.#jobs.delete(key);
     this.#remove(key);
     if (id && ["done", "failed", "checking"].includes(phase)) this.#ask("DELETE", id);
@@ -285,7 +285,7 @@ export class S3Upload extends HTMLElement {
 
   async #headers() {
     if (this.headers) return typeof this.headers === "function" ? this.headers() : this.headers;
-    // Read anew each time: who signs in in another tab gets another one.
+    // Read again each time, because signing in in another tab changes the token.
     const cookie = this.getAttribute("csrf-cookie") ?? "csrftoken";
     const found = cookie && document.cookie.split("; ").find((each) => each.startsWith(`${cookie}=`));
     /** @type {HTMLInputElement | null} */
@@ -294,7 +294,7 @@ export class S3Upload extends HTMLElement {
     return /** @type {HeadersInit} */ (token ? {[this.getAttribute("csrf-header") ?? "X-CSRFToken"]: token} : {});
   }
 
-  // What it shows
+  // Showing
 
   #show() {
     const {input, list, zone, prompt} = this;
@@ -335,7 +335,7 @@ export class S3Upload extends HTMLElement {
     this.#dispatch({type: isPaused ? "resume" : "pause", key});
   }
 
-  /** Without the focus being lost. @param {string} key */
+  /** Removes a row. If it had the focus, the next row gets it. @param {string} key */
   #remove(key) {
     const row = this.#rows.get(key);
     if (!row) return;
@@ -366,14 +366,18 @@ export class S3Upload extends HTMLElement {
     if (this.alert) this.alert.textContent = text;
   }
 
-  /** A form without the browser's own validation, as the admin's: half of its files would be left out. @param {Event} event */
+  /**
+   * Stops a form whose files are not ready. Forms with `novalidate`, such as the admin's, would leave these files out.
+   *
+   * @param {Event} event
+   */
   #onSubmit = (event) => {
     const {target, submitter} = /** @type {SubmitEvent} */ (event);
     const form = this.closest("form");
-    // A button with formnovalidate wants no check: "Cancel", say.
+    // A button with formnovalidate, such as "Cancel", submits without a check.
     if (target !== form || !form || /** @type {any} */ (submitter)?.formNoValidate) return;
     const fields = [...form.querySelectorAll("s3-upload")].filter((each) => each instanceof S3Upload);
-    const first = fields.find((each) => obstacle(each.#items)); // on the page, whichever is asked first
+    const first = fields.find((each) => obstacle(each.#items)); // the first on the page; each element of the form has this listener
     if (!first) return;
     event.preventDefault();
     event.stopImmediatePropagation();
@@ -382,7 +386,7 @@ export class S3Upload extends HTMLElement {
   };
 }
 
-/** Not by crypto.randomUUID, which a page that came by plain http lacks. */
+/** A random text. crypto.randomUUID does not exist on pages that use http instead of https. */
 function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

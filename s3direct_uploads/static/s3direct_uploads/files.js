@@ -1,5 +1,5 @@
 /**
- * What an `<s3-upload>` knows of its files, without a page: element.js shows it, and does what it says.
+ * The state of the files of an `<s3-upload>`. It does not use the page: element.js shows the state and uploads.
  *
  * @module
  */
@@ -8,7 +8,7 @@
  * @typedef {"waiting" | "sending" | "paused" | "confirming" | "checking" | "done" | "failed"} Phase
  *
  * @typedef {object} Item One file that was chosen.
- * @property {string} key Of this element alone.
+ * @property {string} key A random name of the file in this element.
  * @property {string} filename
  * @property {number} size In bytes.
  * @property {Phase} phase
@@ -16,8 +16,8 @@
  * @property {number} bytesPerSecond
  * @property {number | null} secondsLeft
  * @property {string} value What the form posts; "" until it is done.
- * @property {string} id The upload's; "" while it is not known.
- * @property {any} error Why it failed; null if it did not.
+ * @property {string} id The id of the upload; "" while it is not known.
+ * @property {any} error The error, if the upload failed; otherwise null.
  *
  * @typedef {{key: string, filename: string, size: number}} Chosen
  *
@@ -30,13 +30,13 @@
  *   | {type: "fail", key: string, error: any, id: string}} Event
  */
 
-/** Uploads of one element that are sent at once. */
+/** How many files one element sends at the same time. */
 export const AT_ONCE = 3;
 
 const NEW = {loaded: 0, bytesPerSecond: 0, secondsLeft: null, value: "", id: "", error: null};
 /** @type {Record<string, Phase>} */
 const PHASES = {begin: "sending", send: "sending", confirm: "confirming", verifying: "checking"};
-/** @type {Record<string, Phase[]>} In which phases something may happen to a file; in the others it came too late. */
+/** @type {Record<string, Phase[]>} The phases in which an event is applied. In another phase the event came too late. */
 const ONLY_IN = {
   start: ["waiting"],
   progress: ["sending", "paused", "confirming", "checking"],
@@ -76,7 +76,7 @@ function change(item, event) {
       return {...NEW, phase: "waiting"};
     case "progress": {
       const {loaded, bytesPerSecond, secondsLeft} = event;
-      // What was under way when it was paused still tells of itself.
+      // After a pause, requests that had begun still report progress.
       const phase = item.phase === "paused" && event.phase === "send" ? "paused" : PHASES[event.phase];
       return {phase, loaded, bytesPerSecond, secondsLeft};
     }
@@ -91,7 +91,7 @@ function change(item, event) {
   }
 }
 
-/** Those whose turn it is to be sent. @param {readonly Item[]} items */
+/** The files that may be sent now. @param {readonly Item[]} items */
 export function nextToSend(items) {
   const busy = items.filter(({phase}) => ["sending", "paused", "confirming"].includes(phase)).length;
   return items.filter(({phase}) => phase === "waiting").slice(0, Math.max(0, AT_ONCE - busy));
@@ -106,13 +106,13 @@ export function obstacle(items) {
   return items.find(({phase}) => phase === "failed") ?? items.find(({phase}) => phase !== "done") ?? null;
 }
 
-/** How many more may be chosen. @param {readonly Item[]} items @param {{multiple: boolean, maxFiles: number}} limits */
+/** How many more files may be chosen. @param {readonly Item[]} items @param {{multiple: boolean, maxFiles: number}} limits */
 export function room(items, {multiple, maxFiles}) {
   return multiple ? Math.max(0, maxFiles - items.length) : 1;
 }
 
 /**
- * Those to whom something happened that a person should hear of, and what.
+ * The changes that a screen reader should say: which file, and what happened to it.
  *
  * @param {readonly Item[]} before @param {readonly Item[]} after
  * @returns {{item: Item, what: "added" | "paused" | "checking" | "done" | "failed" | "removed"}[]}

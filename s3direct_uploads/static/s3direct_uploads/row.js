@@ -1,5 +1,5 @@
 /**
- * How an `<s3-upload>` shows one of its files: a list item that keeps the focus while its buttons come and go.
+ * Shows one file of an `<s3-upload>`, as a list item. The focus is kept when buttons appear and disappear.
  *
  * @module
  *
@@ -33,7 +33,7 @@ export class Row {
   constructor(item, onAction, language) {
     const {filename} = item;
     this.language = language;
-    this.filename.append(make("bdi", "", {textContent: filename})); // it may run the other way
+    this.filename.append(make("bdi", "", {textContent: filename})); // its text may run from right to left
     this.progress.setAttribute("aria-label", say("progress", {filename}));
     this.buttons = Object.fromEntries(
       /** @type {const} */ (["pause", "retry", "remove"]).map((action) => {
@@ -50,11 +50,11 @@ export class Row {
   /** @param {Blob} file */
   preview(file) {
     if (!file.type.startsWith("image/")) return;
-    this.image.addEventListener("load", () => (this.image.hidden = false)); // never for HEIC, say
+    this.image.addEventListener("load", () => (this.image.hidden = false)); // many browsers cannot show HEIC
     this.image.src = URL.createObjectURL(file);
   }
 
-  /** @param {Item} item @param {string} name of what the form posts */
+  /** @param {Item} item @param {string} name The name of the posted value. */
   show(item, name) {
     const {phase, value, filename, size, loaded} = item;
     const isUnderWay = ["sending", "paused", "confirming"].includes(phase);
@@ -88,7 +88,7 @@ export class Row {
   /** @param {Action} action @param {"pause" | "resume" | "retry" | "remove" | "cancel"} name @param {string} filename */
   #label(action, name, filename) {
     const button = this.buttons[action];
-    if (button.dataset.says === name) return; // a screen reader may read it again
+    if (button.dataset.says === name) return; // an equal text, set again, may be read aloud again
     button.dataset.says = name;
     button.textContent = say(name);
     button.setAttribute("aria-label", say("button", {action: say(name), filename}));

@@ -1,8 +1,8 @@
 /**
- * What an `<s3-upload>` says: all of its English, and how numbers and errors become words.
+ * All texts of an `<s3-upload>` in English, and functions that turn numbers and errors into words.
  *
- * Each text is looked up in `texts` first, then in Django's JavaScript catalogue (`gettext`), if the page has it. A host
- * may replace some: `Object.assign(texts, {choose: "Datei wählen"})`.
+ * A text of the project (`texts`) comes first, then the one of Django's JavaScript catalogue (`gettext`), if the page has
+ * it. A project replaces texts like this: `Object.assign(texts, {choose: "Datei wählen"})`.
  *
  * @module
  */
@@ -83,10 +83,10 @@ const ENGLISH = {
   unknown: gettext("This file could not be added. Try again."),
 };
 
-/** The host's own texts, by the names above. @type {Partial<Record<keyof typeof ENGLISH, string>>} */
+/** The project's own texts, by the names above. @type {Partial<Record<keyof typeof ENGLISH, string>>} */
 export const texts = {};
 
-/** By the `code` of an error. @type {Record<string, keyof typeof ENGLISH>} */
+/** The text for the `code` of an error. @type {Record<string, keyof typeof ENGLISH>} */
 const BY_CODE = {
   not_authenticated: "signed_out",
   authentication_failed: "signed_out",
@@ -111,7 +111,7 @@ const BY_CODE = {
   multipart_gone: "over",
   already_attached: "in_use",
 };
-/** By the field of an `invalid` declaration, then by its code. @type {Record<string, keyof typeof ENGLISH>} */
+/** The text for an `invalid` declaration, by the field and the code. @type {Record<string, keyof typeof ENGLISH>} */
 const BY_FIELD = {
   "content_type.not_allowed": "kind",
   "size.too_large": "too_large",
@@ -203,7 +203,7 @@ export function explain(error, {filename, size}, language) {
   });
 }
 
-/** Whether the same file may do better another time. @param {any} error */
+/** Whether it can help to send the same file again. @param {any} error */
 export function mayRetry(error) {
   const isRule = error?.code === "invalid" && error.status === 400;
   return !isRule && !["file_unreadable", "object_mismatch", "rejected", "module_not_loaded"].includes(error?.code);

@@ -145,7 +145,7 @@ def test_what_cannot_be_adopted_is_named_and_the_rest_is_adopted(
         forbidden: "failed",
     }
     assert summary == "Adopted: 1 adopted, 1 failed, 2 gone, 1 missing, 4 outside."
-    assert run(*SNAPS)[1] == "Files that are no uploads: 8. They are listed above."
+    assert run(*SNAPS)[1] == "Files that are not uploads: 8. The lines above name them."
     assert held(Upload.objects.get(key="site/old/there.png")) == "tests.Snap.image"
 
 
@@ -155,7 +155,7 @@ def test_uploads_that_no_field_held_are_claimed() -> None:
     elsewhere.attach(to="tests.Cover.picture")
     for each in (unattached, by_hand, elsewhere):
         Snap.objects.create(title=each.pk.hex, image=each.name)
-    assert run(*SNAPS, "--dry-run") == (["Would be: 2 claimed, 1 known."], "")
+    assert run(*SNAPS, "--dry-run") == (["Dry run: 2 claimed, 1 known."], "")
     assert run(*SNAPS) == (["Adopted: 2 claimed, 1 known."], "")
     assert (held(unattached), held(by_hand)) == ("tests.Snap.image", "tests.Snap.image")
     assert held(elsewhere) == "tests.Cover.picture"
@@ -187,7 +187,7 @@ def test_a_dry_run_asks_and_writes_nothing(write: Callable[..., str], s3_calls: 
     Snap.objects.create(title="2", image="old/never-there.png")
     s3_calls.clear()
     lines, error = run(*SNAPS, "--dry-run")
-    assert lines[-1] == "Would be: 1 adopted, 1 missing."
+    assert lines[-1] == "Dry run: 1 adopted, 1 missing."
     assert error
     assert (s3_calls, Upload.objects.count()) == (["HeadObject"] * 2, 0)
 
@@ -302,14 +302,20 @@ def test_the_owner_may_be_further_away_or_the_row_itself(
     [
         (("tests.Snap.nothing", "--destination", "photos"), "There is no field"),
         (("tests.Nothing.image", "--destination", "photos"), "There is no field"),
-        (("Snap.image", "--destination", "photos"), "There is no field"),
+        (("Snap.image", "--destination", "photos"), "Write the field as app.Model.field"),
         (("tests.Snap.title", "--destination", "photos"), "tests.Snap.title is not a FileField."),
-        (("tests.Snap.image", "--destination", "x"), "There is no destination 'x'"),
+        (("tests.Snap.image", "--destination", "x"), "There is no destination 'x'. Write one of"),
+        (
+            ("tests.Snap.image", "--destination", "photos", "--owner", "title"),
+            "The path 'title' does not lead from tests.Snap to its user (auth.User). Write the "
+            "names of foreign keys, joined by __, such as owner or album__owner.",
+        ),
     ],
 )
 def test_wrong_arguments(arguments: tuple[str, ...], problem: str) -> None:
     lines, error = run(*arguments)
     assert (lines, problem in error) == ([], True)
+    assert "again" not in error
 
 
 def test_a_storage_of_another_place_is_refused(settings: Any) -> None:

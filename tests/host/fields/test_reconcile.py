@@ -92,8 +92,8 @@ def test_a_model_or_a_storage_that_is_gone_is_reported_and_never_released(settin
     uploads["tests.Snap.image"] = Upload.objects.get(pk=elsewhere.pk)
     age(2 * DAY)
     *lines, summary = reconcile("--delete")
-    assert set(lines) == {line("unknown-holder", each, to) for to, each in uploads.items()}
-    assert summary == "Reconciled: 6 unknown-holder uploads."
+    assert set(lines) == {line("unknown-field", each, to) for to, each in uploads.items()}
+    assert summary == "Reconciled: 6 unknown-field uploads."
     assert not any(is_released(each) for each in uploads.values())
 
 
