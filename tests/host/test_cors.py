@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 from corsheaders.defaults import default_headers, default_methods
+from django.contrib.auth.models import User
+from django.test import Client
 
+from s3direct_uploads.models import Upload
 from tests.host.conftest import Find, assert_found
 
 HEADERS = [*default_headers, "idempotency-key"]
@@ -105,6 +108,27 @@ def test_a_page_that_logs_in_by_a_session_must_be_trusted(
     assert page in found[0].msg
 
 
+def test_a_page_that_is_not_trusted_is_refused_by_django(db: None, settings: Any) -> None:
+    """What W111 warns of."""
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(User.objects.create_user("alice"))
+    browser.cookies["csrftoken"] = token = "t" * 32
+    declared = {"destination": "photos", "filename": "beach.jpg", "size": 5}
+
+    def begin() -> Any:
+        headers = {"Origin": PAGE, "X-CSRFToken": token, "Content-Type": "application/json"}
+        return browser.post("/api/uploads/", declared, "application/json", headers=headers)
+
+    settings.CSRF_TRUSTED_ORIGINS = []
+    refused = begin()
+    assert refused.status_code == 403
+    assert "Origin checking failed" in refused.json()["detail"]
+    assert not Upload.objects.exists()
+    settings.CSRF_TRUSTED_ORIGINS = [PAGE]
+    assert begin().status_code == 201
+    assert Upload.objects.get().status == "pending"
+
+
 def test_every_page_that_is_not_trusted_is_named(find: Find, cors: Any) -> None:
     cors.CORS_ALLOWED_ORIGINS = ["https://b.example.com", PAGE, "https://a.example.com"]
     found = find()
@@ -126,7 +150,7 @@ def test_every_page_that_is_not_trusted_is_named(find: Find, cors: Any) -> None:
 def test_csrf_is_no_matter_for_a_host_without_sessions(
     find: Find, cors: Any, classes: list[str] | None, is_warned: bool
 ) -> None:
-    """A token in a cookie is refreshed with credentials, and REST Framework asks for no CSRF token."""
+    """A token is often refreshed by a cookie. Then REST Framework asks for no CSRF token."""
     cors.CSRF_TRUSTED_ORIGINS = []
     cors.REST_FRAMEWORK = {} if classes is None else {"DEFAULT_AUTHENTICATION_CLASSES": classes}
     assert [each.id for each in find()] == (["s3direct_uploads.W111"] if is_warned else [])
