@@ -183,6 +183,26 @@ test("the speed is that of all files together, over the last seconds", async () 
   assert.deepEqual([last.bytesPerSecond, last.secondsLeft], [300, 0]); // 1,200 bytes in 4 seconds
 });
 
+test("parts that S3 has already are loaded, and do not count as speed", async () => {
+  const world = new World();
+  world.partSize = 100;
+  const upload = world.remember({filename: "beach.png", size: 300, multipart: true});
+  world.keys.set("mine", [JSON.stringify({destination: "photos", filename: "beach.png", size: 300, content_type: "image/png", multipart: true}), upload.id]);
+  world.parts.get(upload.id).set(1, new Uint8Array(100)).set(2, new Uint8Array(100));
+  const put = held();
+  world.next("PUT", put);
+  const told = [];
+  const sending = send(world, [file(300)], {each: () => ({idempotencyKey: "mine"}), onProgress: (progress) => told.push(progress)});
+  await world.until(() => world.underway === 1);
+  world.clock.pass(1);
+  put.release();
+  await sending;
+
+  assert.deepEqual(world.said("PUT"), ["PUT u1 part 3, 100 bytes → 200"]);
+  assert.ok(told.some(({loaded}) => loaded === 200));
+  assert.equal(told[told.length - 1].bytesPerSecond, 100);
+});
+
 test("each file may have options of its own, and its own progress", async () => {
   const world = new World();
   const told = [];

@@ -170,23 +170,23 @@ class Total {
     this.sizes = files.map(({size}) => size);
     this.total = sum(this.sizes);
     /** What is known of each file. */
-    this.known = files.map(() => ({loaded: 0, phase: "begin"}));
+    this.known = files.map(() => ({loaded: 0, isSent: false}));
     this.listener = listener;
     this.clock = clock;
   }
 
   /** @param {number} index @param {Progress} progress */
   reach(index, {loaded, phase}) {
-    const before = this.known[index];
+    const {loaded: before, isSent} = this.known[index];
     // Until a file is sent, nothing moves: parts that S3 has already are only counted.
-    if (before.phase !== "begin") this.moved += loaded - before.loaded;
-    this.known[index] = {loaded, phase};
+    if (isSent) this.moved += loaded - before;
+    this.known[index] = {loaded, isSent: isSent || phase === "send"};
     this.tell();
   }
 
   /** @param {number} index @param {Result} result */
   end(index, {error}) {
-    this.known[index] = {loaded: this.sizes[index], phase: "end"};
+    this.known[index] = {loaded: this.sizes[index], isSent: true};
     if (error) this.failed++;
     else this.completed++;
     this.tell();
