@@ -14,7 +14,6 @@ if os.environ.get("FORGETFUL"):
     del CORS_ALLOW_HEADERS  # type: ignore[name-defined]  # noqa: F821  # the easily forgotten line
 
 ROOT_URLCONF = "tests.real.elsewhere.urls"
-TOKEN_LIFE = 3  # seconds
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "tests.real.elsewhere.views.BearerAuthentication",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.core import signing
@@ -19,6 +18,7 @@ from rest_framework.request import Request
 from tests.real.elsewhere import documented
 
 SALT = "elsewhere.token"
+TOKEN_LIFE = 3  # seconds
 exec(documented.block("views.py"))  # csrf_token
 
 
@@ -28,8 +28,8 @@ def token(request: HttpRequest) -> JsonResponse:
     user = authenticate(request, **json.loads(request.body))
     if user is None:
         return JsonResponse({}, status=401)
-    life = {"expires_in": settings.TOKEN_LIFE}
-    return JsonResponse({"access": signing.dumps(user.pk, salt=SALT), **life})
+    access = signing.dumps(user.pk, salt=SALT)
+    return JsonResponse({"access": access, "expires_in": TOKEN_LIFE})
 
 
 class BearerAuthentication(BaseAuthentication):
@@ -38,7 +38,7 @@ class BearerAuthentication(BaseAuthentication):
         if scheme != "Bearer":
             return None
         try:
-            pk = signing.loads(token, salt=SALT, max_age=settings.TOKEN_LIFE)
+            pk = signing.loads(token, salt=SALT, max_age=TOKEN_LIFE)
         except signing.BadSignature as error:
             raise AuthenticationFailed("This token is not valid, or not any more.") from error
         return User.objects.get(pk=pk), None
