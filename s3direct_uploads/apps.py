@@ -11,12 +11,13 @@ class S3DirectUploadsConfig(AppConfig):
     def ready(self) -> None:
         from django.core.checks import register
 
-        from . import checks, lifecycle  # noqa: F401  # lifecycle connects a pre_delete handler
+        from . import checks, cors, lifecycle  # noqa: F401  # lifecycle connects a pre_delete handler
 
         register(checks.check_settings)
         register(checks.check_destinations)
         register(checks.check_storages)
         register(checks.check_holds)
         register(checks.check_database)
+        register(cors.check_cors)
         if find_spec("drf_spectacular"):
             from . import openapi  # noqa: F401  # drf-spectacular finds it once it is imported

@@ -508,7 +508,7 @@ def test_a_storage_is_judged_once_however_many_destinations_have_it(
 
 IN_THE_CODE = {
     id
-    for module in ("checks.py", "destinations/problems.py", "storage.py")
+    for module in ("checks.py", "cors.py", "destinations/problems.py", "storage.py")
     for id in re.findall(
         r'"(?:s3direct_uploads\.)?([EW]\d{3})"', (ROOT / "s3direct_uploads" / module).read_text()
     )

@@ -177,9 +177,9 @@ test("a module that is not beside upload.js is told", async () => {
 });
 
 test("a page imports nothing but upload.js until it asks for a checksum", () => {
-  const ofElement = ["element.js", "files.js", "row.js", "texts.js"];
+  const onTop = ["all.js", "element.js", "files.js", "row.js", "texts.js"];
   const imports = readdirSync(SOURCES)
-    .filter((name) => name.endsWith(".js") && !ofElement.includes(name))
+    .filter((name) => name.endsWith(".js") && !onTop.includes(name))
     .flatMap((name) => {
       const code = readFileSync(new URL(name, SOURCES), "utf8").replace(/\/\*[^]*?\*\//g, "");
       return [...code.matchAll(/\bimport\b(?!\.meta)[^\n]*/g)].map(([line]) => `${name}: ${line}`);
@@ -190,4 +190,26 @@ test("a page imports nothing but upload.js until it asks for a checksum", () => 
     'upload.js: import("./node.js")',
     'upload.js: import("./checksum.js")',
   ]);
+});
+
+test("of another origin's Django that gives no answer it is said that its CORS settings may be the cause", async () => {
+  const unreached = {step: "begin", code: "network_error", status: 0};
+  const said = "The server could not be reached. Either the network failed, or the API's CORS settings do not allow " +
+    "this page. The browser's console says which.";
+  globalThis.location = new URL("https://app.example.com/new/");
+  try {
+    for (const [endpoint, message] of [
+      ["https://api.example.com/uploads/", said],
+      ["http://app.example.com/uploads/", said],
+      ["https://app.example.com/uploads/", "The server could not be reached."],
+      ["/uploads/", "The server could not be reached."],
+    ]) {
+      const world = new World();
+      const transport = {put: world.put, fetch: async () => Promise.reject(new TypeError("Failed to fetch"))};
+      const options = {endpoint, destination: "photos", transport, clock: world.clock};
+      await assert.rejects(upload(file(5), options), {...unreached, message});
+    }
+  } finally {
+    delete globalThis.location;
+  }
 });

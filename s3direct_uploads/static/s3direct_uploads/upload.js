@@ -497,7 +497,7 @@ class Django {
       const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
       for (const [name, value] of Object.entries(ours)) headers.set(name, value);
       const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal};
-      return answered(step, () => this.transport.fetch(this.endpoint + path, init));
+      return answered(step, this.endpoint, () => this.transport.fetch(this.endpoint + path, init));
     }, this.time, this.signal);
   }
 
@@ -515,14 +515,16 @@ class Django {
   }
 }
 
-/** @param {Step} step @param {() => Promise<Response>} ask */
-async function answered(step, ask) {
+/** @param {Step} step @param {string} endpoint @param {() => Promise<Response>} ask */
+async function answered(step, endpoint, ask) {
   let response, text;
   try {
     response = await ask();
     text = await response.text();
   } catch (cause) {
-    throw new UploadError("The server could not be reached.", {step, code: "network_error", cause});
+    const isElsewhere = typeof location !== "undefined" && new URL(endpoint, location.href).origin !== location.origin;
+    const why = isElsewhere ? " Either the network failed, or the API's CORS settings do not allow this page. The browser's console says which." : "";
+    throw new UploadError(`The server could not be reached.${why}`, {step, code: "network_error", cause});
   }
   const body = parsed(text);
   if (response.ok && body && typeof body === "object") return body; // not the HTML of a login page after a redirect

@@ -1,0 +1,217 @@
+/**
+ * Uploads several files, a few at a time, with one progress for all of them.
+ *
+ *     import {uploadAll} from "s3direct-uploads/all.js";
+ *
+ *     const results = await uploadAll(input.files, {endpoint: "/api/uploads/", destination: "photos"});
+ *     for (const {file, upload, error} of results) console.log(file.name, upload?.id ?? error.message);
+ *
+ * @module
+ *
+ * @import {FileOnDisk, Options, Progress, Upload, Uploading} from "./types"
+ */
+import {upload} from "./upload.js";
+
+const AT_ONCE = 3;
+const PARALLEL = 2; // parts of each file: with HTTP/1.1 a browser has six connections to S3
+const SPEED_OVER = 8_000; // milliseconds over which the speed is measured
+
+/**
+ * @typedef {object} AllProgress
+ * @property {number} loaded Bytes that are sent, and those of files that failed. The number never decreases.
+ * @property {number} total Bytes of all files.
+ * @property {number} files How many there are.
+ * @property {number} completed How many of them were completed, or are held by a scan.
+ * @property {number} failed How many of them failed, or were cancelled.
+ * @property {number} bytesPerSecond The speed of all files together during the last seconds; 0 if it is not known.
+ * @property {number | null} secondsLeft How long the rest takes at this speed; null if it is not known.
+ *
+ * @typedef {object} Result How one file ended. Either `upload` or `error` is null.
+ * @property {File | FileOnDisk} file
+ * @property {Upload | null} upload
+ * @property {any} error An UploadError; if it was cancelled, `signal.reason`.
+ *
+ * @typedef {object} More
+ * @property {number} [atOnce] How many files are sent at once. The default is 3.
+ * @property {(file: File | FileOnDisk, index: number) => Partial<Options>} [each] The options of one file, which
+ *   replace the common ones. Its `onProgress` gets the progress of this file.
+ * @property {(progress: AllProgress) => void} [onProgress]
+ * @property {(result: Result, index: number) => void} [onResult] Called when a file has ended, while others are sent.
+ *
+ * @typedef {Omit<Options, "onProgress" | "idempotencyKey"> & More} AllOptions The options of upload(), and more. The
+ *   default of `parallel` is 2. If `signal` is aborted, all files are cancelled that are not completed yet.
+ */
+
+/**
+ * Resolves when every file has ended, with one result for each, in the order of the files. A file that fails stops no
+ * other. Rejects only if `onResult` throws. Throws a RangeError or a TypeError if the options are wrong.
+ *
+ * @param {Iterable<File | FileOnDisk> | ArrayLike<File>} files an input's `files`, or any list
+ * @param {AllOptions} options
+ * @returns {Promise<Result[]> & {pause: () => void, resume: () => void}}
+ */
+export function uploadAll(files, options) {
+  const {atOnce = AT_ONCE} = options;
+  if (!Number.isInteger(atOnce) || atOnce < 1) throw new RangeError(`atOnce must be 1 or more; it is ${atOnce}.`);
+  if ("idempotencyKey" in options) throw new TypeError("Each file needs a key of its own: return idempotencyKey from each().");
+  if (!(Symbol.iterator in files || "length" in files)) throw new TypeError("files must be a list.");
+  const batch = new Batch(Array.from(files), options, atOnce);
+  return Object.assign(batch.run(), {pause: () => batch.pause(), resume: () => batch.resume()});
+}
+
+class Batch {
+  /** The files that are being sent. @type {Set<Uploading>} */
+  running = new Set();
+  next = 0;
+  /** Resolves when it is resumed. @type {Promise<void> | null} */
+  paused = null;
+  resumed = () => {};
+
+  /** @param {(File | FileOnDisk)[]} files @param {AllOptions} options @param {number} atOnce */
+  constructor(files, {each, onProgress, onResult, atOnce: _, ...common}, atOnce) {
+    this.files = files;
+    this.common = common;
+    this.atOnce = atOnce;
+    this.each = each;
+    this.onResult = onResult;
+    this.progress = new Total(files, onProgress, common.clock ?? performance);
+    /** @type {Result[]} */
+    this.results = [];
+  }
+
+  async run() {
+    this.progress.tell();
+    const lanes = Array.from({length: Math.min(this.atOnce, this.files.length)}, () => this.work());
+    const ended = await Promise.allSettled(lanes);
+    for (const lane of ended) if (lane.status === "rejected") throw lane.reason;
+    return this.results;
+  }
+
+  /** One file after the other. */
+  async work() {
+    /** @type {{thrown: unknown} | null} */
+    let broken = null;
+    while (this.next < this.files.length) {
+      const index = this.next++;
+      const result = await this.send(index);
+      this.results[index] = result;
+      try {
+        this.progress.end(index, result);
+        this.onResult?.(result, index);
+      } catch (thrown) {
+        broken ??= {thrown}; // the other files are sent all the same
+      }
+    }
+    if (broken) throw broken.thrown;
+  }
+
+  /** @param {number} index @returns {Promise<Result>} */
+  async send(index) {
+    const file = this.files[index];
+    /** @type {Uploading | undefined} */
+    let uploading;
+    try {
+      await this.isResumed();
+      const own = this.each?.(file, index) ?? {};
+      uploading = upload(file, {
+        parallel: PARALLEL,
+        ...this.common,
+        ...own,
+        onProgress: (progress) => {
+          this.progress.reach(index, progress);
+          own.onProgress?.(progress);
+        },
+      });
+      this.running.add(uploading);
+      return {file, upload: await uploading, error: null};
+    } catch (error) {
+      return {file, upload: null, error};
+    } finally {
+      if (uploading) this.running.delete(uploading);
+    }
+  }
+
+  /** Also ends when all are cancelled: upload() then rejects at once. */
+  async isResumed() {
+    const {signal} = this.common;
+    while (this.paused && !signal?.aborted) {
+      /** @type {() => void} */
+      let end = () => {};
+      const aborted = new Promise((resolve) => signal?.addEventListener("abort", (end = () => resolve(null))));
+      await Promise.race([this.paused, aborted]);
+      signal?.removeEventListener("abort", end);
+    }
+  }
+
+  pause() {
+    this.paused ??= new Promise((resolve) => (this.resumed = resolve));
+    this.progress.rest();
+    for (const each of this.running) each.pause();
+  }
+
+  resume() {
+    this.paused = null;
+    this.resumed();
+    this.progress.rest();
+    for (const each of this.running) each.resume();
+  }
+}
+
+/** The progress of all files. */
+class Total {
+  completed = 0;
+  failed = 0;
+  moved = 0; // bytes that were sent: not those of a file that failed, nor what S3 had before
+  /** @type {{at: number, moved: number}[]} */
+  marks = [];
+
+  /** @param {(File | FileOnDisk)[]} files @param {AllOptions["onProgress"]} listener @param {{now: () => number}} clock */
+  constructor(files, listener, clock) {
+    this.sizes = files.map(({size}) => size);
+    this.total = sum(this.sizes);
+    /** What is known of each file. */
+    this.known = files.map(() => ({loaded: 0, isSent: false}));
+    this.listener = listener;
+    this.clock = clock;
+  }
+
+  /** @param {number} index @param {Progress} progress */
+  reach(index, {loaded, phase}) {
+    const {loaded: before, isSent} = this.known[index];
+    // Until a file is sent, nothing moves: parts that S3 has already are only counted.
+    if (isSent) this.moved += loaded - before;
+    this.known[index] = {loaded, isSent: isSent || phase === "send"};
+    this.tell();
+  }
+
+  /** @param {number} index @param {Result} result */
+  end(index, {error}) {
+    this.known[index] = {loaded: this.sizes[index], isSent: true};
+    if (error) this.failed++;
+    else this.completed++;
+    this.tell();
+  }
+
+  /** Begin to measure the speed again. */
+  rest() {
+    this.marks = [];
+  }
+
+  tell() {
+    const {total, completed, failed} = this;
+    const loaded = sum(this.known.map((each) => each.loaded));
+    const at = this.clock.now();
+    this.marks.push({at, moved: this.moved});
+    while (at - this.marks[0].at > SPEED_OVER) this.marks.shift();
+    const [oldest] = this.marks;
+    const passed = at - oldest.at;
+    const bytesPerSecond = passed ? (1_000 * (this.moved - oldest.moved)) / passed : 0;
+    const secondsLeft = loaded === total ? 0 : bytesPerSecond ? (total - loaded) / bytesPerSecond : null;
+    this.listener?.({loaded, total, files: this.sizes.length, completed, failed, bytesPerSecond, secondsLeft});
+  }
+}
+
+/** @param {number[]} numbers */
+function sum(numbers) {
+  return numbers.reduce((all, each) => all + each, 0);
+}

@@ -1,0 +1,32 @@
+"""The example project, for pages on another origin."""
+
+import os
+
+from example_project.settings import *  # noqa: F403
+from example_project.settings import INSTALLED_APPS, MIDDLEWARE, REST_FRAMEWORK
+from tests.real.elsewhere import documented
+
+INSTALLED_APPS = [*INSTALLED_APPS]
+MIDDLEWARE = [*MIDDLEWARE]
+exec(documented.settings("settings.py"))  # INSTALLED_APPS += …
+exec(documented.settings("settings.py, for users with a session"))
+if os.environ.get("FORGETFUL"):
+    del CORS_ALLOW_HEADERS  # type: ignore[name-defined]  # noqa: F821  # the easily forgotten line
+
+ROOT_URLCONF = "tests.real.elsewhere.urls"
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "tests.real.elsewhere.views.BearerAuthentication",
+        *REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"],
+    ]
+}
+S3DIRECT_UPLOADS = {
+    "DESTINATIONS": {
+        "photos": {
+            "MAX_SIZE": 1024**3,
+            "CONTENT_TYPES": ["image/*"],
+            "PART_SIZE": 5 * 1024**2,
+        }
+    }
+}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a real hash takes 0.3 s
