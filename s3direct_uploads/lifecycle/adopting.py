@@ -104,6 +104,8 @@ def _require_same_place(field: Any, rules: Destination, bucket: Bucket) -> None:
         raise ImproperlyConfigured(
             f"{field.model._meta.label} is in another database than uploads."
         )
+    if getattr(field, "destination", rules.name) != rules.name:
+        raise ImproperlyConfigured(f"{field} has the destination {field.destination!r}.")
     name, location = getattr(field.storage, "bucket_name", ""), keys.location_of(field.storage)
     if (name, location) != (bucket.name, bucket.location):
         raise ImproperlyConfigured(

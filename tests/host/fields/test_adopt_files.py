@@ -312,6 +312,13 @@ def test_wrong_arguments(arguments: tuple[str, ...], problem: str) -> None:
     assert (lines, problem in error) == ([], True)
 
 
+def test_another_destination_than_the_fields_is_refused(write: Callable[..., str]) -> None:
+    Snap.objects.create(title="1", image=write("old/1.png"))
+    _, error = run("tests.Snap.image", "--destination", "documents")
+    assert "tests.Snap.image has the destination 'photos'" in error
+    assert not Upload.objects.exists()
+
+
 def test_a_storage_of_another_place_is_refused(settings: Any) -> None:
     media = settings.STORAGES["default"]
     elsewhere = {**media, "OPTIONS": {**media["OPTIONS"], "location": "elsewhere"}}
