@@ -98,8 +98,8 @@ class Novel(Book):
         return self.sample.name or ""
 
 
-class NotDeleted(models.Manager[models.Model]):
-    def get_queryset(self) -> models.QuerySet[models.Model]:
+class NotDeleted(models.Manager["Trashed"]):
+    def get_queryset(self) -> models.QuerySet[Trashed]:
         return super().get_queryset().filter(is_deleted=False)
 
 

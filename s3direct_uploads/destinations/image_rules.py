@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-# Those of which Pillow reads no more than the header, and what each is called as a content type.
-# For AVIF it reads the whole file; HEIC it does not know.
+# Those of which the header alone is read, and what each is called as a content type. Of an AVIF,
+# Pillow reads the whole file; a HEIC it does not know.
 IMAGE_FORMATS = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",

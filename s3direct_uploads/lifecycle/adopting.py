@@ -7,7 +7,7 @@ So an upload is made only if S3 has the object, and if a row names it at that mo
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +104,8 @@ def _require_same_place(field: Any, rules: Destination, bucket: Bucket) -> None:
         raise ImproperlyConfigured(
             f"{field.model._meta.label} is in another database than uploads. Both must be in one."
         )
+    if getattr(field, "destination", rules.name) != rules.name:
+        raise ImproperlyConfigured(f"{field} has the destination {field.destination!r}.")
     name, location = getattr(field.storage, "bucket_name", ""), keys.location_of(field.storage)
     if (name, location) != (bucket.name, bucket.location):
         raise ImproperlyConfigured(
@@ -178,9 +180,19 @@ class _Batch:
         free = Upload.objects.using(database()).filter(
             pk=upload.pk, status=Status.COMPLETED, attached_to=""
         )
-        now = timezone.now()
-        claimed = free.update(attached_at=Coalesce("attached_at", now), attached_to=self.label)
+        with transaction.atomic(using=database()):
+            write_first(database())
+            if self._names_now([file]).get(file.pk) != file.name:
+                return "changed"
+            attached_at = Coalesce("attached_at", timezone.now())
+            claimed = free.update(attached_at=attached_at, attached_to=self.label)
         return "claimed" if claimed else "changed"
+
+    def _names_now(self, files: Collection[_File]) -> dict[Any, str]:
+        """Nobody replaces a file or deletes a row, until the transaction's end."""
+        rows = rows_of(self.field.model, database()).select_for_update()
+        rows = rows.filter(pk__in=[file.pk for file in files])
+        return dict(rows.values_list("pk", self.field.attname))
 
     def _ask(self, files: Sequence[_File]) -> dict[_File, StoredObject | str]:
         """The threads do not use the database, so its connection goes back to the pool."""
@@ -219,10 +231,7 @@ class _Batch:
     def _insert_all(self, found: dict[_File, StoredObject]) -> dict[str, str]:
         with transaction.atomic(using=database()):
             write_first(database())
-            # Nobody replaces a file or deletes a row, until both say the same.
-            rows = rows_of(self.field.model, database()).select_for_update()
-            rows = rows.filter(pk__in=[file.pk for file in found])
-            names = dict(rows.values_list("pk", self.field.attname))
+            names = self._names_now(found)
             still = {file: each for file, each in found.items() if names.get(file.pk) == file.name}
             uploads = [self._upload(file, stored) for file, stored in still.items()]
             quotas.charge_adopted(uploads, self.rules)

@@ -35,15 +35,15 @@ def schema_name() -> str | None:
     return getattr(connections[database()], "schema_name", None)
 
 
-def schemas() -> list[str]:
-    """The schemas of the database that have a table of uploads; [] if it has no schemas."""
+def schemas(table: str = "") -> list[str]:
+    """The database's schemas with this table, or that of uploads; [] if it has no schemas."""
     connection = connections[database()]
     if connection.vendor != "postgresql":
         return []
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT schemaname FROM pg_tables WHERE tablename = %s ORDER BY 1",
-            [Upload._meta.db_table],
+            [table or Upload._meta.db_table],
         )
         return [schema for (schema,) in cursor.fetchall()]
 

@@ -17,7 +17,7 @@ from s3direct_uploads.models import Upload, UploadQuerySet, write_first
 from s3direct_uploads.s3 import Bucket, Listed, get_bucket
 
 from .connection import database, refuse_transaction, schema_name, schemas, site
-from .holders import holder_of, let_go, name_of, named
+from .holders import file_fields, holder_of, let_go, name_of, named
 from .rows import Status
 
 BATCH = 250  # rows of one query: it has several names of each, for each FileField
@@ -61,11 +61,8 @@ def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]
             "S3DIRECT_UPLOADS['SITE'] = 'production'. No other site with the same bucket may have "
             "this name. Objects from before are then never deleted."
         )
-    if delete and schema_name() is None and len(there := schemas()) > 1:
-        raise ImproperlyConfigured(
-            f"Uploads are in several schemas ({', '.join(there)}), so it is not known which keys "
-            "belong to which. Set connection.schema_name for each tenant, as django-tenants does."
-        )
+    if delete:
+        _refuse_unknown_schema()
     for bucket, prefix in _places(destination):
         for page in bucket.list_objects(prefix):
             strays = _strays(bucket, page)
@@ -77,6 +74,26 @@ def reconcile(*, destination: str = "", delete: bool = False) -> Iterator[Stray]
             for each in _strays(bucket, page):
                 deleted = delete and _abort(bucket, each)
                 yield Stray(bucket.name, each.key, 0, each.upload_id, deleted)
+
+
+def _refuse_unknown_schema() -> None:
+    if schema_name() is None and len(there := schemas()) > 1:
+        raise ImproperlyConfigured(
+            f"Uploads are in several schemas ({', '.join(there)}), so it is not known which keys "
+            "belong to which. Set connection.schema_name for each tenant, as django-tenants does."
+        )
+
+
+def _refuse_unseen_rows() -> None:
+    """The rows of other tenants may name a file, where uploads are in a schema for all of them."""
+    for model in {field.model for field in file_fields()}:
+        there = schemas(model._meta.db_table)
+        if len(there) > 1 and not set(there) <= set(schemas()):
+            raise ImproperlyConfigured(
+                f"{model._meta.label} is in several schemas ({', '.join(there)}), and uploads are "
+                "not in each of them. So it is not known which files their rows name, and no "
+                "upload may be released."
+            )
 
 
 def _abort(bucket: Bucket, each: Listed) -> bool:
@@ -113,8 +130,13 @@ def unnamed(*, destination: str = "", delete: bool = False) -> Iterator[Unnamed]
     It looks at uploads that a field claimed more than a day ago, and that no row names now, in any
     FileField. With ``delete`` they are released before they are yielded: a sweep deletes their
     objects. S3 is not asked.
+
+    With ``delete``, raises ImproperlyConfigured where schemas hide rows that may name the files.
     """
     refuse_transaction("unnamed")
+    if delete:
+        _refuse_unknown_schema()
+        _refuse_unseen_rows()
     rows = Upload.objects.using(database()).in_status(Status.COMPLETED).exclude(attached_to="")
     rows = rows.filter(attached_at__lt=timezone.now() - OLD_ENOUGH).order_by("pk")
     rows = rows.filter(destination=destination) if destination else rows

@@ -220,7 +220,7 @@ def test_validators_get_the_upload(beach: Upload) -> None:
 # What is refused.
 
 
-def codes(form: forms.Form, field: str = "image") -> list[str]:
+def codes(form: forms.BaseForm, field: str = "image") -> list[str]:
     return [str(each.code) for each in form.errors.as_data()[field]]
 
 

@@ -404,7 +404,7 @@ def _template() -> str:
     atexit.register(_drop_database, url)
     env = {
         **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.real.site_settings",
+        "DJANGO_SETTINGS_MODULE": "tests.real.cinema.settings",  # the wall, and more tables
         "DATABASE_URL": url,
         "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
     }

@@ -13,7 +13,8 @@ from django.db import connection
 
 from s3direct_uploads import lifecycle
 from s3direct_uploads.models import Upload
-from tests.conftest import FILM, JPEG, App, Bucket, row
+from tests.conftest import FILM, JPEG, App, Bucket, age, row
+from tests.field_models import Snap
 
 pytestmark = pytest.mark.attack
 
@@ -116,3 +117,25 @@ def test_schemas_that_no_connection_names_keep_their_files(
         list(lifecycle.reconcile(delete=True))
     assert s3.read(upload) == JPEG
     schema("ada")  # which the fixture takes back
+
+
+def test_no_upload_is_released_whose_row_another_schema_has(db: None, alice: App) -> None:
+    """Uploads are shared, and each tenant has photos of its own."""
+    upload = row(alice.upload())
+    with connection.cursor() as cursor:
+        for tenant in ("ada", "bob"):
+            cursor.execute(f"CREATE SCHEMA {tenant}")
+            cursor.execute(f"CREATE TABLE {tenant}.tests_snap (LIKE tests_snap INCLUDING ALL)")
+        cursor.execute("SET search_path TO ada, public")
+        Snap.objects.create(title="Ada's", image=upload)
+        age(2 * DAY)
+        assert list(lifecycle.unnamed()) == []
+
+        cursor.execute("SET search_path TO bob, public")
+        [found] = lifecycle.unnamed()
+        assert not found.released
+        with pytest.raises(ImproperlyConfigured, match=r"in several schemas \(ada, bob\)"):
+            list(lifecycle.unnamed(delete=True))
+        cursor.execute("SET search_path TO public")
+    upload.refresh_from_db()
+    assert (upload.status, upload.attached_to) == ("completed", "tests.Snap.image")

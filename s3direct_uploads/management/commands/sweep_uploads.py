@@ -108,17 +108,17 @@ class Command(PrintingCommand):
                 what = "deleted" if stray.deleted else "stray"
                 self.stdout.write(f"{what} {stray.kind} {stray.bucket} {stray.key} {stray.size}")
                 found[f"{what} {stray.kind}s"] += 1
+            for each in lifecycle.unnamed(destination=destination, delete=delete):
+                what = "unnamed" if each.is_known else "unknown-field"
+                what = "released" if each.released else what
+                upload = each.upload
+                where = f"{upload.bucket} {upload.key} {upload.size} {upload.attached_to}"
+                self.stdout.write(f"{what} upload {where}")
+                found[f"{what} uploads"] += 1
         except BucketUnavailable as error:
             raise CommandError(error.detail) from error
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
-        for each in lifecycle.unnamed(destination=destination, delete=delete):
-            what = "unnamed" if each.is_known else "unknown-field"
-            what = "released" if each.released else what
-            upload = each.upload
-            where = f"{upload.bucket} {upload.key} {upload.size} {upload.attached_to}"
-            self.stdout.write(f"{what} upload {where}")
-            found[f"{what} uploads"] += 1
         found["uploads completed and never attached"] = lifecycle.unattached(destination).count()
         self.say("Reconciled", found)
 

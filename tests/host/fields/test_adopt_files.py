@@ -182,6 +182,25 @@ def test_an_upload_of_somebody_else_that_nothing_holds_is_not_claimed(
     assert (victims.status, held(victims)) == ("completed", "")
 
 
+def test_an_upload_whose_row_let_it_go_meanwhile_is_not_claimed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A list of the project's own has it, too. A field that held it would release it there."""
+    upload = made()
+    snap = Snap.objects.create(title="1", image=upload.attach())
+    claim = lifecycle.adopting._Batch._claim
+
+    def meanwhile(self: Any, *known: Any) -> str:
+        snap.image = None
+        snap.save()
+        return claim(self, *known)
+
+    monkeypatch.setattr(lifecycle.adopting._Batch, "_claim", meanwhile)
+    *lines, _ = run(*SNAPS)[0]
+    assert lines == [f"changed tests.Snap {snap.pk} {upload.name}"]
+    assert (held(upload), upload.status) == ("…", "completed")
+
+
 def test_a_dry_run_asks_and_writes_nothing(write: Callable[..., str], s3_calls: list[str]) -> None:
     Snap.objects.create(title="1", image=write("old/1.png"))
     Snap.objects.create(title="2", image="old/never-there.png")
@@ -316,6 +335,13 @@ def test_wrong_arguments(arguments: tuple[str, ...], problem: str) -> None:
     lines, error = run(*arguments)
     assert (lines, problem in error) == ([], True)
     assert "again" not in error
+
+
+def test_another_destination_than_the_fields_is_refused(write: Callable[..., str]) -> None:
+    Snap.objects.create(title="1", image=write("old/1.png"))
+    _, error = run("tests.Snap.image", "--destination", "documents")
+    assert "tests.Snap.image has the destination 'photos'" in error
+    assert not Upload.objects.exists()
 
 
 def test_a_storage_of_another_place_is_refused(settings: Any) -> None:

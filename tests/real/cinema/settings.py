@@ -1,7 +1,7 @@
 """The example project's settings, this host, and the strictest policy that an upload allows."""
 
-from example_project.settings import *  # noqa: F403
-from example_project.settings import INSTALLED_APPS, MIDDLEWARE, S3DIRECT_UPLOADS
+from tests.real.site_settings import *  # noqa: F403
+from tests.real.site_settings import INSTALLED_APPS, MIDDLEWARE, S3DIRECT_UPLOADS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.real.cinema"]
 MIDDLEWARE = [*MIDDLEWARE, "tests.real.cinema.views.strict_policy"]
