@@ -255,13 +255,12 @@ class ForwardProgress {
     this.isPaused = isPaused;
     this.listener = listener;
     this.time = time;
-    if (listener) this.tick();
   }
 
   /** So that the speed falls when nothing moves. */
   tick() {
     this.timer = this.time.clock.setTimeout(() => {
-      if (this.phase === "send" && !this.isPaused()) this.reach(this.current);
+      if (!this.isPaused()) this.reach(this.current);
       this.tick();
     }, TICK);
   }
@@ -273,6 +272,8 @@ class ForwardProgress {
   /** @param {Progress["phase"]} phase */
   enter(phase) {
     this.phase = phase;
+    this.end();
+    if (this.listener && phase === "send") this.tick();
     this.rest();
     this.reach(phase === "confirm" || phase === "verifying" ? this.total : this.current);
   }

@@ -493,28 +493,38 @@ class Django {
    * @param {Step} step @param {string} path @param {object} [body] to POST @param {Record<string, string>} [extra]
    */
   async ask(step, path, body, extra = {}) {
-    const {credentials, signal, network} = this;
-    const {transport, endpoint} = network;
+    const {signal, network} = this;
     const tries = network.tries();
     for (;;) {
       throwIfAborted(signal);
-      const watch = tries.watch([signal]);
       try {
-        const headers = await this.headers();
-        const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
-        for (const [name, value] of Object.entries(ours)) headers.set(name, value);
-        const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials};
-        watch.allow();
-        const answer = await answered(step, network, () => transport.fetch(endpoint + path, {...init, signal: watch.signal}));
+        const answer = await this.once(step, path, body, extra, tries);
         tries.end();
         return answer;
       } catch (error) {
         throwIfAborted(signal);
         if (!(error instanceof UploadError)) throw error;
-        await tries.outlast(error, {url: endpoint, isOutage: network.deadline !== null, signal});
-      } finally {
-        watch.end();
+        await tries.outlast(error, {url: network.endpoint, isOutage: network.deadline !== null, signal});
       }
+    }
+  }
+
+  /** @param {Step} step @param {string} path @param {object | undefined} body @param {Record<string, string>} extra @param {Tries} tries */
+  async once(step, path, body, extra, tries) {
+    const {credentials, signal, network} = this;
+    const headers = await this.headers().catch((cause) => {
+      // A function that asks for a new token needs the network, too. Once the upload has begun, the function is known to work.
+      throw cause instanceof TypeError && network.deadline !== null ? unreachable(step, "The server", "", cause) : cause;
+    });
+    const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
+    for (const [name, value] of Object.entries(ours)) headers.set(name, value);
+    const watch = tries.watch([signal]);
+    const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal: watch.signal};
+    watch.allow();
+    try {
+      return await answered(step, network, () => network.transport.fetch(network.endpoint + path, init));
+    } finally {
+      watch.end();
     }
   }
 
