@@ -245,9 +245,10 @@ export class World {
     this.mostAtOnce = Math.max(this.mostAtOnce, ++this.underway);
     let unreadable = null;
     try {
-      const given = await this.exchange(words, signal, async () => {
+      const half = () => onLoaded(Math.floor(body.size / 2));
+      const answer = async () => {
         try {
-          onLoaded(Math.floor(body.size / 2));
+          half();
           const bytes = new Uint8Array(await body.arrayBuffer());
           onLoaded(body.size);
           return this.s3(id, part, bytes, Number(searchParams.get("ends")));
@@ -255,7 +256,8 @@ export class World {
           unreadable = error;
           return null;
         }
-      }, "S3");
+      };
+      const given = await this.exchange(words, signal, Object.assign(answer, {half}), "S3");
       if (unreadable && !this.readsLate) throw unreadable;
       return given ? {status: given.status, text: given.body ?? ""} : {status: 0, text: ""};
     } finally {
@@ -299,6 +301,11 @@ class Clock {
   /** It is that much later, whatever happens. */
   pass(seconds) {
     this.#now += seconds * 1_000;
+  }
+
+  /** How many timers run. */
+  get waiting() {
+    return this.#timers.length;
   }
 
   setTimeout(callback, milliseconds) {
