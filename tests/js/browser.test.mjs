@@ -101,6 +101,7 @@ const WORKERS = {
   "cannot read the file": () => ({type: "message", data: null}),
   "is not found": () => ({type: "error"}),
   "gets no file": () => ({type: "messageerror"}),
+  "is another module, which says nothing": () => null,
 };
 
 function workersThat(becomes) {
@@ -110,7 +111,11 @@ function workersThat(becomes) {
 
     postMessage() {
       const event = WORKERS[becomes]();
-      setImmediate(() => this[`on${event.type}`](event));
+      if (!event) return;
+      setImmediate(() => {
+        if (event.type === "message") this.onmessage({type: "message", data: "ready"});
+        this[`on${event.type}`](event);
+      });
     }
   };
   return terminated;
@@ -119,7 +124,10 @@ function workersThat(becomes) {
 afterEach(() => delete globalThis.Worker);
 
 for (const becomes of Object.keys(WORKERS)) {
-  test(`a worker ${becomes}`, async () => {
+  test(`a worker ${becomes}`, async (t) => {
+    t.mock.timers.enable({apis: ["setTimeout"]});
+    const seconds = setInterval(() => t.mock.timers.tick(1_000), 1); // ten of them pass soon
+    t.after(() => clearInterval(seconds));
     const terminated = workersThat(becomes);
 
     await send(file(0), {checksum: "CRC32"});

@@ -41,6 +41,7 @@ for (const [error, said] of [
   [{code: "file_unreadable"}, "This file was changed, moved or deleted. Choose it again. A folder cannot be added."],
   [{code: "object_mismatch", status: 422, upload: {reason: "It has a virus."}}, "This file was refused. It has a virus."],
   [{code: "rejected", upload: {reason: ""}}, "This file was refused."],
+  [{code: "deadline_passed", status: 0}, "This took too long, or it was cancelled elsewhere. Try again."],
   [{code: "not_pending", status: 410}, "This took too long, or it was cancelled elsewhere. Try again."],
   [new TypeError("a mistake of ours"), "A part of this page is missing. Reload the page, then choose the file again."],
 ]) {

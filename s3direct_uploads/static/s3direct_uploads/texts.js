@@ -34,11 +34,14 @@ const ENGLISH = {
   sending: gettext("%(loaded)s of %(size)s"),
   sending_speed: gettext("%(loaded)s of %(size)s, %(speed)s per second, %(time)s left"),
   paused: gettext("Paused at %(loaded)s of %(size)s"),
+  offline: gettext("No connection: %(loaded)s of %(size)s. It continues by itself"),
+  stalled: gettext("Nothing moves at the moment: %(loaded)s of %(size)s"),
   confirming: gettext("Sent. Waiting for the answer"),
   checking: gettext("Being checked"),
   done: gettext("Ready, %(size)s"),
 
   said_added: gettext("%(filename)s was added."),
+  said_offline: gettext("There is no connection. %(filename)s continues by itself when it is back."),
   said_paused: gettext("%(filename)s is paused."),
   said_checking: gettext("%(filename)s is being checked."),
   said_done: gettext("%(filename)s is ready."),
@@ -109,6 +112,7 @@ const BY_CODE = {
   parts_incomplete: "unknown",
   not_pending: "over",
   multipart_gone: "over",
+  deadline_passed: "over",
   already_attached: "in_use",
 };
 /** By the field of an `invalid` declaration, then by its code. @type {Record<string, keyof typeof ENGLISH>} */

@@ -170,12 +170,12 @@ export declare class UploadError extends Error {
   step: Step;
   /**
    * Django's `code`, S3's `<Code>`, or one of these:
-   * - "network_error": there was no answer, several times, from a server that had never answered this page. Or the
-   *   upload's deadline has passed before the network returned.
+   * - "network_error": there was no answer, several times, from a server that had never answered this page.
+   * - "deadline_passed": the network or a server was away until the upload's `expires_at`.
    * - "file_unreadable": the file was changed, moved or deleted after the user chose it. The user must choose it again.
    *   A dropped folder has this error, too. `cause` has the original error. With the step "confirm", the file changed
    *   while it was sent, and the upload is cancelled.
-   * - "module_not_loaded": checksum.js (or in Node.js node.js) could not be loaded from the folder of upload.js.
+   * - "module_not_loaded": network.js, checksum.js or (in Node.js) node.js could not be loaded from the folder of upload.js.
    * - "unexpected_answer": the answer did not come from Django, or not from S3.
    */
   code: string;
@@ -190,6 +190,7 @@ export declare class UploadError extends Error {
 
 /**
  * Resolves when the upload is completed, or when a scan holds it (its `status` is then "verifying"). With `waitForScan`
- * it resolves only when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`.
+ * it resolves only when the upload is completed. It outlasts failures of the network and of the servers, until the
+ * upload's deadline. Rejects with an UploadError, or with `signal.reason`.
  */
 export declare function upload(file: File | FileOnDisk, options: Options): Uploading;

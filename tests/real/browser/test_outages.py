@@ -1,0 +1,225 @@
+"""Outages of every kind while a large file is sent: the upload ends by itself, and nothing is sent in vain.
+
+CI runs short ones. ``S3DIRECT_OUTAGES=full`` runs twelve, of 2 seconds to 5 minutes, which takes a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.real.site import PASSWORD, Site, Visitor
+
+pytestmark = pytest.mark.journey
+
+MIB = 1024**2
+PART_SIZE = 16 * MIB
+UPLOAD_JS = "/static/s3direct_uploads/upload.js"
+
+# Takes the file that is chosen at #mine; ``seen`` has each phase, and ``going`` what becomes of it.
+UPLOAD = """async ([module, options, token]) => {
+  const {upload} = await import(module);
+  const [file] = document.querySelector("#mine").files;
+  window.seen = [];
+  window.going = null;
+  upload(file, {
+    endpoint: "/api/uploads/",
+    destination: "photos",
+    headers: {Authorization: `Basic ${token}`},
+    credentials: "omit",
+    onProgress: (progress) => {
+      window.progress = progress;
+      if (window.seen[window.seen.length - 1] !== progress.phase) window.seen.push(progress.phase);
+    },
+    ...options,
+  }).then(
+    ({status}) => (window.going = {status}),
+    ({name, code, step, message}) => (window.going = {name, code, step, message}),
+  );
+}"""
+# The wall's tests wait for a hundredth of each delay; here the delays are as they are.
+PATIENCE = "Math.random = () => crypto.getRandomValues(new Uint32Array(1))[0] / 2 ** 32"
+
+
+@dataclass
+class Outage:
+    kind: str
+    seconds: float
+    at: float  # the part of the file that S3 must have before
+
+
+@dataclass
+class Plan:
+    size: int
+    rate: int  # bytes a second
+    stall_timeout: int  # milliseconds
+    outages: list[Outage]
+
+
+SHORT = Plan(
+    size=80 * MIB,
+    rate=16 * MIB,
+    stall_timeout=3_000,
+    outages=[
+        Outage("offline", 2, 0.0),
+        Outage("S3 stopped", 3, 0.15),
+        Outage("answers swallowed", 2, 0.3),
+        Outage("connections reset", 2, 0.4),
+        Outage("both stopped", 3, 0.5),
+        Outage("Django stopped", 6, 0.75),
+    ],
+)
+FULL = Plan(
+    size=200 * MIB,
+    rate=8 * MIB,
+    stall_timeout=30_000,
+    outages=[
+        Outage("offline", 2, 0.0),
+        Outage("S3 stopped", 5, 0.07),
+        Outage("connections reset", 8, 0.15),
+        Outage("answers swallowed", 12, 0.22),
+        Outage("both stopped", 20, 0.3),
+        Outage("offline", 60, 0.37),
+        Outage("S3 stopped", 90, 0.45),
+        Outage("connections reset", 45, 0.52),
+        Outage("answers swallowed", 120, 0.6),
+        Outage("both stopped", 300, 0.67),
+        Outage("offline", 180, 0.75),
+        Outage("Django stopped", 60, 0.88),
+    ],
+)
+PLAN = FULL if os.environ.get("S3DIRECT_OUTAGES") == "full" else SHORT
+
+
+@contextmanager
+def outage(kind: str, alice: Visitor, site: Site) -> Iterator[None]:
+    stopped = {"S3": [site.s3], "Django": [site.web], "both": [site.s3, site.web]}
+    if kind == "offline":
+        alice.context.set_offline(True)
+        yield
+        alice.context.set_offline(False)
+    elif kind.endswith(" stopped"):
+        wires = stopped[kind.removesuffix(" stopped")]
+        for wire in wires:
+            wire.stop()
+        yield
+        for wire in wires:
+            wire.start()
+    else:
+        for wire in (site.s3, site.web):
+            wire.outage = {"answers swallowed": "swallow", "connections reset": "reset"}[kind]
+        yield
+        for wire in (site.s3, site.web):
+            wire.outage = ""
+
+
+def puts_underway(site: Site) -> int:
+    return sum(each.method == "PUT" for each in list(site.s3.underway))
+
+
+def taken(site: Site) -> int:
+    """Bytes that S3 has for good."""
+    return sum(each.received for each in site.s3.seen("PUT") if each.status == 200)
+
+
+def choose(visitor: Visitor, path: Path) -> None:
+    visitor.page.evaluate(
+        """() => document.body.append(
+          Object.assign(document.createElement("input"), {type: "file", id: "mine"}))"""
+    )
+    visitor.page.locator("#mine").set_input_files(path)
+
+
+def start(visitor: Visitor, **options: object) -> None:
+    token = base64.b64encode(f"{visitor.username}:{PASSWORD}".encode()).decode()
+    visitor.page.evaluate(UPLOAD, [UPLOAD_JS, options, token])
+
+
+def outcome(visitor: Visitor) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = visitor.page.evaluate("going")
+    return found
+
+
+def hide(visitor: Visitor) -> None:
+    """The tab is in the background: its timers are slowed down, as the browser does it."""
+    page = visitor.page
+    session = visitor.context.new_cdp_session(page)
+    session.send("Emulation.setFocusEmulationEnabled", {"enabled": False})
+    window = session.send("Browser.getWindowForTarget")["windowId"]
+    session.send(
+        "Browser.setWindowBounds", {"windowId": window, "bounds": {"windowState": "minimized"}}
+    )
+    page.wait_for_function("document.visibilityState === 'hidden'", polling=200)
+
+
+def wait_until(visitor: Visitor, condition: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert outcome(visitor) is None or condition(), outcome(visitor)
+        assert time.monotonic() < deadline, visitor.page.evaluate("[progress, seen]")
+        visitor.page.wait_for_timeout(20)
+
+
+def test_an_upload_outlasts_outages_of_every_kind(
+    visit: Callable[..., Visitor], site: Site, record_property: Callable[[str, object], None]
+) -> None:
+    alice = visit()
+    alice.context.add_init_script(PATIENCE)
+    alice.page.reload()
+    film = alice.make_photo("film.jpg", more=PLAN.size)
+    size = film.stat().st_size
+    choose(alice, film)
+    site.s3.mend()
+    site.s3.rate = PLAN.rate
+    began = time.monotonic()
+    start(alice, stallTimeout=PLAN.stall_timeout)
+    hide(alice)
+
+    report: list[dict[str, Any]] = []
+    for each in PLAN.outages:
+        wait_until(alice, lambda: taken(site) >= each.at * size and puts_underway(site) > 0, seconds=180)
+        cut = {"kind": each.kind, "seconds": each.seconds, "parts": puts_underway(site)}
+        with outage(each.kind, alice, site):
+            before = len(site.s3.seen("PUT"))
+            alice.page.wait_for_timeout(each.seconds * 1_000)
+            cut["begun meanwhile"] = len(site.s3.seen("PUT")) - before
+            cut["phase"] = alice.page.evaluate("progress.phase")
+        ended, had = time.monotonic(), taken(site)
+        if each is not PLAN.outages[-1]:
+            wait_until(alice, lambda: taken(site) > had, seconds=120)
+        cut["next part after"] = round(time.monotonic() - ended, 1)
+        report.append(cut)
+    wait_until(alice, lambda: outcome(alice) is not None, seconds=180)
+
+    assert outcome(alice) == {"status": "completed"}
+    row = alice.row()
+    assert row.status == "completed"
+    body = site.read(row)
+    assert body is not None
+    assert hashlib.sha256(body).digest() == hashlib.sha256(film.read_bytes()).digest()
+    assert site.open_multiparts(row) == []
+    sent = sum(each.received for each in site.s3.seen("PUT"))
+    in_flight = sum(each["parts"] for each in report) * PART_SIZE
+    numbers = {
+        "size": size,
+        "sent": sent,
+        "sent again": sent - size,
+        "in flight at the cuts": in_flight,
+        "seconds": round(time.monotonic() - began, 1),
+        "phases": alice.page.evaluate("seen"),
+        "outages": report,
+    }
+    record_property("outages", json.dumps(numbers))
+    print(json.dumps(numbers, indent=1))
+    assert sent - size <= in_flight
+    assert "waiting" in numbers["phases"]
