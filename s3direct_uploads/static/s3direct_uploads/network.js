@@ -98,7 +98,10 @@ export class Tries {
     for (let waited = false; ; waited = true) {
       if (isProbed) await check?.();
       const isThere = !isProbed || (await this.answers(url, signal));
-      if (isThere && waited) return;
+      if (isThere && waited) {
+        this.failed = 0; // the next outage is another one
+        return;
+      }
       const counts = !isOutage && (isThere || (await this.isOnline(url, signal)));
       if (counts && ++this.counted === ATTEMPTS) throw error;
       if (!isThere || this.failed) network.progress.wait(this, true);
