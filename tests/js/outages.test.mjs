@@ -274,6 +274,16 @@ test("a PUT without progress is given up after 30 seconds, and sent again; then 
   ]);
 });
 
+test("however long nothing was answered, it is noticed soon that the network is back", async () => {
+  for (const words of ["PUT u1", "POST u1/confirm/"]) {
+    const world = worldWhere(words, (it) => it.away(BOTH, 5 * HOUR, silent), {partSize: 100});
+
+    await world.upload(file(5));
+
+    assert.ok(world.clock.now() / 1_000 - 5 * HOUR <= 4 * 30 + 30, `${world.clock.now() / 1_000 - 5 * HOUR} s`);
+  }
+});
+
 test("a question to Django without an answer is asked again", async () => {
   for (const words of ["POST /", "POST u1/confirm/"]) {
     const world = new World();

@@ -130,7 +130,7 @@ export class Tries {
    */
   async answers(url, signal) {
     if (globalThis.crossOriginIsolated) return true; // such a page cannot ask in this way
-    const watch = this.watch([signal]);
+    const watch = this.watch([signal], 0);
     watch.allow();
     try {
       const init = /** @type {RequestInit} */ ({method: "HEAD", mode: "no-cors", credentials: "omit", cache: "no-store"});
@@ -153,12 +153,12 @@ export class Tries {
   }
 
   /**
-   * Aborts a request that makes no progress. It gets more time in each attempt, because a line may be slow, and what is
-   * on its way may be in the buffers of this machine.
+   * Aborts a request that makes no progress. It gets twice the time in the next attempt, because a line may be slow, and
+   * what is on its way may be in the buffers of this machine.
    *
-   * @param {(AbortSignal | undefined)[]} signals abort it, too
+   * @param {(AbortSignal | undefined)[]} signals abort it, too @param {number} doublings at most
    */
-  watch(signals) {
+  watch(signals, doublings) {
     const {time: {clock}, stallTimeout} = this.network;
     const aborted = new AbortController();
     const abort = () => aborted.abort();
@@ -169,14 +169,14 @@ export class Tries {
       signal?.addEventListener("abort", abort);
     }
     const stall = () => {
-      this.stalled++;
+      if (doublings) this.stalled++;
       abort();
     };
     return {
       signal: aborted.signal,
       allow: (more = 0) => {
         clock.clearTimeout(timer);
-        timer = clock.setTimeout(stall, Math.min(LONGEST_TIMER, stallTimeout * 2 ** Math.min(4, this.stalled) + more));
+        timer = clock.setTimeout(stall, Math.min(LONGEST_TIMER, stallTimeout * 2 ** Math.min(doublings, this.stalled) + more));
       },
       end: () => {
         clock.clearTimeout(timer);

@@ -37,7 +37,7 @@ export interface Options {
   waitForScan?: boolean;
   /**
    * In milliseconds; the default is 30 000. A request that makes no progress for so long is given up and sent again. Each
-   * attempt that ends in this way doubles the time for the next one, up to sixteen times.
+   * attempt that ends in this way doubles the time for the next one: up to 16 times the time for S3, and up to 4 times for Django.
    */
   stallTimeout?: number;
   /** At most 64 characters. With the key of a failed upload, that upload continues where it failed. */

@@ -518,7 +518,7 @@ class Django {
     });
     const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
     for (const [name, value] of Object.entries(ours)) headers.set(name, value);
-    const watch = tries.watch([signal]);
+    const watch = tries.watch([signal], 2);
     const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal: watch.signal};
     watch.allow();
     try {
@@ -571,7 +571,7 @@ async function answered(step, network, ask) {
  */
 async function put(request, body, onLoaded, signals, tries) {
   const {transport, time} = tries.network;
-  const watch = tries.watch(signals);
+  const watch = tries.watch(signals, 4);
   const started = time.now();
   let left = -1;
   const count = (/** @type {number} */ loaded) => {
