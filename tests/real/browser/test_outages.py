@@ -79,18 +79,20 @@ class Plan:
     size: int
     rate: int  # bytes a second
     stall_timeout: int  # milliseconds
+    parallel: int  # parts
     outages: list[Outage]
 
 
 SHORT = Plan(
-    size=64 * MIB,
-    rate=16 * MIB,
+    size=112 * MIB,
+    rate=24 * MIB,
     stall_timeout=3_000,
+    parallel=2,
     outages=[
         Outage("offline", 2, 0.0),
-        Outage("S3 stopped", 3, 0.15),
-        Outage("answers swallowed", 2, 0.3),
-        Outage("connections reset", 2, 0.4),
+        Outage("S3 stopped", 3, 0.1),
+        Outage("answers swallowed", 2, 0.2),
+        Outage("connections reset", 2, 0.35),
         Outage("both stopped", 3, 0.5),
         Outage("Django stopped", 5, 0.7),
     ],
@@ -99,6 +101,7 @@ FULL = Plan(
     size=200 * MIB,
     rate=8 * MIB,
     stall_timeout=30_000,
+    parallel=4,
     outages=[
         Outage("offline", 2, 0.0),
         Outage("S3 stopped", 5, 0.07),
@@ -199,7 +202,7 @@ def test_an_upload_outlasts_outages_of_every_kind(
     site.s3.mend()
     site.s3.rate = PLAN.rate
     began = time.monotonic()
-    start(alice, stallTimeout=PLAN.stall_timeout)
+    start(alice, stallTimeout=PLAN.stall_timeout, parallel=PLAN.parallel)
     hide(alice)
 
     report: list[dict[str, Any]] = []
