@@ -77,7 +77,7 @@ const ENGLISH = {
   denied: gettext("You may not add this file here."),
   unavailable: gettext("The storage does not answer now. Try again in a moment."),
   misconfigured: gettext("Files cannot be added here now. Tell the people who run this site."),
-  network: gettext("The connection was lost. Check your network, then try again."),
+  network: gettext("There is no connection. Check your network, then try again. If that does not help, tell the people who run this site."),
   unreadable: gettext("This file was changed, moved or deleted. Choose it again. A folder cannot be added."),
   page: gettext("A part of this page is missing. Reload the page, then choose the file again."),
   refused: gettext("This file was refused. %(reason)s"),
