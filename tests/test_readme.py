@@ -66,6 +66,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
         "management/commands/setup_bucket.py",
         "static/s3direct_uploads/upload.js",
         "static/s3direct_uploads/all.js",
+        "static/s3direct_uploads/network.js",
         "static/s3direct_uploads/checksum.js",
         "static/s3direct_uploads/node.js",
         "static/s3direct_uploads/node.d.ts",
@@ -106,9 +107,11 @@ def test_run_s3_has_what_motos_server_needs() -> None:
         assert bound.version in theirs.specifier
 
 
-def test_upload_js_is_less_than_10_kib() -> None:
-    source = ROOT / "s3direct_uploads/static/s3direct_uploads/upload.js"
-    assert len(gzip.compress(source.read_bytes())) < 10 * 1024
+@pytest.mark.parametrize(("module", "limit"), [("upload.js", 10), ("network.js", 5)])
+def test_what_a_page_loads_is_small(module: str, limit: int) -> None:
+    """In KiB. upload.js always loads network.js, and the others only when it needs them."""
+    source = ROOT / "s3direct_uploads/static/s3direct_uploads" / module
+    assert len(gzip.compress(source.read_bytes())) < limit * 1024
 
 
 # What the extras install, as Python imports it.

@@ -1,7 +1,7 @@
 /** A browser's own transport: fetch, and XMLHttpRequest; and what a page imports. */
 import "./browser_of_2021.mjs";
 import assert from "node:assert/strict";
-import {copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync} from "node:fs";
+import {copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync} from "node:fs";
 import {tmpdir} from "node:os";
 import {join} from "node:path";
 import {after, afterEach, beforeEach, test} from "node:test";
@@ -101,6 +101,7 @@ const WORKERS = {
   "cannot read the file": () => ({type: "message", data: null}),
   "is not found": () => ({type: "error"}),
   "gets no file": () => ({type: "messageerror"}),
+  "is another module, which says nothing": () => null,
 };
 
 function workersThat(becomes) {
@@ -110,7 +111,11 @@ function workersThat(becomes) {
 
     postMessage() {
       const event = WORKERS[becomes]();
-      setImmediate(() => this[`on${event.type}`](event));
+      if (!event) return;
+      setImmediate(() => {
+        if (event.type === "message") this.onmessage({type: "message", data: "ready"});
+        this[`on${event.type}`](event);
+      });
     }
   };
   return terminated;
@@ -119,7 +124,10 @@ function workersThat(becomes) {
 afterEach(() => delete globalThis.Worker);
 
 for (const becomes of Object.keys(WORKERS)) {
-  test(`a worker ${becomes}`, async () => {
+  test(`a worker ${becomes}`, async (t) => {
+    t.mock.timers.enable({apis: ["setTimeout"]});
+    const seconds = setInterval(() => t.mock.timers.tick(1_000), 1); // ten of them pass soon
+    t.after(() => clearInterval(seconds));
     const terminated = workersThat(becomes);
 
     await send(file(0), {checksum: "CRC32"});
@@ -155,12 +163,19 @@ test("aborted while a worker computes, it is terminated, and nothing is begun", 
 
 // Modules
 
-const alone = mkdtempSync(join(tmpdir(), "s3direct-"));
-after(() => rmSync(alone, {recursive: true}));
+const folder = mkdtempSync(join(tmpdir(), "s3direct-"));
+after(() => rmSync(folder, {recursive: true}));
+
+/** upload() of a folder that has only these modules. */
+async function uploadWith(...names) {
+  const beside = mkdtempSync(join(folder, "of-"));
+  writeFileSync(join(beside, "package.json"), '{"type": "module"}');
+  for (const name of names) copyFileSync(new URL(name, SOURCES), join(beside, name));
+  return (await import(pathToFileURL(join(beside, "upload.js")))).upload;
+}
 
 test("a module that is not beside upload.js is told", async () => {
-  copyFileSync(new URL("upload.js", SOURCES), join(alone, "upload.mjs"));
-  const {upload} = await import(pathToFileURL(join(alone, "upload.mjs")));
+  const upload = await uploadWith("upload.js", "network.js");
   const options = {endpoint: "/api/uploads/", destination: "photos"};
   const told = (step, name) => (error) => {
     assert.deepEqual([error.name, error.code, error.step], ["UploadError", "module_not_loaded", step]);
@@ -168,6 +183,7 @@ test("a module that is not beside upload.js is told", async () => {
     return true;
   };
 
+  await assert.rejects((await uploadWith("upload.js"))(file(5), options), told("begin", "network.js"));
   await assert.rejects(upload(file(5), {...options, checksum: "CRC32"}), told("begin", "checksum.js"));
   assert.deepEqual(world.transcript, [], "no upload is begun");
 
@@ -176,7 +192,7 @@ test("a module that is not beside upload.js is told", async () => {
   assert.deepEqual(world.transcript, ["POST / → 201"], "and it is not tried again");
 });
 
-test("a page imports nothing but upload.js until it asks for a checksum", () => {
+test("a page imports nothing but upload.js and network.js until it asks for a checksum", () => {
   const onTop = ["all.js", "element.js", "files.js", "row.js", "texts.js"];
   const imports = readdirSync(SOURCES)
     .filter((name) => name.endsWith(".js") && !onTop.includes(name))
@@ -187,6 +203,7 @@ test("a page imports nothing but upload.js until it asks for a checksum", () => 
 
   // The forms that Django's ManifestStaticFilesStorage rewrites, and bundlers find.
   assert.deepEqual(imports.map((line) => line.match(/^.*?import\(".*?"\)/)?.[0]), [
+    'upload.js: import("./network.js")',
     'upload.js: import("./node.js")',
     'upload.js: import("./checksum.js")',
   ]);

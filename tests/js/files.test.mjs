@@ -67,6 +67,21 @@ test("what was under way when it was paused does not resume it", () => {
   assert.deepEqual(phases(reduce(paused, {type: "resume", key: "a"})), ["a sending"]);
 });
 
+test("while there is no connection, or nothing moves, a file stays where it is, and says so", () => {
+  const sending = after(choose("a"), {type: "start", key: "a"}, progress("a", "send"));
+  const [offline] = reduce(sending, progress("a", "waiting"));
+  assert.deepEqual([offline.phase, offline.trouble], ["sending", "offline"]);
+  const [stalled] = reduce([offline], progress("a", "stalled"));
+  assert.deepEqual([stalled.phase, stalled.trouble], ["sending", "stalled"]);
+  const [confirming] = reduce([stalled], progress("a", "confirm"));
+  assert.deepEqual([confirming.phase, confirming.trouble], ["confirming", ""]);
+  assert.deepEqual(phases(reduce([confirming], progress("a", "waiting"))), ["a confirming"]);
+  assert.deepEqual(reduce([offline], {type: "pause", key: "a"})[0].trouble, "");
+  for (const event of [complete("a"), {type: "fail", key: "a", error: {}, id: ""}, {type: "hold", key: "a", id: "a"}]) {
+    assert.equal(reduce([offline], event)[0].trouble, "");
+  }
+});
+
 test("what comes too late changes nothing", () => {
   const done = after(choose("a"), {type: "start", key: "a"}, complete("a"));
   for (const event of [
@@ -123,6 +138,9 @@ test("what a person should hear of: each change once, and no progress", () => {
   assert.deepEqual(told(...started), []);
   assert.deepEqual(told(...started, progress("a", "send")), []);
   assert.deepEqual(told(...started, {type: "pause", key: "a"}), ["a paused"]);
+  assert.deepEqual(told(...started, progress("a", "waiting")), ["a offline"]);
+  assert.deepEqual(told(...started, progress("a", "waiting"), progress("a", "waiting")), []);
+  assert.deepEqual(told(...started, progress("a", "stalled")), []);
   assert.deepEqual(told(...started, progress("a", "verifying")), ["a checking"]);
   assert.deepEqual(told(...started, progress("a", "verifying"), progress("a", "verifying")), []);
   assert.deepEqual(told(...started, complete("a")), ["a done"]);

@@ -12,10 +12,10 @@ import {upload} from "../../s3direct_uploads/static/s3direct_uploads/upload.js";
 import {MIB, World} from "./world.mjs";
 
 const CONTENT = Buffer.alloc(2 * MIB + 1, "a film, ");
-// Nobody waits between two attempts.
+// Nobody waits between two attempts: a delay is a random part of the longest one.
 const impatient = {
   now: () => performance.now(),
-  setTimeout: (callback) => setTimeout(callback, 0),
+  setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
   clearTimeout: (timer) => clearTimeout(timer),
   random: () => 0,
 };
@@ -45,6 +45,7 @@ afterEach(() => rm(folder, {recursive: true}));
 async function serve(request, response) {
   const url = new URL(request.url, base);
   if (request.method === "PUT" && cuts-- > 0) return void request.once("data", () => request.socket.destroy());
+  if (request.method === "HEAD") return void response.writeHead(403).end(); // it is there
   const content = Buffer.concat(await request.toArray().catch(() => []));
   if (!request.complete) return; // it broke off
   const given =

@@ -73,22 +73,6 @@ test("a part that breaks off is repeated by itself", async () => {
   assert.deepEqual(world.said("PUT u1 part 1"), ["PUT u1 part 1, 1 bytes → 200"]);
 });
 
-test("a part has eight attempts: a train in a tunnel", async () => {
-  const world = worldOfSmallParts();
-  const seven = Array.from({length: 7}, () => lost);
-  world.next("PUT u1 part 1", ...seven);
-  await world.upload(file(2), {parallel: 1});
-  assert.deepEqual(
-    world.transcript.filter((line) => line.endsWith("pass")),
-    ["1 s pass", "2 s pass", "4 s pass", "8 s pass", "16 s pass", "30 s pass", "30 s pass"],
-  );
-
-  const another = worldOfSmallParts();
-  another.next("PUT u1 part 1", ...seven, lost);
-  await assert.rejects(another.upload(file(2), {parallel: 1}), {step: "send", code: "network_error"});
-  assert.equal(another.uploads.get("u1").status, "pending", "it can be gone on with");
-});
-
 test("a part whose answer was lost is sent again, and is there once", async () => {
   const world = worldOfSmallParts();
   world.next("PUT u1 part 1", answerLost);

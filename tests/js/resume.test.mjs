@@ -2,10 +2,10 @@
 import "./browser_of_2021.mjs";
 import assert from "node:assert/strict";
 import {beforeEach, test} from "node:test";
-import {MIB, PART_SIZE, World, file, held, lost, refused} from "./world.mjs";
+import {MIB, PART_SIZE, World, file, held, refused, refusedByS3} from "./world.mjs";
 
 const SIZE = 2 * PART_SIZE + 1; // three parts
-const LOST = Array.from({length: 8}, () => lost);
+const FORBIDDEN = refusedByS3(403, "AccessDenied");
 
 /** What a browser remembers, reloaded or not. */
 class Memory {
@@ -21,8 +21,8 @@ beforeEach(() => (globalThis.localStorage = new Memory()));
 /** Of this film, S3 has the first part; Django has the row u1. */
 async function interrupted(film, options) {
   const world = new World();
-  world.next("PUT u1 part 2", ...LOST);
-  await assert.rejects(world.upload(film, {parallel: 1, ...options}), {code: "network_error"});
+  world.next("PUT u1 part 2", FORBIDDEN, FORBIDDEN);
+  await assert.rejects(world.upload(film, {parallel: 1, ...options}), {code: "AccessDenied"});
   world.transcript.length = 0;
   return world;
 }

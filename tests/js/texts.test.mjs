@@ -37,10 +37,11 @@ for (const [error, said] of [
   [{code: "AccessDenied", status: 403, step: "send"}, "This file could not be added. Try again."],
   [{code: "bucket_unavailable", status: 503}, "The storage does not answer now. Try again in a moment."],
   [{code: "misconfigured", status: 503}, "Files cannot be added here now. Tell the people who run this site."],
-  [{code: "network_error", status: 0}, "The connection was lost. Check your network, then try again."],
+  [{code: "network_error", status: 0}, "There is no connection. Check your network, then try again. If that does not help, tell the people who run this site."],
   [{code: "file_unreadable"}, "This file was changed, moved or deleted. Choose it again. A folder cannot be added."],
   [{code: "object_mismatch", status: 422, upload: {reason: "It has a virus."}}, "This file was refused. It has a virus."],
   [{code: "rejected", upload: {reason: ""}}, "This file was refused."],
+  [{code: "deadline_passed", status: 0}, "This took too long, or it was cancelled elsewhere. Try again."],
   [{code: "not_pending", status: 410}, "This took too long, or it was cancelled elsewhere. Try again."],
   [new TypeError("a mistake of ours"), "A part of this page is missing. Reload the page, then choose the file again."],
 ]) {

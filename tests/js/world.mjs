@@ -9,6 +9,7 @@ export const PART_SIZE = 5 * MIB;
 const ENDPOINT = "/api/uploads/";
 const SIGNED_AT_FIRST = 100; // parts
 const URL_LIFE = 3_600; // seconds
+export const LIFE = 24 * 3_600; // seconds, of an upload
 const NOBODY = "no answer";
 
 // What may happen to a request. Any function will do that takes the World, the request's signal and how the server
@@ -35,12 +36,21 @@ export const refusedByS3 = (status, code) => refused(status, `<Error><Code>${cod
 export function held() {
   let release;
   const released = new Promise((resolve) => (release = resolve));
-  const fault = async (_world, signal, answer) => {
+  const fault = async (world, signal, answer) => {
+    world.clock.held++; // somebody waits, but not for the time
     await Promise.race([released, new Promise((resolve) => signal?.addEventListener("abort", resolve))]);
+    world.clock.held--;
+    world.clock.schedule();
     return signal?.aborted ? null : answer();
   };
   return Object.assign(fault, {release});
 }
+
+/** It arrives, or not; in either case no answer comes, and no error. */
+export const silent = async (_world, signal) => {
+  await new Promise((resolve) => signal?.addEventListener("abort", resolve));
+  return null;
+};
 
 /** It takes that long. */
 export const slow = (seconds) => async (world, signal, answer) => {
@@ -50,6 +60,8 @@ export const slow = (seconds) => async (world, signal, answer) => {
   });
   return signal?.aborted ? null : answer();
 };
+
+let worlds = 0;
 
 export class World {
   /** What was asked, what came back, and how long nobody did anything. */
@@ -65,7 +77,9 @@ export class World {
   mostAtOnce = 0; // PUTs
   underway = 0;
   partSize = PART_SIZE;
-  s3Url = "https://s3.test";
+  s3Url = `https://s3-${++worlds}.test`; // upload.js remembers who has answered
+  /** For how long who is away, from now on, in seconds: `{S3: 60, Django: 60}`. And how that looks. */
+  outages = [];
   readsLate = false; // as a browser: a file that cannot be read looks like a network that broke
 
   constructor() {
@@ -82,6 +96,15 @@ export class World {
     for (const fault of faults) this.faults.push([words, fault]);
   }
 
+  /** These servers are away for so many seconds from now on. `fault` is what happens to requests. */
+  away(servers, seconds, fault = lost) {
+    for (const server of servers) this.outages.push({server, until: this.clock.now() + seconds * 1_000, fault});
+  }
+
+  outageOf(server) {
+    return this.outages.find((each) => each.server === server && this.clock.now() < each.until)?.fault;
+  }
+
   /** The transcript's lines that begin with these words. */
   said(words) {
     return this.transcript.filter((line) => line.startsWith(words));
@@ -95,9 +118,10 @@ export class World {
     }
   }
 
-  async exchange(words, signal, answer) {
+  async exchange(words, signal, answer, server) {
     const index = this.faults.findIndex(([begin]) => words.startsWith(begin));
-    const [[, fault] = []] = index < 0 ? [] : this.faults.splice(index, 1);
+    const [[, planned] = []] = index < 0 ? [] : this.faults.splice(index, 1);
+    const fault = planned ?? this.outageOf(server);
     const given = signal?.aborted ? null : fault ? await fault(this, signal, answer) : await answer();
     const code = given?.body?.code ?? /<Code>(.*)<\/Code>/.exec(given?.body)?.[1];
     const said = signal?.aborted && !given ? "aborted" : given ? [given.status, code].filter(Boolean).join(" ") : NOBODY;
@@ -108,11 +132,13 @@ export class World {
   // To Django
 
   async fetch(url, {method = "GET", headers, body, credentials, signal}) {
-    const path = url.slice(ENDPOINT.length);
-    const words = `${method} ${path || "/"}`;
-    const request = {words, headers: Object.fromEntries(headers), body: body && JSON.parse(body), credentials};
+    const isS3 = url.startsWith(this.s3Url);
+    const path = isS3 ? "" : url.slice(ENDPOINT.length);
+    const words = `${method} ${isS3 ? "S3" : path || "/"}`;
+    const request = {words, headers: Object.fromEntries(headers ?? []), body: body && JSON.parse(body), credentials};
     this.requests.push(request);
-    const given = await this.exchange(words, signal, async () => this.django(method, path, request));
+    const answer = async () => (method === "HEAD" ? {status: 403} : this.django(method, path, request));
+    const given = await this.exchange(words, signal, answer, isS3 ? "S3" : "Django");
     if (!given) throw signal?.aborted ? signal.reason : new TypeError("fetch failed");
     const text = given.body === undefined ? null : typeof given.body === "string" ? given.body : JSON.stringify(given.body);
     const {status, headers: told} = given;
@@ -150,7 +176,8 @@ export class World {
   remember({destination = "photos", filename, size, content_type = "image/png", context = {}, multipart = false}) {
     const id = `u${this.uploads.size + 1}`;
     const created_at = new Date(this.clock.date()).toISOString();
-    const upload = {id, status: "pending", destination, filename, size, content_type, context, created_at};
+    const expires_at = new Date(this.clock.date() + LIFE * 1_000).toISOString();
+    const upload = {id, status: "pending", destination, filename, size, content_type, context, created_at, expires_at};
     this.uploads.set(id, upload);
     if (multipart && size > this.partSize) this.parts.set(id, new Map());
     return upload;
@@ -218,9 +245,10 @@ export class World {
     this.mostAtOnce = Math.max(this.mostAtOnce, ++this.underway);
     let unreadable = null;
     try {
-      const given = await this.exchange(words, signal, async () => {
+      const half = () => onLoaded(Math.floor(body.size / 2));
+      const answer = async () => {
         try {
-          onLoaded(Math.floor(body.size / 2));
+          half();
           const bytes = new Uint8Array(await body.arrayBuffer());
           onLoaded(body.size);
           return this.s3(id, part, bytes, Number(searchParams.get("ends")));
@@ -228,7 +256,8 @@ export class World {
           unreadable = error;
           return null;
         }
-      });
+      };
+      const given = await this.exchange(words, signal, Object.assign(answer, {half}), "S3");
       if (unreadable && !this.readsLate) throw unreadable;
       return given ? {status: given.status, text: given.body ?? ""} : {status: 0, text: ""};
     } finally {
@@ -253,6 +282,8 @@ class Clock {
   #now = 0;
   #timers = [];
   #scheduled = false;
+  /** Requests that a test holds: while there are any, no time passes. */
+  held = 0;
 
   constructor(transcript) {
     this.transcript = transcript;
@@ -272,11 +303,16 @@ class Clock {
     this.#now += seconds * 1_000;
   }
 
+  /** How many timers run. */
+  get waiting() {
+    return this.#timers.length;
+  }
+
   setTimeout(callback, milliseconds) {
     const timer = {at: this.#now + milliseconds, callback};
     this.#timers.push(timer);
     this.#timers.sort((one, two) => one.at - two.at);
-    this.#schedule();
+    this.schedule();
     return timer;
   }
 
@@ -284,17 +320,18 @@ class Clock {
     this.#timers = this.#timers.filter((each) => each !== timer);
   }
 
-  #schedule() {
-    if (this.#scheduled || !this.#timers.length) return;
+  schedule() {
+    if (this.#scheduled || this.held || !this.#timers.length) return;
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
+      if (this.held) return;
       const timer = this.#timers.shift();
       if (!timer) return;
       if (timer.at > this.#now) this.transcript.push(`${(timer.at - this.#now) / 1_000} s pass`);
       this.#now = Math.max(this.#now, timer.at);
       timer.callback();
-      this.#schedule();
+      this.schedule();
     });
   }
 }

@@ -46,7 +46,7 @@ CORS_RULE = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Exchange:
     """A request of the browser's, and what became of it."""
 
@@ -80,6 +80,15 @@ class Wire:
         self.faults: list[Fault] = []
         self.lock = threading.Lock()
         self.rewrite: Callable[[Exchange, bytes], bytes] | None = None  # an answer, under way
+        self.rate = 0  # bytes of bodies in a second, over all connections; 0: no limit
+        self.outage = ""  # to all requests: "reset", or "swallow" the answers
+        self.underway: set[Exchange] = set()
+        self._paced_until = 0.0
+
+        self.server = self._listen(0)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def _listen(self, port: int) -> ThreadingHTTPServer:
         wire = self
 
         class Handler(WireHandler):
@@ -88,14 +97,35 @@ class Wire:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            block_on_close = False
 
             def server_bind(self) -> None:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
                 super().server_bind()
 
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        server = Server(("127.0.0.1", port), Handler)
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        return server
+
+    def stop(self) -> None:
+        """What is under way is cut, and no connection is accepted."""
+        self.outage = "reset"
+        self.server.shutdown()
+        self.server.server_close()
+
+    def start(self) -> None:
+        """At the same address as before."""
+        self.server = self._listen(self.server.server_port)
+        self.outage = ""
+
+    def pace(self, count: int) -> None:
+        """Sleeps as long as so many bytes take."""
+        if not self.rate:
+            return
+        with self.lock:
+            self._paced_until = max(self._paced_until, time.monotonic()) + count / self.rate
+            until = self._paced_until
+        time.sleep(max(0, until - time.monotonic()))
 
     def hold(self, method: str, path: str = "", *, after: int = 0) -> Fault:
         return self._fail(Fault(method, path, "hold", after))
@@ -128,6 +158,8 @@ class Wire:
         self.faults.clear()
         self.exchanges.clear()
         self.rewrite = None
+        self.rate = 0
+        self.outage = ""
 
     def _fail(self, fault: Fault) -> Fault:
         self.faults.append(fault)
@@ -161,6 +193,13 @@ class WireHandler(BaseHTTPRequestHandler):
         part = int(parse_qs(query).get("partNumber", ["0"])[0])
         exchange = Exchange(self.command, path, self.headers, part)
         wire.exchanges.append(exchange)
+        wire.underway.add(exchange)
+        try:
+            self.exchange(wire, exchange)
+        finally:
+            wire.underway.discard(exchange)
+
+    def exchange(self, wire: Wire, exchange: Exchange) -> None:
         fault = wire._fault_of(exchange)
         if fault and fault.kind == "refuse":
             exchange.received = len(self.rfile.read(int(self.headers["Content-Length"] or 0)))
@@ -174,10 +213,16 @@ class WireHandler(BaseHTTPRequestHandler):
                 fault.released.wait(fault.patience)
             if fault and fault.kind == "reset":
                 raise Gone
-            self.send_request(server, exchange, fault)
+            self.send_request(server, exchange, fault, wire)
             answer = server.getresponse()
             status, headers, body = answer.status, answer.getheaders(), answer.read()
             if fault and fault.kind == "lose the answer":
+                raise Gone
+            if wire.outage == "swallow":
+                self.connection.settimeout(fault.patience if fault else 600)
+                self.connection.recv(1)  # until the browser hangs up
+                raise Gone
+            if wire.outage == "reset":
                 raise Gone
             if wire.rewrite:
                 body = wire.rewrite(exchange, body)
@@ -192,7 +237,11 @@ class WireHandler(BaseHTTPRequestHandler):
             server.close()
 
     def send_request(
-        self, server: http.client.HTTPConnection, exchange: Exchange, fault: Fault | None
+        self,
+        server: http.client.HTTPConnection,
+        exchange: Exchange,
+        fault: Fault | None,
+        wire: Wire,
     ) -> None:
         server.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
@@ -207,12 +256,15 @@ class WireHandler(BaseHTTPRequestHandler):
                     fault.released.wait(fault.patience)
                 if fault.kind == "cut":
                     raise Gone
+            if wire.outage == "reset":
+                raise Gone
             if exchange.received == length:
                 return
             chunk = self.rfile.read1(min(SMALL_BUFFER, length - exchange.received))
             if not chunk:
                 raise Gone
             exchange.received += len(chunk)
+            wire.pace(len(chunk))
             server.send(chunk)
 
     def send_answer(

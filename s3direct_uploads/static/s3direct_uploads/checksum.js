@@ -8,6 +8,8 @@
  */
 
 const WORKER = "s3direct-uploads checksum";
+const READY = "ready";
+const PATIENCE = 10_000; // milliseconds, until a worker says that it is this module
 const PIECE = 4 * 1024 ** 2; // bytes in memory at once
 
 /**
@@ -65,10 +67,14 @@ function startWorker() {
 function answered(worker, question, signal) {
   return new Promise((resolve) => {
     const end = (/** @type {any} */ event) => {
+      clearTimeout(timer);
+      if (event?.data === READY) return; // now it computes
       signal?.removeEventListener("abort", end);
-      resolve(event.type === "message" ? event.data : null);
+      resolve(event?.type === "message" ? event.data : null);
     };
-    if (signal?.aborted) return resolve(null); // its event will not come again
+    // Of another module that a server or a bundler put in its place, nothing is heard.
+    const timer = setTimeout(end, PATIENCE);
+    if (signal?.aborted) return end({type: "abort"}); // its event will not come again
     signal?.addEventListener("abort", end);
     worker.onmessage = end;
     worker.onerror = end; // not found, no JavaScript, refused by the page's Content-Security-Policy …
@@ -198,6 +204,7 @@ function bigEndian(words) {
 }
 
 if (/** @type {any} */ (globalThis).name === WORKER && typeof postMessage === "function") {
+  postMessage(READY);
   addEventListener("message", async ({data: {algorithm, file}}) => {
     // null makes the page compute it again, and find the error: some browsers cannot send a DOMException from a worker.
     postMessage(await checksum(algorithm, file).catch(() => null));

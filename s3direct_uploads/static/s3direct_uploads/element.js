@@ -242,8 +242,9 @@ export class S3Upload extends HTMLElement {
       this.#watch(key, id);
     } catch (error) {
       if (signal.aborted) return;
-      const {status, upload} = /** @type {any} */ (error);
-      if (status === 410 || status === 422) job.idempotencyKey = randomKey(); // this upload has ended, so a retry needs a new one
+      const {code, status, upload} = /** @type {any} */ (error);
+      const isOver = status === 410 || status === 422 || code === "deadline_passed";
+      if (isOver) job.idempotencyKey = randomKey(); // this upload has ended, so a retry needs a new one
       this.#dispatch({type: "fail", key, error, id: upload?.id ?? ""});
     }
   }

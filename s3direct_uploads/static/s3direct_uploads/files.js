@@ -12,6 +12,7 @@
  * @property {string} filename
  * @property {number} size In bytes.
  * @property {Phase} phase
+ * @property {"" | "offline" | "stalled"} trouble Why nothing moves at the moment; "" if it moves.
  * @property {number} loaded In bytes.
  * @property {number} bytesPerSecond
  * @property {number | null} secondsLeft
@@ -33,9 +34,11 @@
 /** How many files one element sends at the same time. */
 export const AT_ONCE = 3;
 
-const NEW = {loaded: 0, bytesPerSecond: 0, secondsLeft: null, value: "", id: "", error: null};
+const NEW = {trouble: /** @type {Item["trouble"]} */ (""), loaded: 0, bytesPerSecond: 0, secondsLeft: null, value: "", id: "", error: null};
 /** @type {Record<string, Phase>} */
 const PHASES = {begin: "sending", send: "sending", confirm: "confirming", verifying: "checking"};
+/** @type {Record<string, Item["trouble"]>} upload.js's phases in which nothing moves; a file's own phase stays. */
+const TROUBLES = {waiting: "offline", stalled: "stalled"};
 /** @type {Record<string, Phase[]>} The phases in which an event is applied. In another phase the event came too late. */
 const ONLY_IN = {
   start: ["waiting"],
@@ -69,23 +72,24 @@ function change(item, event) {
   switch (event.type) {
     case "start":
     case "resume":
-      return {phase: "sending", bytesPerSecond: 0, secondsLeft: null};
+      return {phase: "sending", trouble: "", bytesPerSecond: 0, secondsLeft: null};
     case "pause":
-      return {phase: "paused"};
+      return {phase: "paused", trouble: ""};
     case "retry":
       return {...NEW, phase: "waiting"};
     case "progress": {
       const {loaded, bytesPerSecond, secondsLeft} = event;
+      const trouble = TROUBLES[event.phase] ?? "";
       // After a pause, requests that had begun still report progress.
-      const phase = item.phase === "paused" && event.phase === "send" ? "paused" : PHASES[event.phase];
-      return {phase, loaded, bytesPerSecond, secondsLeft};
+      const isStill = trouble || (item.phase === "paused" && event.phase === "send");
+      return {phase: isStill ? item.phase : PHASES[event.phase], trouble, loaded, bytesPerSecond, secondsLeft};
     }
     case "hold":
-      return {phase: "checking", loaded: item.size, id: event.id};
+      return {phase: "checking", trouble: "", loaded: item.size, id: event.id};
     case "complete":
-      return {phase: "done", loaded: item.size, value: event.value, id: event.id, error: null};
+      return {phase: "done", trouble: "", loaded: item.size, value: event.value, id: event.id, error: null};
     case "fail":
-      return {phase: "failed", error: event.error, id: event.id || item.id};
+      return {phase: "failed", trouble: "", error: event.error, id: event.id || item.id};
     default:
       return {};
   }
@@ -115,7 +119,7 @@ export function room(items, {multiple, maxFiles}) {
  * The changes that a screen reader should say: which file, and what happened to it.
  *
  * @param {readonly Item[]} before @param {readonly Item[]} after
- * @returns {{item: Item, what: "added" | "paused" | "checking" | "done" | "failed" | "removed"}[]}
+ * @returns {{item: Item, what: "added" | "offline" | "paused" | "checking" | "done" | "failed" | "removed"}[]}
  */
 export function news(before, after) {
   const earlier = new Map(before.map((item) => [item.key, item]));
@@ -125,7 +129,8 @@ export function news(before, after) {
   const found = before.filter(({key}) => !now.has(key)).map((item) => ({item, what: "removed"}));
   for (const item of after) {
     const was = earlier.get(item.key);
-    const what = was ? told.find((phase) => phase === item.phase && phase !== was.phase) : "added";
+    const isLost = was && item.trouble === "offline" && was.trouble !== "offline";
+    const what = isLost ? "offline" : was ? told.find((phase) => phase === item.phase && phase !== was.phase) : "added";
     if (what) found.push({item, what});
   }
   return found;

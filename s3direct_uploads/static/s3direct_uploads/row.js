@@ -59,6 +59,7 @@ export class Row {
     const {phase, value, filename, size, loaded} = item;
     const isUnderWay = ["sending", "paused", "confirming"].includes(phase);
     this.element.dataset.phase = phase;
+    this.element.dataset.trouble = item.trouble;
     this.said.textContent = this.#words(item);
     this.progress.hidden = !isUnderWay;
     this.progress.max = size || 1;
@@ -104,10 +105,11 @@ export class Row {
 
   /** @param {Item} item */
   #words(item) {
-    const {phase, loaded, size, bytesPerSecond, secondsLeft, error} = item;
+    const {phase, trouble, loaded, size, bytesPerSecond, secondsLeft, error} = item;
     const {language} = this;
     const sizes = {loaded: inBytes(loaded, language), size: inBytes(size, language)};
     if (phase === "failed") return explain(error, item, language);
+    if (trouble && phase !== "paused") return say(trouble, sizes);
     if (phase !== "sending") return say(phase, sizes);
     if (!loaded) return say("preparing");
     if (secondsLeft === null || loaded === size) return say(loaded === size ? "confirming" : "sending", sizes);

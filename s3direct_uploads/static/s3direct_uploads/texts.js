@@ -34,11 +34,14 @@ const ENGLISH = {
   sending: gettext("%(loaded)s of %(size)s"),
   sending_speed: gettext("%(loaded)s of %(size)s, %(speed)s per second, %(time)s left"),
   paused: gettext("Paused at %(loaded)s of %(size)s"),
+  offline: gettext("No connection: %(loaded)s of %(size)s. It continues by itself"),
+  stalled: gettext("Nothing moves at the moment: %(loaded)s of %(size)s"),
   confirming: gettext("Sent. Waiting for the answer"),
   checking: gettext("Being checked"),
   done: gettext("Ready, %(size)s"),
 
   said_added: gettext("%(filename)s was added."),
+  said_offline: gettext("There is no connection. %(filename)s continues by itself when it is back."),
   said_paused: gettext("%(filename)s is paused."),
   said_checking: gettext("%(filename)s is being checked."),
   said_done: gettext("%(filename)s is ready."),
@@ -74,7 +77,7 @@ const ENGLISH = {
   denied: gettext("You may not add this file here."),
   unavailable: gettext("The storage does not answer now. Try again in a moment."),
   misconfigured: gettext("Files cannot be added here now. Tell the people who run this site."),
-  network: gettext("The connection was lost. Check your network, then try again."),
+  network: gettext("There is no connection. Check your network, then try again. If that does not help, tell the people who run this site."),
   unreadable: gettext("This file was changed, moved or deleted. Choose it again. A folder cannot be added."),
   page: gettext("A part of this page is missing. Reload the page, then choose the file again."),
   refused: gettext("This file was refused. %(reason)s"),
@@ -109,6 +112,7 @@ const BY_CODE = {
   parts_incomplete: "unknown",
   not_pending: "over",
   multipart_gone: "over",
+  deadline_passed: "over",
   already_attached: "in_use",
 };
 /** The text for an `invalid` declaration, by the field and the code. @type {Record<string, keyof typeof ENGLISH>} */

@@ -35,6 +35,11 @@ export interface Options {
    * the code "object_mismatch", and `upload.reason` says why. A scan may take long. `signal` cancels the upload meanwhile.
    */
   waitForScan?: boolean;
+  /**
+   * In milliseconds; the default is 30 000. A request that makes no progress for so long is given up and sent again. Each
+   * attempt that ends in this way doubles the time for the next one: up to 16 times the time for S3, and up to 4 times for Django.
+   */
+  stallTimeout?: number;
   /** At most 64 characters. With the key of a failed upload, that upload continues where it failed. */
   idempotencyKey?: string;
   /** For tests, and for platforms other than browsers and Node.js. */
@@ -73,8 +78,12 @@ export interface Progress {
   /** Sent bytes. The number never decreases, even if the file is sent again from its beginning. */
   loaded: number;
   total: number;
-  /** "verifying": everything is sent, and a scan holds the upload. */
-  phase: "begin" | "send" | "confirm" | "verifying";
+  /**
+   * - "waiting": the network, S3 or Django does not answer. The upload continues by itself.
+   * - "stalled": no byte was sent for 8 seconds. After `stallTimeout` the request is sent again.
+   * - "verifying": everything is sent, and a scan holds the upload.
+   */
+  phase: "begin" | "send" | "waiting" | "stalled" | "confirm" | "verifying";
   /** The speed during the last seconds; 0 if it is not known. */
   bytesPerSecond: number;
   /** How long the rest takes at this speed; null if it is not known. */
@@ -161,11 +170,12 @@ export declare class UploadError extends Error {
   step: Step;
   /**
    * Django's `code`, S3's `<Code>`, or one of these:
-   * - "network_error": there was no answer, several times.
+   * - "network_error": there was no answer, several times, from a server that had never answered this page.
+   * - "deadline_passed": the network or a server was away until the upload's `expires_at`.
    * - "file_unreadable": the file was changed, moved or deleted after the user chose it. The user must choose it again.
    *   A dropped folder has this error, too. `cause` has the original error. With the step "confirm", the file changed
    *   while it was sent, and the upload is cancelled.
-   * - "module_not_loaded": checksum.js (or in Node.js node.js) could not be loaded from the folder of upload.js.
+   * - "module_not_loaded": network.js, checksum.js or (in Node.js) node.js could not be loaded from the folder of upload.js.
    * - "unexpected_answer": the answer did not come from Django, or not from S3.
    */
   code: string;
@@ -180,6 +190,7 @@ export declare class UploadError extends Error {
 
 /**
  * Resolves when the upload is completed, or when a scan holds it (its `status` is then "verifying"). With `waitForScan`
- * it resolves only when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`.
+ * it resolves only when the upload is completed. It outlasts failures of the network and of the servers, until the
+ * upload's deadline. Rejects with an UploadError, or with `signal.reason`.
  */
 export declare function upload(file: File | FileOnDisk, options: Options): Uploading;

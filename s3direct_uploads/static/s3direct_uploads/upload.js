@@ -8,24 +8,18 @@
  *
  * @module
  *
- * @import {Begun, Clock, Facts, FileOnDisk, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Slice, Step, Transport, Upload, Uploading} from "./types"
+ * @import {Network, Tries} from "./network.js"
+ * @import {Begun, Facts, FileOnDisk, Options, PresignedMultipart, PresignedPart, PresignedRequest, Slice, Step, Transport, Upload, Uploading} from "./types"
  */
 
-const ATTEMPTS = 5;
-const PART_ATTEMPTS = 8; // enough for a train in a tunnel
-const FIRST_DELAY = 1_000;
-const LONGEST_DELAY = 30_000;
-const LONGEST_RETRY_AFTER = 300; // seconds; if a server asks for more, give up
+const ROUNDS = 5; // of parts that Django misses
+const FIRST_DELAY = 1_000; // milliseconds
 const SIGNED_AT_ONCE = 100; // parts; Django would sign a thousand, but most URLs would expire unused
 const SMALLEST_MULTIPART = 5 * 1024 ** 2; // bytes: S3's smallest part
-const SPEED_OVER = 8_000; // milliseconds over which the speed is measured
-
 const NO_ANSWER = 0;
-const PASSING_STATUSES = new Set([NO_ANSWER, 408, 429, 500, 502, 503, 504]);
-// Never retried, although the status is 503 or there was no answer: a later attempt fails too.
-const LASTING_CODES = new Set(["storage_not_s3", "misconfigured", "file_unreadable", "module_not_loaded"]);
-// Retried, although the status is 400 or 409.
-const PASSING_S3_CODES = new Set(["RequestTimeout", "ConditionalRequestConflict"]);
+
+const loading = () => imported("network.js", import("./network.js"), "begin");
+loading().catch(() => {}); // now, while the network is there; upload() tells it if it fails
 
 /** The ids of the uploads that this page is sending. They must not be resumed a second time. @type {Set<string>} */
 const running = new Set();
@@ -52,8 +46,8 @@ export class UploadError extends Error {
 
 /**
  * Resolves when the upload is completed, or when a scan holds it (its `status` is then "verifying"). With `waitForScan`
- * it resolves only when the upload is completed. Rejects with an UploadError after all retries, or with `signal.reason`.
- * While it is paused, nothing is sent to S3.
+ * it resolves only when the upload is completed. It outlasts failures of the network and of the servers, until the
+ * upload's deadline. Rejects with an UploadError, or with `signal.reason`. While it is paused, nothing is sent to S3.
  *
  * @param {File | FileOnDisk} file
  * @param {Options} options
@@ -66,14 +60,15 @@ export function upload(file, options) {
 
 /** @param {File | FileOnDisk} file @param {Options} options @param {Gate} gate @returns {Promise<Upload>} */
 async function run(file, options, gate) {
-  const {destination, context, checksum, idempotencyKey, onProgress, signal} = options;
+  const {destination, context, checksum, idempotencyKey, signal} = options;
   const isNamed = typeof checksum === "string";
   const algorithm = isNamed ? checksum : checksum?.algorithm;
   const {parallel = 4, resume, multipart = algorithm !== "SHA256"} = options;
-  const {transport = TRANSPORT, clock = CLOCK} = options;
-  const time = new Time(clock);
-  const django = new Django(options, transport, time);
-  const progress = new ForwardProgress(file.size, onProgress, time);
+  const {Network} = await loading();
+  const sending = {total: file.size, isPaused: () => gate.signal.aborted};
+  const network = new Network(options, options.transport ?? TRANSPORT, sending);
+  const {time, progress} = network;
+  const django = new Django(options, network);
   gate.onTurn = () => progress.rest();
   /** @type {Upload | undefined} */
   let begun;
@@ -101,7 +96,9 @@ async function run(file, options, gate) {
     begun = upload;
     if (upload.status === "completed") return upload;
     running.add(upload.id);
-    const rest = {file, id: upload.id, django, transport, time, gate, progress, signal, parallel};
+    // By a duration, because the clocks of phones are wrong. After a resumption it is too late; but Django says 410.
+    network.deadline = time.now() + Date.parse(upload.expires_at) - Date.parse(upload.created_at) || Infinity;
+    const rest = {file, id: upload.id, django, network, time, gate, progress, signal, parallel};
     const parts = inParts && new Parts(inParts, rest);
     if (parts) {
       memory("setItem", upload.id, print);
@@ -118,7 +115,7 @@ async function run(file, options, gate) {
         return await confirm(rest, options.waitForScan);
       } catch (error) {
         const missing = incompleteParts(error);
-        if (!parts || !missing || rounds === ATTEMPTS) throw error;
+        if (!parts || !missing || rounds === ROUNDS) throw error;
         parts.waiting = missing;
       }
     }
@@ -135,6 +132,7 @@ async function run(file, options, gate) {
     }
     throw error;
   } finally {
+    progress.end();
     if (begun) running.delete(begun.id);
   }
 }
@@ -146,11 +144,12 @@ function incompleteParts(error) {
 }
 
 /** @param {Rest} rest @param {boolean} [waitForScan] @returns {Promise<Upload>} */
-async function confirm({id, django, time, progress, signal}, waitForScan) {
+async function confirm({id, django, network, time, progress, signal}, waitForScan) {
   for (let times = 0; ; times++) {
     const upload = await django.ask("confirm", `${id}/confirm/`, {});
     const isHeld = upload.status === "verifying";
     if (isHeld || upload.status === "completed") memory("removeItem", id); // all is sent
+    if (isHeld) network.deadline = Infinity; // the scan has one of its own
     if (isHeld && progress.phase !== "verifying") progress.enter("verifying");
     if (upload.status === "completed" || (isHeld && !waitForScan)) return upload;
     await time.pause(FIRST_DELAY + time.delay(times), signal);
@@ -220,10 +219,10 @@ function memory(action, id, print = "") {
  * @property {File | FileOnDisk} file
  * @property {string} id
  * @property {Django} django
- * @property {Transport} transport
- * @property {Time} time
+ * @property {Network} network
+ * @property {Network["time"]} time
  * @property {Gate} gate
- * @property {ForwardProgress} progress
+ * @property {Network["progress"]} progress
  * @property {AbortSignal} [signal]
  * @property {number} parallel
  */
@@ -239,7 +238,6 @@ function sendWhole(request, rest) {
     refused: () => (newest = null),
     onLoaded: (loaded) => progress.reach(loaded),
     onFailure: () => {},
-    attempts: ATTEMPTS,
     rest,
     signal,
   });
@@ -320,7 +318,6 @@ class Parts {
           this.atOnce = Math.max(1, this.atOnce >> 1);
           this.successes = 0;
         },
-        attempts: PART_ATTEMPTS,
         rest: this.rest,
         signal,
       });
@@ -387,29 +384,32 @@ class Parts {
 }
 
 /**
- * Sends a body to S3, with retries: its URL may have expired, and the network may fail.
+ * Sends a body to S3, until it is there: its URL may have expired, and the network or S3 may be away.
  *
  * @typedef {object} Delivery
  * @property {() => Promise<PresignedRequest | null | undefined>} signed null if there is nothing left to send
  * @property {() => void} refused the next signed() must sign again
  * @property {(loaded: number) => void} onLoaded
  * @property {() => void} onFailure
- * @property {number} attempts
  * @property {Rest} rest
  * @property {AbortSignal} [signal]
  *
  * @param {Blob | Slice} body @param {Delivery} delivery
  */
-async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, rest, signal}) {
-  const {transport, time, gate} = rest;
+async function deliver(body, {signed, refused, onLoaded, onFailure, rest, signal}) {
+  const {network, gate} = rest;
+  const tries = network.tries();
   let untried = false; // whether the URL is new: if a new URL is refused, signing again does not help
-  for (let failed = 0; ; ) {
+  for (;;) {
     await gate.passed(signal);
     const request = await signed();
-    if (!request) return;
+    if (!request) return tries.end();
     if (gate.signal.aborted) continue; // paused while it was signed
+    let loaded = 0;
+    const count = (/** @type {number} */ now) => onLoaded((loaded = now));
     try {
-      return await put(request, body, onLoaded, [signal, gate.signal], transport);
+      await put(request, body, count, [signal, gate.signal], tries);
+      return tries.end();
     } catch (error) {
       onLoaded(0);
       if (gate.signal.aborted) continue;
@@ -421,8 +421,12 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, attempts, re
       if (untried) refused();
       if (untried && error.status) continue; // at once; without an answer, a pause comes first
       onFailure();
-      if (!mayPass(error) || ++failed === attempts) throw error;
-      await time.pause(time.delay(failed - 1), signal);
+      // If bytes were sent, the preflight was answered. If all of them were, perhaps the page may not read the answer.
+      network.isReached ||= loaded > 0;
+      const isOutage = network.knows(request.url) || (network.isReached && loaded < body.size);
+      // Without an answer a page does not know why. A changed file looks the same as a failed network.
+      const check = () => assertReadable(body, "send");
+      await tries.outlast(error, {url: request.url, isOutage, check, signal, wake: gate.signal});
     }
   }
 }
@@ -475,57 +479,79 @@ class Gate extends EventTarget {
 }
 
 class Django {
-  /** @param {Options} options @param {Transport} transport @param {Time} time */
-  constructor({endpoint, headers, credentials = "same-origin", signal}, transport, time) {
-    this.endpoint = endpoint.endsWith("/") ? endpoint : `${endpoint}/`;
+  /** @param {Options} options @param {Network} network */
+  constructor({headers, credentials = "same-origin", signal}, network) {
     this.headers = async () => new Headers(await (typeof headers === "function" ? headers() : headers));
     this.credentials = credentials;
     this.signal = signal;
-    this.transport = transport;
-    this.time = time;
+    this.network = network;
   }
 
   /**
-   * Asks Django, with retries. Every call may be repeated: begin has an Idempotency-Key, the others are idempotent.
+   * Asks Django until it answers. Every call may be repeated: begin has an Idempotency-Key, the others are idempotent.
    *
    * @param {Step} step @param {string} path @param {object} [body] to POST @param {Record<string, string>} [extra]
    */
-  ask(step, path, body, extra = {}) {
-    return persist(async () => {
-      const {credentials, signal} = this;
-      const headers = await this.headers();
-      const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
-      for (const [name, value] of Object.entries(ours)) headers.set(name, value);
-      const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal};
-      return answered(step, this.endpoint, () => this.transport.fetch(this.endpoint + path, init));
-    }, this.time, this.signal);
+  async ask(step, path, body, extra = {}) {
+    const {signal, network} = this;
+    const tries = network.tries();
+    for (;;) {
+      throwIfAborted(signal);
+      try {
+        const answer = await this.once(step, path, body, extra, tries);
+        tries.end();
+        return answer;
+      } catch (error) {
+        throwIfAborted(signal);
+        if (!(error instanceof UploadError)) throw error;
+        await tries.outlast(error, {url: network.endpoint, isOutage: network.deadline !== null, signal});
+      }
+    }
+  }
+
+  /** @param {Step} step @param {string} path @param {object | undefined} body @param {Record<string, string>} extra @param {Tries} tries */
+  async once(step, path, body, extra, tries) {
+    const {credentials, signal, network} = this;
+    const headers = await this.headers().catch((cause) => {
+      // A function that asks for a new token needs the network, too. Once the upload has begun, the function is known to work.
+      throw cause instanceof TypeError && network.deadline !== null ? unreachable(step, "The server", "", cause) : cause;
+    });
+    const ours = {Accept: "application/json", ...(body && {"Content-Type": "application/json"}), ...extra};
+    for (const [name, value] of Object.entries(ours)) headers.set(name, value);
+    const watch = tries.watch([signal], 2);
+    const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal: watch.signal};
+    watch.allow();
+    try {
+      return await answered(step, network, () => network.transport.fetch(network.endpoint + path, init));
+    } finally {
+      watch.end();
+    }
   }
 
   /** @param {string} id */
   async cancel(id) {
     memory("removeItem", id);
     try {
-      const {credentials} = this;
+      const {credentials, network} = this;
       const headers = await this.headers();
       // keepalive, because the page is often closed at this moment.
-      await this.transport.fetch(`${this.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
+      await network.transport.fetch(`${network.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
     } catch {
       // The upload expires in Django after some time.
     }
   }
 }
 
-/** @param {Step} step @param {string} endpoint @param {() => Promise<Response>} ask */
-async function answered(step, endpoint, ask) {
+/** @param {Step} step @param {Network} network @param {() => Promise<Response>} ask */
+async function answered(step, network, ask) {
   let response, text;
   try {
     response = await ask();
     text = await response.text();
   } catch (cause) {
-    const isElsewhere = typeof location !== "undefined" && new URL(endpoint, location.href).origin !== location.origin;
-    const why = isElsewhere ? " Either the network failed, or the API's CORS settings do not allow this page. The browser's console says which." : "";
-    throw new UploadError(`The server could not be reached.${why}`, {step, code: "network_error", cause});
+    throw unreachable(step, "The server", network.isElsewhere ? "the API's CORS settings do" : "", cause);
   }
+  network.heard(network.endpoint);
   const body = parsed(text);
   if (response.ok && body && typeof body === "object") return body; // not the HTML of a login page after a redirect
   const {status, headers} = response;
@@ -541,26 +567,32 @@ async function answered(step, endpoint, ask) {
 
 /**
  * @param {PresignedRequest} request @param {Blob | Slice} body @param {(loaded: number) => void} onLoaded
- * @param {(AbortSignal | undefined)[]} signals @param {Transport} transport
+ * @param {(AbortSignal | undefined)[]} signals @param {Tries} tries
  */
-async function put(request, body, onLoaded, signals, transport) {
-  const aborted = new AbortController();
-  const abort = () => aborted.abort();
-  for (const signal of signals) signal?.addEventListener("abort", abort);
-  let left = 0;
-  const count = (/** @type {number} */ loaded) => onLoaded((left = loaded));
+async function put(request, body, onLoaded, signals, tries) {
+  const {transport, time} = tries.network;
+  const watch = tries.watch(signals, 4);
+  const started = time.now();
+  let left = -1;
+  const count = (/** @type {number} */ loaded) => {
+    // A proxy may begin to pass it on when it has everything. That takes as long again.
+    if (loaded > left) watch.allow(loaded === body.size ? time.now() - started : 0);
+    left = loaded;
+    onLoaded(loaded);
+  };
+  watch.allow();
   try {
-    const {status, text} = await transport.put(request, body, aborted.signal, count).catch((cause) => {
+    const {status, text} = await transport.put(request, body, watch.signal, count).catch((cause) => {
       throw cause instanceof UploadError ? cause : unreadable("send", cause);
     });
+    if (status !== NO_ANSWER) tries.network.heard(request.url);
     // 412: an object is there already. Probably this PUT arrived, and its answer was lost. Confirm finds out.
     if ((status >= 200 && status < 300) || status === 412) return onLoaded(body.size);
     if (status !== NO_ANSWER) throw refusal(status, text);
-    // Without an answer a page does not know why. A changed file looks the same as a failed network.
-    if (!aborted.signal.aborted) await assertReadable(body, "send");
-    throw unreachable(left);
+    const isLost = left > 0 && left < body.size;
+    throw unreachable("send", "The storage", isLost ? null : "the bucket's CORS rules do");
   } finally {
-    for (const signal of signals) signal?.removeEventListener("abort", abort);
+    watch.end();
   }
 }
 
@@ -594,13 +626,11 @@ function refusal(status, body) {
   return new UploadError(`The storage answered ${status} ${code}.`, {step: "send", code, status, body});
 }
 
-/** @param {number} loaded */
-function unreachable(loaded) {
-  const message = loaded
-    ? "The connection to the storage was lost."
-    : "The storage could not be reached. Either the network failed, or the bucket's CORS rules do not " +
-      "allow this page. The browser's console says which.";
-  return new UploadError(message, {step: "send", code: "network_error"});
+/** @param {Step} step @param {string} who @param {string | null} rules null: they are not the cause @param {unknown} [cause] */
+function unreachable(step, who, rules, cause) {
+  const why = rules && ` Either the network failed, or ${rules} not allow this page. The browser's console says which.`;
+  const message = rules === null ? "The connection to the storage was lost." : `${who} could not be reached.${why}`;
+  return new UploadError(message, {step, code: "network_error", cause});
 }
 
 /**
@@ -660,112 +690,9 @@ async function imported(name, module, step) {
   }
 }
 
-/** @template T @param {() => Promise<T>} attempt @param {Time} time @param {AbortSignal} [signal] */
-async function persist(attempt, time, signal) {
-  for (let failed = 0; ; failed++) {
-    throwIfAborted(signal);
-    try {
-      return await attempt();
-    } catch (error) {
-      if (!(error instanceof UploadError) || !mayPass(error) || failed + 1 === ATTEMPTS) throw error;
-      await time.pause(error.retryAfter * 1_000 + time.delay(failed), signal);
-    }
-  }
-}
-
-/** @param {UploadError} error */
-function mayPass({step, code, status, retryAfter}) {
-  if (retryAfter > LONGEST_RETRY_AFTER || LASTING_CODES.has(code)) return false;
-  return PASSING_STATUSES.has(status) || (step === "send" && PASSING_S3_CODES.has(code));
-}
-
 /** Safari before 15.4 has no signal.throwIfAborted(), and no signal.reason. @param {AbortSignal} [signal] */
 function throwIfAborted(signal) {
   if (signal?.aborted) throw signal.reason ?? new DOMException("The upload was aborted.", "AbortError");
-}
-
-/** The clock without options.clock. @type {Clock} */
-const CLOCK = {
-  now: () => performance.now(),
-  setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
-  clearTimeout: (timer) => clearTimeout(timer),
-  random: () => Math.random(),
-};
-
-class Time {
-  /** @param {Clock} clock */
-  constructor(clock) {
-    this.clock = clock;
-  }
-
-  /** In milliseconds. */
-  now() {
-    return this.clock.now();
-  }
-
-  /**
-   * Exponential, with full jitter, so that a thousand browsers do not retry at the same moment.
-   *
-   * @param {number} times
-   */
-  delay(times) {
-    return this.clock.random() * Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** times);
-  }
-
-  /** @param {number} milliseconds @param {AbortSignal} [signal] @returns {Promise<void>} */
-  pause(milliseconds, signal) {
-    const {clock} = this;
-    return new Promise((resolve, reject) => {
-      const end = () => {
-        clock.clearTimeout(timer);
-        signal?.removeEventListener("abort", end);
-        if (signal?.aborted) reject(signal.reason);
-        else resolve();
-      };
-      const timer = clock.setTimeout(end, signal?.aborted ? 0 : milliseconds);
-      signal?.addEventListener("abort", end);
-    });
-  }
-}
-
-class ForwardProgress {
-  loaded = 0;
-  phase = /** @type {Progress["phase"]} */ ("begin");
-  /** @type {{at: number, loaded: number}[]} */
-  marks = [];
-
-  /** @param {number} total @param {Options["onProgress"]} listener @param {Time} time */
-  constructor(total, listener, time) {
-    this.total = total;
-    this.listener = listener;
-    this.time = time;
-  }
-
-  /** @param {Progress["phase"]} phase */
-  enter(phase) {
-    this.phase = phase;
-    this.rest();
-    this.reach(phase === "confirm" || phase === "verifying" ? this.total : 0);
-  }
-
-  /** Begin to measure the speed again. */
-  rest() {
-    this.marks = [];
-  }
-
-  /** @param {number} loaded */
-  reach(loaded) {
-    this.loaded = Math.max(this.loaded, Math.min(loaded, this.total));
-    const at = this.time.now();
-    this.marks.push({at, loaded: this.loaded});
-    while (at - this.marks[0].at > SPEED_OVER) this.marks.shift();
-    const [oldest] = this.marks;
-    const passed = at - oldest.at; // may be 0: some browsers' clocks have steps of 100 ms
-    const bytesPerSecond = passed ? (1_000 * (this.loaded - oldest.loaded)) / passed : 0;
-    const secondsLeft = bytesPerSecond ? (this.total - this.loaded) / bytesPerSecond : null;
-    const {total, phase} = this;
-    this.listener?.({loaded: this.loaded, total, phase, bytesPerSecond, secondsLeft});
-  }
 }
 
 /** @param {string} text */

@@ -1,5 +1,6 @@
 /** The photo wall: it uploads files, and makes a photo of each upload. */
 import {upload} from "s3direct-uploads";
+import {explain, mayRetry, say as text} from "s3direct-uploads/texts.js";
 
 const AT_ONCE = 3;
 const PART_SIZE = 16 * 1024 ** 2; // the same as in the destination: only larger files are sent in parts
@@ -24,22 +25,13 @@ async function ask(method, url, body) {
   throw Object.assign(new Error(details), {status: response.status, body: answer});
 }
 
-const WORDS = {
-  already_attached: "This upload is already on a wall.",
-  bucket_unavailable: "The storage does not answer at the moment.",
-  cancelled: "Cancelled.",
-  invalid: "This cannot be uploaded.",
-  not_pending: "This upload ended before the photo arrived.",
-  object_mismatch: "The photo that arrived differs from the one that was declared.",
-  object_missing: "The photo did not arrive.",
-  throttled: "Too many requests at once.",
-};
-
-function inWords(error) {
-  if (isSessionEnded(error)) return "Your session has ended.";
-  const {code, message, body} = error;
-  const details = body?.errors?.map(({detail}) => detail) ?? [];
-  return [WORDS[code], ...(details.length ? details : [message])].filter(Boolean).join(" ");
+/** What a person should know of an error. The console has the rest, for developers. */
+function inWords(error, file = {name: "", size: 0}) {
+  if (error.code === "cancelled") return "Cancelled.";
+  console.warn(error);
+  if (isSessionEnded(error)) return explain({code: "not_authenticated"}, {});
+  if (!error.code && error.status) return error.message; // of the photo: it is made for people
+  return explain(error, {filename: file.name, size: file.size}, "en");
 }
 
 /** Errors of the uploads have a code. Django's own 403, for the photos, has none. */
@@ -291,16 +283,20 @@ async function put(item) {
 }
 
 function showProgress(item, {loaded, total, phase, bytesPerSecond, secondsLeft}) {
-  if (phase === "send" && item.phase !== phase) reloadRecords();
+  if (phase === "send" && item.phase === "begin") reloadRecords();
   item.phase = phase;
   if (item.paused) return;
   const pace = loaded && secondsLeft !== null ? [`${inBytes(bytesPerSecond)}/s`, inTime(secondsLeft)] : [];
+  const sizes = {loaded: inBytes(loaded), size: inBytes(total)};
   const words = {
     begin: "Preparing…",
     send: loaded < total ? [`${inBytes(loaded)} of ${inBytes(total)}`, ...pace].join(" · ") : "Sent, waiting for the storage…",
+    waiting: text("offline", sizes),
+    stalled: text("stalled", sizes),
     confirm: "Checking…",
+    verifying: text("checking"),
   };
-  $(".pause", item).hidden = phase !== "send" || loaded === total;
+  $(".pause", item).hidden = !["send", "waiting", "stalled"].includes(phase) || loaded === total;
   tell(item, words[phase], {loaded, total});
 }
 
@@ -320,18 +316,19 @@ function tell(item, text, {loaded, total}) {
 
 function fail(item, error) {
   // The upload has ended, so a retry needs a new one.
-  const settled = error.code === "cancelled" || error.status === 410 || error.status === 422;
+  const settled = error.code === "cancelled" || error.code === "deadline_passed" || [410, 422].includes(error.status);
   if (settled) item.key = crypto.randomUUID?.();
   if (item.upload) wall.reload(); // the photo may be there, if only the answer was lost
   item.begun = item.upload ?? error.upload;
   item.classList.add("failed");
   $(".pause", item).hidden = true;
-  $(".said", item).textContent = inWords(error);
-  $(".retry", item).hidden = ["invalid", "file_unreadable"].includes(error.code);
+  const words = inWords(error, item.file);
+  $(".said", item).textContent = words;
+  $(".retry", item).hidden = !mayRetry(error);
   $(".cancel", item).hidden = false;
   $(".cancel", item).textContent = "Dismiss";
   if (isSessionEnded(error)) complain(error);
-  say(`${item.file.name}: ${inWords(error)}`);
+  say(`${item.file.name}: ${words}`);
 }
 
 function giveUp(item) {

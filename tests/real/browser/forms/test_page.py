@@ -73,14 +73,34 @@ def test_what_is_refused_says_why_and_what_to_choose(
     expect(item(stills, "late.jpg")).to_contain_text("You are signed out.")
 
 
-def test_a_network_that_fails_is_tried_again(edit: Callable[..., Editor], site: Site) -> None:
+def test_a_file_that_is_chosen_offline_is_sent_later(
+    edit: Callable[..., Editor], site: Site
+) -> None:
     editor = edit()
     page = editor.open("/bare/")
-    for _ in range(5):
-        site.s3.cut("PUT")
+    still = widget(page, "still")
+    editor.context.set_offline(True)
+    choose(still, editor.make_photo("beach.jpg", more=MIB))
+    said = item(still, "beach.jpg")
+    expect(said).to_contain_text("No connection: 0 bytes of")
+    expect(said).to_contain_text("It continues by itself")
+    expect(still.get_by_role("status")).to_have_text(
+        "There is no connection. beach.jpg continues by itself when it is back."
+    )
+    editor.context.set_offline(False)
+    expect_ready(still, "beach.jpg")
+    assert editor.row().status == "completed"
+    editor.assert_no_violation()
+
+
+def test_a_file_that_failed_is_tried_again(edit: Callable[..., Editor], site: Site) -> None:
+    editor = edit()
+    page = editor.open("/bare/")
+    for _ in range(2):
+        site.s3.refuse("PUT", b"<Error><Code>AccessDenied</Code></Error>")
     still = widget(page, "still")
     choose(still, editor.make_photo("beach.jpg", more=MIB))
-    expect(item(still, "beach.jpg")).to_contain_text("The connection was lost.")
+    expect(item(still, "beach.jpg")).to_contain_text("This file could not be added. Try again.")
     assert [row.status for row in editor.rows()] == ["pending"]
     still.get_by_role("button", name="Try again: beach.jpg").click()
     expect_ready(still, "beach.jpg")
