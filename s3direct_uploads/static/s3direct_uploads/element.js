@@ -10,7 +10,7 @@
  *
  * @import {Event as Change, Item} from "./files.js"
  * @import {Action} from "./row.js"
- * @import {Upload, Uploading} from "./types"
+ * @import {Upload, Uploading} from "./types.js"
  *
  * @typedef {object} Job What is at work for a file.
  * @property {File | null} file null for one that came with the page.
