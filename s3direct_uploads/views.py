@@ -184,7 +184,7 @@ class UploadViewSet(GenericViewSet[Upload]):
         upload = self.get_object()
         return self.render(upload, lifecycle.renew(upload))
 
-    @action(detail=True, methods=["get"])
+    @action(detail=True, methods=["get"], pagination_class=None)
     def parts(self, request: Request, pk: str, **kwargs: Any) -> Response:
         stored = lifecycle.list_parts(self.get_object())
         return Response(StoredPartSerializer(stored, many=True).data)

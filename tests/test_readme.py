@@ -69,7 +69,6 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
         "static/s3direct_uploads/network.js",
         "static/s3direct_uploads/checksum.js",
         "static/s3direct_uploads/node.js",
-        "static/s3direct_uploads/node.d.ts",
         "static/s3direct_uploads/types.d.ts",
         "static/s3direct_uploads/package.json",
         "static/s3direct_uploads/element.js",

@@ -38,8 +38,13 @@ class ErrorSerializer(serializers.Serializer[Any]):
         "codes `missing`, `wrong_size` and `replaced`, each with its `part_numbers`. For "
         "`quota_exceeded` and `too_many_pending`, what is `left`.",
     )
-    upload = UploadSerializer(required=False, help_text="The upload as it is after the error.")
-    retry_after = serializers.IntegerField(required=False, min_value=1, help_text="In seconds.")
+    upload = UploadSerializer(
+        required=False,
+        help_text="The upload as it is after the error. 409, 410 and 422 always have it.",
+    )
+    retry_after = serializers.IntegerField(
+        required=False, min_value=1, help_text="In seconds. 429 and 503 always have it."
+    )
 
 
 class FileSerializer(serializers.Serializer[Any]):

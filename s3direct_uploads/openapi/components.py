@@ -29,7 +29,6 @@ from s3direct_uploads.views import NewestFirst
 from . import answers
 
 JSON = dict[str, Any]
-ERROR = "DirectUploadError"
 
 # The rules of the destinations as patterns, so that a client can validate before it calls. Without
 # lookaheads, because tools that generate data from patterns are slow with them. Without \w and \d,
@@ -66,7 +65,6 @@ ENUMS = {
 class Description(OpenApiSerializerExtension):
     name: str
     limits: Mapping[str, JSON | Callable[[], JSON]]  # by field
-    max_items: int | None  # of an answer that is a list
 
     def get_name(self, auto_schema: AutoSchema, direction: Direction) -> str:
         return self.name
@@ -86,9 +84,7 @@ class Description(OpenApiSerializerExtension):
             schema["required"] = needed
             if not needed:  # OpenAPI 3.0 allows no empty list
                 del schema["required"]
-        if self.max_items is None:
-            return schema
-        return {"type": "array", "items": schema, "maxItems": self.max_items}
+        return schema
 
 
 def _is_required(field: Any) -> bool:
@@ -108,9 +104,9 @@ def _named_enum(auto_schema: AutoSchema, field: Any, schema: JSON) -> JSON:
     return reference
 
 
-def _describe(serializer: type, name: str, *, max_items: int | None = None, **limits: Any) -> None:
+def _describe(serializer: type, name: str, **limits: Any) -> None:
     """Describe this class only. A host's subclass of it gets a name of its own."""
-    about = {"target_class": serializer, "name": name, "limits": limits, "max_items": max_items}
+    about = {"target_class": serializer, "name": name, "limits": limits}
     type(f"{name}Description", (Description,), about)  # drf-spectacular keeps all subclasses
 
 
@@ -166,10 +162,10 @@ _describe(
     "DirectUploadSignedParts",
     parts={"minItems": 1, "maxItems": serializers.MOST_PARTS_SIGNED},
 )
-_describe(serializers.StoredPartSerializer, "DirectUploadStoredParts", max_items=MAX_PARTS)
+_describe(serializers.StoredPartSerializer, "DirectUploadStoredPart")
 _describe(answers.PageSerializer, "DirectUploadPage", results={"maxItems": NewestFirst.page_size})
 _describe(serializers.DownloadUrlSerializer, "DirectUploadUrl")
-_describe(answers.ErrorSerializer, ERROR)
+_describe(answers.ErrorSerializer, "DirectUploadError")
 _describe(answers.ErrorItemSerializer, "DirectUploadErrorItem")
 _describe(answers.FileSerializer, "DirectUploadFile")
 

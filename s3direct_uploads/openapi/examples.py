@@ -97,7 +97,7 @@ def _bodies() -> dict[str, Any]:
         "completed_by_another_request": _shown(_row(VIDEO)),
         "renewed": begun,
         "renewed_in_parts": in_parts,
-        "parts": [{"part_number": 1, "size": PART_SIZE}],
+        "stored": {"part_number": 1, "size": PART_SIZE},
         "part_numbers": {"part_numbers": [1, 2, 3]},
         "signed": {"parts": in_parts["multipart"]["parts"], "expires_in": 3600},
         "url": {"url": f"{_PHOTO_URL}&response-content-disposition=...", "expires_in": 3600},

@@ -179,7 +179,7 @@ OPERATIONS = {
         "List the parts that S3 has",
         "To resume a pending upload, send the parts that are not in this list. If S3 no longer "
         "has the parts, the upload may be completed: confirm it.",
-        {200: Body(StoredPartSerializer, "The parts in order.", ("parts",))},
+        {200: Body(StoredPartSerializer(many=True), "The parts in order.", ("stored",))},
         raises=lifecycle.list_parts,
         codes=("not_found",),
     ),

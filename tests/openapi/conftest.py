@@ -16,6 +16,7 @@ from s3direct_uploads.destinations import MAX_OBJECT_SIZE, MIN_PART_SIZE, Destin
 from tests import openapi_settings
 from tests import urls as host_urls
 from tests.conftest import ROOT
+from tests.openapi.errors import assert_error_as_described
 
 COMMITTED = ROOT / "docs" / "openapi.yaml"
 
@@ -93,6 +94,8 @@ def assert_as_described(document: dict[str, Any], operation: str, answer: Any) -
     content = response["content"][answer["Content-Type"]]
     body = answer.json()
     validator(document, content["schema"]).validate(body)
+    if answer.status_code >= 400:
+        assert_error_as_described(response["description"], answer.status_code, body)
     if "multipart" in body:  # begin and renew answer with one of the two
         sent = operation in ("begin_upload", "renew_upload")
         assert (body["request"], body["multipart"]).count(None) == (1 if sent else 2)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from django.urls import include, path
 from drf_spectacular.utils import extend_schema
+from openapi_spec_validator import validate
 from rest_framework import serializers
 from rest_framework.decorators import action
 from rest_framework.generics import GenericAPIView
@@ -41,6 +43,14 @@ def test_a_host_may_mount_it_elsewhere_and_say_it_in_other_words() -> None:
     assert set(described["begin_upload"]["responses"]) >= {"201", "409"}
     assert described["confirm_upload"]["summary"] == "Confirm that the file was sent"
     assert document["components"]["schemas"]["DirectUpload"]["properties"]["id"]["format"] == "uuid"
+
+
+@pytest.mark.usefixtures("with_spectacular")
+@pytest.mark.parametrize("version", ["3.0.3", "3.1.0"])
+def test_a_validator_finds_nothing_in_a_hosts_own_description(version: str) -> None:
+    document = generate(OAS_VERSION=version, PREPROCESSING_HOOKS=[])
+    assert "DirectUploadDestination" in document["components"]["schemas"]
+    validate(json.loads(json.dumps(document)))
 
 
 @pytest.mark.usefixtures("with_spectacular")

@@ -13,6 +13,8 @@ import schemathesis
 from schemathesis import Case, CheckContext, HookContext, Response
 from schemathesis.core.failures import Failure
 
+from tests.openapi.errors import assert_error_as_described
+
 PART_SIZE = 5 * 1024**2
 TWO_PARTS = PART_SIZE + 1  # the least that is sent in parts
 LARGEST = 10_000 * 5 * 1024**3
@@ -122,6 +124,17 @@ def one_way_to_send(context: CheckContext, response: Response, case: Case[Any]) 
     signs = case.method == "POST" and not case.path.endswith("/confirm/")
     expected = 1 if signs and answer["status"] == "pending" else 0
     assert (answer["request"], answer["multipart"]).count(None) == 2 - expected
+
+
+@schemathesis.check
+def error_as_described(context: CheckContext, response: Response, case: Case[Any]) -> None:
+    """All errors have one schema. The description of the status says which codes it has."""
+    if response.status_code >= 400 and response.content:
+        described = case.operation.definition.raw["responses"].get(str(response.status_code))
+        if described:  # if not, another check fails
+            assert_error_as_described(
+                described["description"], response.status_code, response.json()
+            )
 
 
 @schemathesis.hook

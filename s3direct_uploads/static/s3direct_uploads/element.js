@@ -10,7 +10,7 @@
  *
  * @import {Event as Change, Item} from "./files.js"
  * @import {Action} from "./row.js"
- * @import {Upload, Uploading} from "./types"
+ * @import {Upload, Uploading} from "./types.js"
  *
  * @typedef {object} Job The upload of one file, while it runs.
  * @property {File | null} file null if the server rendered the upload with the page.

@@ -8,6 +8,8 @@
  *     const {id} = await upload(await openFile("film.mp4"), {endpoint, destination: "films", headers});
  *
  * @module
+ *
+ * @import {FileOnDisk as Opened, Transport} from "./types.js"
  */
 
 const BATCH = 512 * 1024; // bytes that go to the socket in one system call
@@ -16,8 +18,12 @@ const BATCH = 512 * 1024; // bytes that go to the socket in one system call
 const node = (name) => process.getBuiltinModule(`node:${name}`);
 
 /**
- * Opens a file for upload(). A Blob of fs.openAsBlob also works, but it is read in pieces of 64 KiB, and takes a third
- * more time to send. Rejects as fs.stat does, and if the path is no regular file.
+ * Opens a file on disk for upload(). A Blob of fs.openAsBlob also works, but it is read in pieces of 64 KiB, and takes a
+ * third more time to send. You need not close the file. Rejects as fs.stat does, and if the path is no regular file. If
+ * the file changes later, the upload rejects with "file_unreadable".
+ *
+ * @param {string | URL} path @param {{type?: string, name?: string}} [options]
+ * @returns {Promise<Opened>}
  */
 export async function openFile(path, {type = "", name} = {}) {
   const {basename, resolve} = node("path");
@@ -92,7 +98,7 @@ class FileOnDisk extends Slice {
   }
 }
 
-/** The same as byXhr in upload.js. Rejects if the body cannot be read. */
+/** Only for upload.js. The same as its byXhr. Rejects if the body cannot be read. @type {Transport["put"]} */
 export function byNode({method = "PUT", url, headers}, body, signal, onLoaded) {
   const {request} = node(url.startsWith("https:") ? "https" : "http");
   return new Promise((resolve, reject) => {

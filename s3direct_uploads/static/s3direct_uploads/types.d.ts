@@ -1,6 +1,12 @@
-/** The types of upload.js, for editors and compilers. No browser loads this file. */
+/**
+ * The types of upload.js, for editors and compilers. The JSDoc of the modules uses them, and `npm pack` makes the
+ * declarations of the modules from it. No browser loads this file.
+ */
 
 export type Step = "begin" | "send" | "renew" | "confirm";
+
+// The DOM's names of these types are unknown to the types of Node.js.
+type HeaderFields = NonNullable<RequestInit["headers"]>;
 
 export interface Options {
   /** The URL of Django's endpoint, such as "/api/uploads/". */
@@ -8,11 +14,11 @@ export interface Options {
   destination: string;
   context?: Record<string, unknown>;
   /** Sent to Django, never to S3. A function is called for each request, because a token may change meanwhile. */
-  headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
+  headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>);
   /** Used for requests to Django, never to S3. */
-  credentials?: RequestCredentials;
+  credentials?: "omit" | "same-origin" | "include";
   onProgress?: (progress: Progress) => void;
-  /** If it is aborted, the upload is also cancelled in Django. */
+  /** If it is aborted, the upload is also cancelled in Django. That of an UploadController can also pause. */
   signal?: AbortSignal;
   /**
    * The checksum of the whole file. If you only name the algorithm, it is computed in a worker, or on the page if no
@@ -90,6 +96,12 @@ export interface Progress {
   secondsLeft: number | null;
 }
 
+/** What upload() takes: a File, a Blob with a name, or the result of openFile in node.js. */
+export type UploadFile = File | NamedBlob | FileOnDisk;
+
+/** For example `Object.assign(blob, {name: "drawing.png"})`. Without `lastModified` it is not resumed after a reload. */
+export type NamedBlob = Blob & {readonly name: string; readonly lastModified?: number};
+
 /** The result of openFile in node.js. upload() accepts it like a File. */
 export interface FileOnDisk extends Slice {
   readonly name: string;
@@ -106,10 +118,21 @@ export interface Slice {
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
-/** An upload as Django returns it. Treat a status that you do not know as not final. */
+/** Treat a status that you do not know as not final. */
+export type Status =
+  | "pending"
+  | "verifying"
+  | "completed"
+  | "rejected"
+  | "expired"
+  | "cancelled"
+  | "deleted"
+  | (string & {});
+
+/** An upload as Django returns it. */
 export interface Upload {
   id: string;
-  status: string;
+  status: Status;
   destination: string;
   filename: string;
   content_type: string;
@@ -153,44 +176,46 @@ export interface PresignedMultipart {
 /** An upload that must be sent, by `request` or by `multipart`. */
 export type Begun = Upload & {request: PresignedRequest | null; multipart: PresignedMultipart | null};
 
+/** An error as Django returns it. docs/openapi.yaml lists the codes. */
+export interface ErrorBody {
+  code: string;
+  detail: string;
+  /** Each thing that is wrong with the request. */
+  errors: ErrorItem[];
+  upload?: Upload;
+  /** In seconds. */
+  retry_after?: number;
+}
+
+export interface ErrorItem {
+  /** A nested field has dots in its name: "checksum.value". */
+  field: string | null;
+  code: string;
+  detail: string;
+  /** What would be right, such as `{max_size: 20971520}`. */
+  params: Record<string, any>;
+}
+
+/**
+ * Django's `code`, S3's `<Code>`, or one of these:
+ * - "network_error": there was no answer, several times.
+ * - "file_unreadable": the file was changed, moved or deleted after the user chose it. The user must choose it again.
+ *   A dropped folder has this error, too. `cause` has the original error. With the step "confirm", the file changed
+ *   while it was sent, and the upload is cancelled.
+ * - "module_not_loaded": checksum.js (or in Node.js node.js) could not be loaded from the folder of upload.js.
+ * - "unexpected_answer": the answer did not come from Django, or not from S3.
+ */
+export type ErrorCode = "network_error" | "file_unreadable" | "module_not_loaded" | "unexpected_answer" | (string & {});
+
 /** The facts for an UploadError. */
 export interface Facts {
   step: Step;
-  code: string;
+  code: ErrorCode;
   status?: number;
-  body?: any;
+  body?: ErrorBody | string | null;
   upload?: Upload;
   retryAfter?: number;
   cause?: unknown;
 }
 
-/** Why an upload did not complete. */
-export declare class UploadError extends Error {
-  constructor(message: string, facts: Facts);
-  step: Step;
-  /**
-   * Django's `code`, S3's `<Code>`, or one of these:
-   * - "network_error": there was no answer, several times, from a server that had never answered this page.
-   * - "deadline_passed": the network or a server was away until the upload's `expires_at`.
-   * - "file_unreadable": the file was changed, moved or deleted after the user chose it. The user must choose it again.
-   *   A dropped folder has this error, too. `cause` has the original error. With the step "confirm", the file changed
-   *   while it was sent, and the upload is cancelled.
-   * - "module_not_loaded": network.js, checksum.js or (in Node.js) node.js could not be loaded from the folder of upload.js.
-   * - "unexpected_answer": the answer did not come from Django, or not from S3.
-   */
-  code: string;
-  /** 0 if there was no answer. */
-  status: number;
-  /** The body of the answer: parsed JSON, or text. */
-  body: any;
-  upload?: Upload;
-  /** In seconds; 0 if the server did not ask for a wait. */
-  retryAfter: number;
-}
-
-/**
- * Resolves when the upload is completed, or when a scan holds it (its `status` is then "verifying"). With `waitForScan`
- * it resolves only when the upload is completed. It outlasts failures of the network and of the servers, until the
- * upload's deadline. Rejects with an UploadError, or with `signal.reason`.
- */
-export declare function upload(file: File | FileOnDisk, options: Options): Uploading;
+export {UploadController, UploadError, upload} from "./upload.js";

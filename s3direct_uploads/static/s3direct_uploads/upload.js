@@ -9,7 +9,7 @@
  * @module
  *
  * @import {Network, Tries} from "./network.js"
- * @import {Begun, Facts, FileOnDisk, Options, PresignedMultipart, PresignedPart, PresignedRequest, Slice, Step, Transport, Upload, Uploading} from "./types"
+ * @import {Begun, Clock, ErrorBody, Facts, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Slice, Step, Transport, Upload, UploadFile, Uploading} from "./types.js"
  */
 
 const ROUNDS = 5; // of parts that Django misses
@@ -32,15 +32,45 @@ export class UploadError extends Error {
   constructor(message, {step, code, status = NO_ANSWER, body = null, upload, retryAfter = 0, cause}) {
     super(message, {cause});
     this.step = step;
-    /** Django's `code`, S3's `<Code>`, or one of ours: see types.d.ts. */
+    /** Django's `code`, S3's `<Code>`, or one of ours: docs/clients.md has a table of them. */
     this.code = code;
     /** 0 if there was no answer. */
     this.status = status;
-    /** The body of the answer: parsed JSON, or text. */
+    /** Django's error; or the text of an answer that is not Django's; null if there was no answer. */
     this.body = body;
+    /** The upload, if it had begun. */
     this.upload = upload;
     /** In seconds; 0 if the server did not ask for a wait. */
     this.retryAfter = retryAfter;
+  }
+}
+
+/** Of the signals of UploadControllers. @type {WeakMap<AbortSignal, {gates: Set<Gate>, isPaused: boolean}>} */
+const controls = new WeakMap();
+
+/** An AbortController that can also pause. Give its `signal` to one upload, or to several. */
+export class UploadController extends AbortController {
+  /** @type {{gates: Set<Gate>, isPaused: boolean}} */
+  #control = {gates: new Set(), isPaused: false};
+
+  constructor() {
+    super();
+    controls.set(this.signal, this.#control);
+  }
+
+  get isPaused() {
+    return this.#control.isPaused;
+  }
+
+  /** Also holds uploads that begin later. */
+  pause() {
+    this.#control.isPaused = true;
+    for (const gate of this.#control.gates) gate.shut();
+  }
+
+  resume() {
+    this.#control.isPaused = false;
+    for (const gate of this.#control.gates) gate.open();
   }
 }
 
@@ -49,16 +79,20 @@ export class UploadError extends Error {
  * it resolves only when the upload is completed. It outlasts failures of the network and of the servers, until the
  * upload's deadline. Rejects with an UploadError, or with `signal.reason`. While it is paused, nothing is sent to S3.
  *
- * @param {File | FileOnDisk} file
+ * @param {UploadFile} file
  * @param {Options} options
  * @returns {Uploading}
  */
 export function upload(file, options) {
   const gate = new Gate();
-  return Object.assign(run(file, options, gate), {pause: () => gate.shut(), resume: () => gate.open()});
+  const control = options.signal && controls.get(options.signal);
+  control?.gates.add(gate);
+  if (control?.isPaused) gate.shut();
+  const uploaded = run(file, options, gate).finally(() => control?.gates.delete(gate));
+  return Object.assign(uploaded, {pause: () => gate.shut(), resume: () => gate.open()});
 }
 
-/** @param {File | FileOnDisk} file @param {Options} options @param {Gate} gate @returns {Promise<Upload>} */
+/** @param {UploadFile} file @param {Options} options @param {Gate} gate @returns {Promise<Upload>} */
 async function run(file, options, gate) {
   const {destination, context, checksum, idempotencyKey, signal} = options;
   const isNamed = typeof checksum === "string";
@@ -86,7 +120,9 @@ async function run(file, options, gate) {
       multipart,
     };
     const print = fingerprint([file.lastModified, declared]);
-    const mayResume = resume !== false && multipart && file.size > SMALLEST_MULTIPART;
+    // Two Blobs of the same name and size look the same: they have no lastModified.
+    const isKnown = file.lastModified !== undefined && resume !== false;
+    const mayResume = isKnown && multipart && file.size > SMALLEST_MULTIPART;
     const interrupted = mayResume && (await findInterrupted(django, declared, print, resume && file.lastModified));
     const key = {"Idempotency-Key": idempotencyKey ?? randomKey()};
     /** @type {Begun} */
@@ -140,7 +176,7 @@ async function run(file, options, gate) {
 /** The parts that must be sent again; null for any other error. @param {unknown} error @returns {number[] | null} */
 function incompleteParts(error) {
   if (!(error instanceof UploadError) || error.code !== "parts_incomplete") return null;
-  return error.body.errors.flatMap((/** @type {any} */ {params}) => params.part_numbers);
+  return /** @type {ErrorBody} */ (error.body).errors.flatMap(({params}) => params.part_numbers);
 }
 
 /** @param {Rest} rest @param {boolean} [waitForScan] @returns {Promise<Upload>} */
@@ -216,7 +252,7 @@ function memory(action, id, print = "") {
 
 /**
  * @typedef {object} Rest
- * @property {File | FileOnDisk} file
+ * @property {UploadFile} file
  * @property {string} id
  * @property {Django} django
  * @property {Network} network
@@ -461,6 +497,7 @@ class Gate extends EventTarget {
   }
 
   open() {
+    if (!this.signal.aborted) return;
     this.onTurn();
     this.controller = new AbortController();
     this.dispatchEvent(new Event("open"));
@@ -559,7 +596,7 @@ async function answered(step, network, ask) {
     step,
     code: body?.code ?? "unexpected_answer",
     status,
-    body,
+    body: typeof body?.code === "string" && Array.isArray(body.errors) ? body : text,
     upload: body?.upload,
     retryAfter: Number(body?.retry_after ?? headers.get("Retry-After")) || 0,
   });
@@ -653,7 +690,7 @@ async function assertReadable(body, step) {
  * A browser checks whether a file has changed only when it begins to read. So S3 may have half of the old file and
  * half of the new one. A file that was deleted after it was read is no problem.
  *
- * @param {File | FileOnDisk} file
+ * @param {UploadFile} file
  */
 async function assertUnchanged(file) {
   try {
@@ -670,7 +707,7 @@ function unreadable(step, cause) {
   return new UploadError(message, {step, code: "file_unreadable", cause});
 }
 
-/** @param {"CRC32" | "SHA256"} algorithm @param {File | FileOnDisk} file @param {AbortSignal} [signal] */
+/** @param {"CRC32" | "SHA256"} algorithm @param {UploadFile} file @param {AbortSignal} [signal] */
 async function computed(algorithm, file, signal) {
   const {inWorker} = await imported("checksum.js", import("./checksum.js"), "begin");
   try {
