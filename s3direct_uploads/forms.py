@@ -148,8 +148,8 @@ class UploadField(forms.FileField):
     was chosen; False if the file was cleared. ``endpoint`` is the URL of the uploads. It is needed
     only where ``s3direct_uploads.urls`` are not mounted. ``max_files`` is for ``multiple``.
 
-    What is posted is the upload's ``form_value``, which only its owner knows. Every refusal is a
-    ValidationError. Its code is ``invalid``, ``does_not_exist`` (another's as well), ``one_only``,
+    The browser posts the upload's ``form_value``, which only its owner knows. Every refusal is a
+    ValidationError. Its code is ``invalid``, ``does_not_exist`` (also for another's), ``one_only``,
     ``too_many``, ``wrong_destination``, ``already_attached``, ``repeated`` (two fields of the page
     have it), or the upload's status: ``pending``, ``verifying``, ``rejected``, ``expired``,
     ``cancelled``, ``deleted``.

@@ -33,20 +33,20 @@ SIGNATURES = {
     "BMP": re.compile(rb"BM"),
     "TIFF": re.compile(rb"II[*+]\0|MM\0[*+]"),
 }
-# Not by Image.open: it warns of many pixels, each time anew.
+# We do not use Image.open, because it warns of each image with many pixels.
 PLUGINS = {
     "GIF": "PIL.GifImagePlugin.GifImageFile",
     "BMP": "PIL.BmpImagePlugin.BmpImageFile",
 }
 
 
-# In one header: an image of a camera takes some hundreds. 4 MiB of the smallest pieces would take
-# seconds.
+# How many reads one header may take. An image from a camera takes some hundreds. A header of 4 MiB
+# in the smallest pieces would take seconds.
 MAX_READS = 50_000
 
 
 class _Reader(io.BufferedReader):
-    """A file that is read in pieces, of which there are not too many."""
+    """A file that refuses to be read in too many pieces."""
 
     def __init__(self, file: StoredFile) -> None:
         super().__init__(file)
@@ -96,10 +96,10 @@ def measure_file(file: StoredFile, formats: Sequence[str]) -> Measured:
         width, height = _size(file, found)
     except (ImproperlyConfigured, ObjectMismatch):
         raise
-    except Exception as error:  # whatever Pillow raises, or the header makes of us
-        if file.failure is not None:  # S3's, in the midst of it
+    except Exception as error:  # of Pillow, or of our own code on a damaged header
+        if file.failure is not None:  # S3 failed while the header was read.
             raise file.failure from error
-        # SyntaxError is Pillow's word for "not such an image". Others it did not foresee.
+        # Pillow raises SyntaxError for another format. Other errors are faults that a file causes.
         logger.info("The header of a %s cannot be read: %r", found, error)
         raise ObjectMismatch(f"The header of this {found} image cannot be read.") from error
     if file.failure is not None:

@@ -73,7 +73,7 @@ class StoredFile(io.RawIOBase):
         return len(piece)
 
     def _chunk(self, position: int) -> memoryview:
-        """What is there from this position on: at least a byte. A view, because it is not small."""
+        """The bytes from this position on: at least one. A view, so that they are not copied."""
         for start, chunk in self._chunks.items():
             if start <= position < start + len(chunk):
                 return memoryview(chunk)[position - start :]

@@ -161,7 +161,7 @@ class UploadFileField(models.FileField):
             raise ValidationError(error.detail, code=error.code) from error
 
     def has(self, instance: Any, upload: Upload) -> bool:
-        """Whether the row has this file already: to assign it again changes nothing."""
+        """Whether the row has this file already. Then assigning it again changes nothing."""
         pk = getattr(instance, self.model._meta.pk.attname)
         rows = lifecycle.rows_of(self.model, router.db_for_write(self.model, instance=instance))
         return rows.filter(pk=pk, **{self.name: upload}).exists()
@@ -241,13 +241,14 @@ class UploadFileField(models.FileField):
                 raise
 
     def lock(self, instance: Any, using: str) -> str:
-        """The name that the row has now, and nobody changes until the transaction's end."""
+        """The name in the row now. Nobody else can change it until the transaction ends."""
         rows = lifecycle.rows_of(self.model, using).select_for_update()
         pk = getattr(instance, self.model._meta.pk.attname)
         return rows.filter(pk=pk).values_list(self.attname, flat=True).first() or ""
 
     def let_go(self, name: str, what: str, using: str) -> None:
-        # In another database it could not roll back with the row; a system check says so.
+        # In another database the release could not roll back with the row. A system check
+        # (E054) warns of this.
         if using == router.db_for_write(Upload):
             lifecycle.let_go(self.storage, name, keep=what == KEEP)
 
@@ -313,7 +314,7 @@ def _require_once(upload: Upload, instance: Any) -> None:
         raise AlreadyAttached("Another field of this row has this upload.", upload=upload)
 
 
-# What Django tells of a row.
+# Django's signals, when a row is deleted.
 
 
 def upload_fields(model: Any) -> Iterator[UploadFileField]:

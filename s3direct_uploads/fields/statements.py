@@ -1,9 +1,9 @@
 """A statement that writes names of files, and its changes of uploads, run in one transaction.
 
-Django opens none where one statement is enough, as with ``save()``. When a field prepares its
-value, nobody knows yet whether the statement will be sent. So the value is a ``Name`` that knows
-what is to be done, and it is done when the statement is sent: on the way to the database cursor.
-A file is let go after the statement, when the database says who still names it.
+Django opens no transaction if one statement is enough, as in ``save()``. And when a field prepares
+its value, it cannot know whether the statement will be sent. So the value is a ``Name``, which has
+a function ``write``. A wrapper of the database cursor calls it when the statement is sent. The old
+file is released after the statement, because then the database shows which rows still name it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Wrapper:
                     if each.afterwards is not None:
                         each.afterwards()
                     transaction.on_commit(each.committed, using=connection.alias)
-        # A TestCase has a transaction around it, and calls nothing after that.
+        # A TestCase has a transaction around each test, and is never committed. So call them now.
         if not is_outermost and not lifecycle.in_transaction():
             for each in done:
                 each.committed()

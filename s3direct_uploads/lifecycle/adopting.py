@@ -40,12 +40,12 @@ DONE = ("adopted", "claimed", "known")
 class Adoption:
     """What happened to one row's file.
 
-    ``what`` is "adopted" (it is an upload now), "claimed" (it was an upload that no field held),
-    "known" (it was one already); or it is not: "missing" (S3 has no object), "outside" (the name is
-    not of a key in the storage), "gone" (its upload is not completed, or was released: a sweep will
-    delete the file), "conflict" (an upload in another bucket has the same key, or the upload is of
-    another owner and nothing holds it), "changed" (the row has another file by now), "failed" (S3
-    did not say).
+    ``what`` is "adopted" (it is an upload now), "claimed" (it was an upload that no field had
+    claimed), or "known" (the field had claimed it before). Otherwise the file was not adopted:
+    "missing" (S3 has no object), "outside" (the name is not a key of the storage), "gone" (its
+    upload is not completed, or was released: a sweep will delete the file), "conflict" (an upload
+    in another bucket has the same key, or the upload has another owner and no model uses it),
+    "changed" (the row has another file now), "failed" (S3 did not answer for this file).
     """
 
     pk: Any
@@ -167,7 +167,7 @@ class _Batch:
         return {upload.key: upload for upload in uploads}
 
     def _claim(self, upload: Upload, file: _File) -> str:
-        """A name that came in another way than by this field; from now on the field holds it."""
+        """The file is an upload already, but no field claimed it. Now this field claims it."""
         if upload.bucket != self.bucket.name:
             return "conflict"
         if upload.status != Status.COMPLETED:

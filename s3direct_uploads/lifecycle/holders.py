@@ -51,20 +51,20 @@ def share(storage: Storage, name: str) -> None:
 
 
 def share_elsewhere(storage: Storage, name: str) -> None:
-    """A row in another database will name this file. From now on no field releases it.
+    """Call it if a row in another database will name this file. Then no field releases the file.
 
-    The two databases have no common transaction, so nobody could say when it is not needed.
+    The two databases have no common transaction, so no code could know when to release it.
     """
     uploads_of(storage, [name]).exclude(attached_to="").update(attached_to="")
 
 
 def let_go(storage: Storage, name: str, *, keep: bool = False) -> None:
-    """In the transaction of a row that named this file, and does not any more: release it.
+    """Release the upload of a file that a row named before. S3 is not asked.
 
-    It is not released if another row names it, or if no FileField claimed it: then the project's
-    own code, or a field that is gone, may need it. A client may have chosen the name.
-    With ``keep`` it stays attached, and nothing says any more which field holds it.
-    S3 is not asked.
+    Call it in the transaction that changes or deletes the row, after that. The upload stays if
+    another row names the file. It also stays if no FileField claimed it: a client may have chosen
+    the name, and the project's own code, or a field that was removed, may need the file. With
+    ``keep`` it stays attached, but ``attached_to`` becomes empty.
     """
     held = uploads_of(storage, [name]).exclude(attached_to="")
     for upload in held.select_for_update().filter(status=Status.COMPLETED):
@@ -83,7 +83,7 @@ def named(uploads: Collection[Upload], *, in_any_location: bool = False) -> set[
     With ``in_any_location``, the storages need not have the bucket and the location of the uploads:
     the settings may be wrong now, or another tenant's.
 
-    **Warning:** a name in a JSONField or in a text is not seen.
+    **Warning:** this function does not find names in a JSONField or in a text.
     """
     questions: dict[str, list[Any]] = {}  # by database: each is asked once
     asked: list[dict[str, set[Any]]] = []  # by field: the names there, and whose they are
