@@ -213,7 +213,7 @@ class Upload(models.Model):
     attached_to = models.CharField(
         max_length=255,
         blank=True,
-        help_text="The model's field that holds it; empty: the project's own code does.",
+        help_text="The model's field that uses it; empty: the project's own code does.",
     )
     object_deleted_at = models.DateTimeField(null=True, blank=True)
 
@@ -407,7 +407,7 @@ class Upload(models.Model):
 
         **Warning:** the file is lost. Release an upload only if no row of a model names its file.
 
-        Raises NotAttached if no model holds it.
+        Raises NotAttached if no model uses it.
         """
         this = Upload.objects.filter(pk=self.pk, status=self.Status.COMPLETED)
         changes = {
@@ -424,7 +424,7 @@ class Upload(models.Model):
             return
         self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
         if self.status != self.Status.DELETED:
-            raise NotAttached("No model holds this upload.", upload=self)
+            raise NotAttached("No model uses this upload.", upload=self)
 
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:

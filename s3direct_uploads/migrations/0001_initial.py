@@ -131,7 +131,7 @@ class Migration(migrations.Migration):
                     "attached_to",
                     models.CharField(
                         blank=True,
-                        help_text="The model's field that holds it; empty: the project's own code does.",
+                        help_text="The model's field that uses it; empty: the project's own code does.",
                         max_length=255,
                     ),
                 ),

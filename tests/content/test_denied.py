@@ -7,6 +7,7 @@ S3 is not well, and whoever corrects that must find all objects still there.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from django.utils import timezone
 from s3direct_uploads import lifecycle
 from s3direct_uploads.exceptions import BucketUnavailable
 from s3direct_uploads.models import Upload
-from s3direct_uploads.s3 import failures
 from tests.conftest import DAY, JPEG, PART_SIZE, App, Bucket, age, assert_error, sweep
 from tests.content.files import ANY, box, get_answers, image, looked_into, sent
 
@@ -112,7 +112,7 @@ def test_a_denial_is_said_again_after_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(failures.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     upload = sent(alice, image("JPEG"))
     get_answers.append((403, "AccessDenied"))
     for moment, lines in ((1000.0, 1), (1050.0, 1), (1061.0, 2)):

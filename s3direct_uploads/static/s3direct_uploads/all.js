@@ -8,7 +8,7 @@
  *
  * @module
  *
- * @import {FileOnDisk, Options, Progress, Upload, Uploading} from "./types"
+ * @import {FileOnDisk, Options, Progress, Upload, Uploading} from "./types.js"
  */
 import {upload} from "./upload.js";
 

@@ -4,7 +4,7 @@
  *
  * @module
  *
- * @import {Clock, Options, Progress, Transport, UploadError} from "./types"
+ * @import {Clock, Options, Progress, Transport, UploadError} from "./types.js"
  */
 
 const ATTEMPTS = 5; // at what may be a mistake in the settings; an outage counts none

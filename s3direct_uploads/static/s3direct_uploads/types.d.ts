@@ -205,7 +205,7 @@ export interface ErrorItem {
  * - "module_not_loaded": checksum.js (or in Node.js node.js) could not be loaded from the folder of upload.js.
  * - "unexpected_answer": the answer did not come from Django, or not from S3.
  */
-export type ErrorCode = "network_error" | "file_unreadable" | "module_not_loaded" | "unexpected_answer" | (string & {});
+export type ErrorCode = "network_error" | "deadline_passed" | "file_unreadable" | "module_not_loaded" | "unexpected_answer" | (string & {});
 
 /** The facts for an UploadError. */
 export interface Facts {
