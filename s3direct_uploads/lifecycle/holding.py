@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.core.files.storage import storages
 from django.utils import timezone
@@ -23,6 +23,8 @@ from .connection import database, refuse_transaction, release_connection
 from .rows import Status, bucket_of, move_claimed
 from .settling import complete, reject_for
 
+# A scanner that is back is asked soon, also if it was away for most of HOLD_EXPIRES.
+LONGEST_PAUSE = timedelta(hours=1)
 CHANGED = "The object is not the one that was held for a scan."
 NOT_SCANNED = "It was not scanned in time."
 
@@ -137,9 +139,9 @@ def ask_again(upload: Upload) -> bool:
 
 
 def _next_time(upload: Upload, now: datetime) -> datetime:
-    """After HOLD_RETRY, then twice as long each time; at the hold's end at the latest."""
+    """After HOLD_RETRY, then after pauses that double; at the hold's end at the latest."""
     assert upload.held_at is not None
-    pause = max(conf.hold_retry(), now - upload.held_at)
+    pause = max(conf.hold_retry(), min(now - upload.held_at, LONGEST_PAUSE))
     return min(times.later(now, pause), upload.hold_ends_at)
 
 

@@ -550,7 +550,7 @@ def test_the_scan_is_asked_for_again_and_again_less_and_less_often(
         heard.clear()
         assert sweep() == {"reminded": 1}
         assert heard == ["held by sweep"]
-    assert pauses == [1, 15, 30, 60, 120, 240]
+    assert pauses == [1, 15, 30, 60, 60, 60]
 
 
 def test_what_is_not_scanned_in_time_is_rejected(
