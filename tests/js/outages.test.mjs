@@ -398,6 +398,21 @@ for (const change of ["change", "delete", "shorten"]) {
   }
 }
 
+test("a part that fails ends the upload, although others wait for their URLs from a Django that is away", async () => {
+  const world = new World();
+  world.partSize = 1;
+  const film = file(120);
+  world.next("PUT u1 part 100", (it) => {
+    it.away(["Django"], 5 * HOUR);
+    return new Promise((resolve) => it.clock.setTimeout(() => resolve(film.change() && null), 60_000));
+  });
+  world.next("POST u1/parts/", ...times(3, lost)); // those ahead of time
+
+  await assert.rejects(world.upload(film), {code: "file_unreadable", step: "send"});
+
+  assert.ok(world.clock.now() < 100_000);
+});
+
 test("a function for headers that needs the network is waited for, and its own errors are told", async () => {
   const world = new World();
   const failing = [null, new TypeError("fetch failed"), new TypeError("fetch failed"), null];

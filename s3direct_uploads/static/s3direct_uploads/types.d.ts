@@ -56,7 +56,7 @@ export interface Options {
 
 /** How requests are sent. upload() sends all of its requests by these two functions. */
 export interface Transport {
-  /** Sends a request to Django, like the global fetch. */
+  /** Sends a request to Django, like the global fetch. Also asks S3, by HEAD and with "no-cors", whether it is there. */
   fetch(url: string, init: RequestInit): Promise<Response>;
   /**
    * Sends a request to S3, with exactly these headers. Resolves with S3's answer, or with the status 0 if there was no

@@ -438,7 +438,7 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, rest, signal
   let untried = false; // whether the URL is new: if a new URL is refused, signing again does not help
   for (;;) {
     await gate.passed(signal);
-    const request = await signed();
+    const request = await unless(signal, signed()); // Django may be away for hours
     if (!request) return tries.end();
     if (gate.signal.aborted) continue; // paused while it was signed
     let loaded = 0;
@@ -724,6 +724,19 @@ async function imported(name, module, step) {
   } catch (cause) {
     const message = `${name} could not be loaded from the folder of upload.js. ${cause}`;
     throw new UploadError(message, {step, code: "module_not_loaded", cause});
+  }
+}
+
+/** Rejects as soon as it is aborted, although the work goes on. @template T @param {AbortSignal | undefined} signal @param {Promise<T>} work */
+async function unless(signal, work) {
+  let abort = () => {};
+  /** @type {Promise<never>} */
+  const aborted = new Promise((_, reject) => (abort = () => reject(signal?.reason)));
+  signal?.addEventListener("abort", abort);
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal?.removeEventListener("abort", abort);
   }
 }
 
