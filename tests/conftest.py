@@ -524,3 +524,13 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def s3_away(storage_options: Callable[..., None]) -> Callable[[], None]:
     """Call it, and S3 cannot be reached."""
     return partial(storage_options, endpoint_url="http://127.0.0.1:9")
+
+
+@pytest.fixture
+def versioned(s3: Bucket, storage_options: Callable[..., None]) -> Bucket:
+    """Another bucket, which keeps versions: S3 never forgets that a bucket had them."""
+    s3.name = f"versions-{uuid.uuid4().hex}"
+    s3.client.create_bucket(Bucket=s3.name)
+    s3.client.put_bucket_versioning(Bucket=s3.name, VersioningConfiguration={"Status": "Enabled"})
+    storage_options(bucket_name=s3.name)
+    return s3

@@ -112,17 +112,9 @@ def test_a_header_of_countless_pieces_is_given_up_early(body: bytes) -> None:
     assert sum(fetched) < MAX_BYTES / 4
 
 
-def test_the_version_that_was_found_is_read(
-    alice: App, s3_client: Any, ranges: list[dict[str, Any]]
-) -> None:
-    bucket = get_bucket("default").name
-    s3_client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    try:
-        upload = row(alice.upload(image("JPEG"), destination="sniffed"))
-    finally:
-        s3_client.put_bucket_versioning(
-            Bucket=bucket, VersioningConfiguration={"Status": "Suspended"}
-        )
+@pytest.mark.usefixtures("versioned")
+def test_the_version_that_was_found_is_read(alice: App, ranges: list[dict[str, Any]]) -> None:
+    upload = row(alice.upload(image("JPEG"), destination="sniffed"))
     assert upload.version_id
     assert [get["VersionId"] for get in ranges] == [upload.version_id]
 

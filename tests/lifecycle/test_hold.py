@@ -660,13 +660,9 @@ def test_a_held_upload_counts_until_its_object_is_gone(alice: App, limited: None
 
 
 def test_of_a_bucket_with_versions_the_held_one_is_scanned_and_no_other_completed(
-    make_user: Callable[..., Any], s3: Bucket, storage_options: Callable[..., None]
+    alice: App, versioned: Bucket
 ) -> None:
-    s3.name = f"versions-{uuid.uuid4().hex}"
-    s3.client.create_bucket(Bucket=s3.name)
-    s3.client.put_bucket_versioning(Bucket=s3.name, VersioningConfiguration={"Status": "Enabled"})
-    storage_options(bucket_name=s3.name)
-    alice = App(make_user())
+    s3 = versioned
     clean, replaced = row(alice.upload()), row(alice.upload())
     assert clean.version_id
     s3.write(replaced, JPEG)  # the same bytes, but not what was held

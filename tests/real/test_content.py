@@ -111,33 +111,31 @@ def test_what_was_exchanged_after_the_head_is_not_taken_for_it(
 
 
 def test_with_versions_the_one_of_the_head_is_read(
-    alice: App, s3: Bucket, s3_client: Any, gets: list[dict[str, str]]
+    alice: App, versioned: Bucket, gets: list[dict[str, str]]
 ) -> None:
-    def versioning(status: str) -> None:
-        s3_client.put_bucket_versioning(Bucket=s3.name, VersioningConfiguration={"Status": status})
-
-    versioning("Enabled")
-    try:
-        good = image("JPEG")
-        upload = sent(alice, good)
-        exchange_after_head(upload, s3, TEXT)
-        assert alice.confirm(str(upload.pk)).status_code == 200
-        upload.refresh_from_db()
-        [get] = gets
-        assert f"versionId={upload.version_id}" in get["url"]
-        url = alice.get(f"{upload.pk}/url/").json()["url"]
-    finally:
-        versioning("Suspended")
+    good = image("JPEG")
+    upload = sent(alice, good)
+    exchange_after_head(upload, versioned, TEXT)
+    assert alice.confirm(str(upload.pk)).status_code == 200
+    upload.refresh_from_db()
+    [get] = gets
+    assert f"versionId={upload.version_id}" in get["url"]
+    url = alice.get(f"{upload.pk}/url/").json()["url"]
     assert requests.get(url, timeout=10).content == good
 
 
 @pytest.mark.parametrize("action", ["s3:GetObjectVersion", "s3:GetObject"])
 def test_a_permission_that_is_missing_costs_no_object(
-    alice: App, s3: Bucket, s3_client: Any, caplog: pytest.LogCaptureFixture, action: str
+    alice: App,
+    versioned: Bucket,
+    s3_client: Any,
+    caplog: pytest.LogCaptureFixture,
+    action: str,
 ) -> None:
     """The first: a HEAD passes and the GET is denied. The second: both are denied, and S3 still
     answers 404 for a key where nothing is.
     """
+    s3 = versioned
     at = {"Bucket": s3.name}
     deny = {
         "Effect": "Deny",
@@ -145,7 +143,6 @@ def test_a_permission_that_is_missing_costs_no_object(
         "Action": action,
         "Resource": f"arn:aws:s3:::{s3.name}/*",
     }
-    s3_client.put_bucket_versioning(**at, VersioningConfiguration={"Status": "Enabled"})
     body = image("JPEG")
     uploads = [sent(alice, body) for _ in range(8)]
     try:
@@ -165,5 +162,4 @@ def test_a_permission_that_is_missing_costs_no_object(
         assert sweep() == {"completed": 8}
     finally:
         s3_client.delete_bucket_policy(**at)
-        s3_client.put_bucket_versioning(**at, VersioningConfiguration={"Status": "Suspended"})
     assert s3.read(uploads[0]) == body

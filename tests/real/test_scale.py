@@ -39,13 +39,15 @@ FILL = """
 INSERT INTO s3direct_uploads_upload (
     id, owner_id, destination, storage, bucket, key, object_parameters, filename, content_type,
     size, checksum_algorithm, checksum, context, etag, version_id, multipart_upload_id, counted,
-    status, reason, created_at, url_expires_at, expires_at, due_at, object_deleted_at
+    hold, attached_to, status, reason, created_at, url_expires_at, expires_at, due_at,
+    object_deleted_at
 )
 SELECT
     ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
     %(owner)s + n %% %(owners)s, 'photos', 'default', %(bucket)s,
     'site/photos/' || translate(encode(sha256(n::text::bytea), 'base64'), '+/=', '-_') || '/a.jpg',
     '{}', 'IMG_' || n || '.jpg', 'image/jpeg', %(size)s, '', '', '{}', '', '', '', false,
+    false, '',
     CASE WHEN kind = 0 THEN 'pending' ELSE 'expired' END, '',
     day10, day10 + interval '1 hour', day10 + interval '1 day', day10 + n * interval '1 ms',
     CASE WHEN kind < 2 THEN NULL ELSE day10 + interval '2 days' END

@@ -147,14 +147,8 @@ def test_many_are_waited_for_by_one_update(alice: App) -> None:
         assert upload.due_at == upload.expires_at
 
 
-def test_the_sweep_deletes_every_version(
-    make_user: Callable[..., Any], s3: Bucket, storage_options: Callable[..., None]
-) -> None:
-    s3.name = f"versions-{uuid.uuid4().hex}"
-    s3.client.create_bucket(Bucket=s3.name)
-    s3.client.put_bucket_versioning(Bucket=s3.name, VersioningConfiguration={"Status": "Enabled"})
-    storage_options(bucket_name=s3.name)
-    alice = App(make_user())
+def test_the_sweep_deletes_every_version(alice: App, versioned: Bucket) -> None:
+    s3 = versioned
     upload = row(alice.upload())
     alice.delete(str(upload.pk))
     s3.write(upload, JPEG[::-1])

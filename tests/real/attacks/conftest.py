@@ -135,15 +135,6 @@ def assert_parts_still_work(
     assert s3.open_multiparts(upload) == []
 
 
-@pytest.fixture
-def versioned(s3: Bucket, storage_options: Callable[..., None]) -> Bucket:
-    s3.name += "-versioned"
-    s3.client.create_bucket(Bucket=s3.name)
-    s3.client.put_bucket_versioning(Bucket=s3.name, VersioningConfiguration={"Status": "Enabled"})
-    storage_options(bucket_name=s3.name)
-    return s3
-
-
 # Changes to a request.
 
 
