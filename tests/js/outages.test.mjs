@@ -72,6 +72,19 @@ test("a new URL for one PUT is waited for as long", async () => {
   assert.ok(putsOf(world) <= 3);
 });
 
+test("after an outage of S3 the URLs are used that it did not refuse: Django may still be away", async () => {
+  const world = worldWhere("PUT u1 part 5", (it) => {
+    it.away(["S3"], 60);
+    it.away(["Django"], 300);
+  });
+  world.next("POST u1/confirm/", (it, _signal, answer) => ((it.at = it.clock.now() / 1_000), lost()));
+
+  await world.upload(file(40));
+
+  assert.ok(world.at < 100, "all parts are sent before Django is back");
+  assert.deepEqual(world.said("POST u1/parts/"), []);
+});
+
 test("errors of the servers are outlasted as well", async () => {
   for (const [words, fault] of [["PUT u1", refusedByS3(503, "SlowDown")], ["POST u1/confirm/", refused(502, "<html>")]]) {
     const world = new World();

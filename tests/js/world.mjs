@@ -192,7 +192,7 @@ export class World {
 
   presented(upload) {
     if (upload.status !== "pending") return {...upload, request: null, multipart: null};
-    if (!this.parts.has(upload.id)) return {...upload, request: this.sign(upload, "", {"Content-Type": upload.content_type, "If-None-Match": "*"}), multipart: null};
+    if (!this.parts.has(upload.id)) return {...upload, request: this.sign(upload, "", {"Content-Type": upload.content_type, "If-None-Match": "*"}, {expires_in: URL_LIFE}), multipart: null};
     const part_count = Math.ceil(upload.size / this.partSize);
     const first = Array.from({length: Math.min(part_count, SIGNED_AT_FIRST)}, (_, index) => this.signPart(upload, index + 1));
     return {...upload, request: null, multipart: {part_size: this.partSize, part_count, parts: first, expires_in: URL_LIFE}};
@@ -203,9 +203,9 @@ export class World {
     return {part_number, size, ...this.sign(upload, `partNumber=${part_number}&`, {})};
   }
 
-  sign({id}, query, headers) {
+  sign({id}, query, headers, more = {}) {
     const ends = this.clock.now() + URL_LIFE * 1_000;
-    return {method: "PUT", url: `${this.s3Url}/${id}?${query}ends=${ends}`, headers};
+    return {method: "PUT", url: `${this.s3Url}/${id}?${query}ends=${ends}`, headers, ...more};
   }
 
   confirm(upload) {

@@ -81,7 +81,7 @@ export class Tries {
   }
 
   /**
-   * Resolves when it is time for the next attempt. Rejects if there should be none.
+   * Resolves when it is time for the next attempt: with false if the server was away. Rejects if there should be none.
    *
    * @param {UploadError} error
    * @param {object} facts
@@ -90,6 +90,7 @@ export class Tries {
    * @param {() => Promise<void>} [facts.check] rejects if there is nothing left to send
    * @param {AbortSignal} [facts.signal]
    * @param {AbortSignal} [facts.wake] ends the wait
+   * @returns {Promise<boolean>}
    */
   async outlast(error, {url, isOutage, check, signal, wake}) {
     if (!mayPass(error)) throw error;
@@ -100,13 +101,13 @@ export class Tries {
       const isThere = !isProbed || (await this.answers(url, signal));
       if (isThere && waited) {
         this.failed = 0; // the next outage is another one
-        return;
+        return false;
       }
       const counts = !isOutage && (isThere || (await this.isOnline(url, signal)));
       if (counts && ++this.counted === ATTEMPTS) throw error;
       if (!isThere || this.failed) network.progress.wait(this, true);
       await this.pause(error, signal, wake);
-      if (isThere || wake?.aborted) return;
+      if (isThere || wake?.aborted) return isThere;
     }
   }
 

@@ -159,6 +159,8 @@ export interface PresignedRequest {
   method?: string;
   url: string;
   headers: Record<string, string>;
+  /** In seconds. */
+  expires_in?: number;
 }
 
 export interface PresignedPart extends PresignedRequest {

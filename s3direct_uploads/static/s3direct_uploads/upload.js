@@ -265,12 +265,19 @@ function memory(action, id, print = "") {
 
 /** A file in one PUT. @param {PresignedRequest} request @param {Rest} rest */
 function sendWhole(request, rest) {
-  const {file, id, django, progress, signal} = rest;
+  const {file, id, django, time, progress, signal} = rest;
   /** @type {PresignedRequest | null | undefined} */
   let newest = request;
+  const lives = (/** @type {PresignedRequest | null | undefined} */ it) => time.now() + (it?.expires_in ?? Infinity) * 900;
+  let until = lives(request);
   // Chromium checks that the file is unchanged if it sends a slice, but not if it sends the whole file.
   return deliver(file.slice(0, file.size), {
-    signed: async () => (newest ??= (await renew(id, django))?.request),
+    signed: async () => {
+      if (newest && time.now() < until) return newest;
+      newest = (await renew(id, django))?.request;
+      until = lives(newest);
+      return newest;
+    },
     refused: () => (newest = null),
     onLoaded: (loaded) => progress.reach(loaded),
     onFailure: () => {},
@@ -451,18 +458,24 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, rest, signal
       if (gate.signal.aborted) continue;
       throwIfAborted(signal);
       if (!(error instanceof UploadError)) throw error;
-      // S3 answers 403 if a URL has expired. Ceph already answers it to the preflight, and without CORS headers. Then
-      // the page sees no answer.
-      untried = !untried && (error.status === 403 || error.status === NO_ANSWER);
-      if (untried) refused();
-      if (untried && error.status) continue; // at once; without an answer, a pause comes first
+      /** @type {boolean} */
+      const wasUntried = untried;
+      untried = !wasUntried && error.status === 403; // S3 answers it if a URL has expired
+      if (untried) {
+        refused();
+        continue;
+      }
       onFailure();
       // If bytes were sent, the preflight was answered. If all of them were, perhaps the page may not read the answer.
       network.isReached ||= loaded > 0;
       const isOutage = network.knows(request.url) || (network.isReached && loaded < body.size);
       // Without an answer a page does not know why. A changed file looks the same as a failed network.
       const check = () => assertReadable(body, "send");
-      await tries.outlast(error, {url: request.url, isOutage, check, signal, wake: gate.signal});
+      const wasThere = await tries.outlast(error, {url: request.url, isOutage, check, signal, wake: gate.signal});
+      // Ceph answers 403 already to the preflight, and without CORS headers. Then the page sees no answer. If S3 was away,
+      // the URL is not the cause, and Django may still be away.
+      untried = !wasUntried && wasThere && error.status === NO_ANSWER;
+      if (untried) refused();
     }
   }
 }
