@@ -84,7 +84,7 @@ class Plan:
 
 
 SHORT = Plan(
-    size=112 * MIB,
+    size=176 * MIB,  # 11 parts: two may end at once, and each outage waits for one more
     rate=16 * MIB,
     stall_timeout=3_000,
     parallel=2,
@@ -92,8 +92,8 @@ SHORT = Plan(
         Outage("offline", 2, 0.0),
         Outage("S3 stopped", 3, 0.1),
         Outage("answers swallowed", 2, 0.2),
-        Outage("connections reset", 2, 0.35),
-        Outage("both stopped, Django for longer", 3, 0.5),
+        Outage("connections reset", 2, 0.3),
+        Outage("both stopped, Django for longer", 3, 0.4),
     ],
 )
 FULL = Plan(
