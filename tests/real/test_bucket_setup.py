@@ -416,7 +416,8 @@ def test_an_interrupted_check_leaves_nothing(
     for each in passed:
         each.released.set()
     with subprocess.Popen(
-        [sys.executable, "manage.py", "check_bucket"],
+        # A shell starts what it runs in the background with SIGINT ignored.
+        ["env", "--default-signal=INT", sys.executable, "manage.py", "check_bucket"],
         cwd=ROOT,
         env={**project.env, "S3_ENDPOINT_URL": wire.url},
         stdout=subprocess.DEVNULL,
