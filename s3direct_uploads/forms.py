@@ -52,7 +52,7 @@ class UploadWidget(forms.ClearableFileInput):
     endpoint: _StrOrPromise | None = None
     multiple = False
     max_files = MAX_FILES
-    # Values that an earlier name of the posted data has as well: in one save both would claim it.
+    # Values that an earlier field of the same page posted too. Only one field can claim an upload.
     repeated: Collection[str] = ()
 
     @property
@@ -257,13 +257,13 @@ class UploadField(forms.FileField):
 
 
 def _known(values: list[str]) -> dict[str, Upload]:
-    """The uploads that these values prove; locked, if a transaction is open that may save them."""
-    # Not from a replica: it may have been confirmed a moment ago.
+    """The uploads of these values, if each value proves its owner. Locked in a transaction."""
+    # The primary database: a replica may not know yet that an upload was confirmed.
     uploads = Upload.objects.using(router.db_for_write(Upload))
     known = uploads.of_form_values(values)
     if not lifecycle.in_transaction():
         return known
-    # Those that are free, as they are once whoever has them now has saved or failed.
+    # Only free uploads are locked. This waits until another form that locked them has ended.
     free = {each.pk for each in known.values() if not each.attached_at}
     locked = uploads.filter(pk__in=free).order_by("pk").select_for_update()
     now = {each.pk: each for each in locked}
