@@ -5,8 +5,8 @@
            └───────────── name ─────────────┘   what a FileField stores
 
 The tail is ASCII. S3 compares keys byte for byte, so "é" of macOS and "é" of Windows would be two
-keys, and some clients, proxies and CDNs change one into the other, or sign another one. Events write
-other characters in several ways. People see the filename in its column, and in downloads.
+keys, and some clients, proxies and CDNs change one into the other. Each sender of events encodes
+such characters in its own way. People see the filename in its column, and in downloads.
 
 The MAC covers the whole key, the bucket and the site. ``site`` is a text that differs for each
 site, tenant and database that share a bucket and SECRET_KEY (``lifecycle.site()``). So a key proves

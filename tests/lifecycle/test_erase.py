@@ -18,7 +18,7 @@ from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle, signals
-from s3direct_uploads.exceptions import NotCompleted, NotHeld, NotPending, OwnerUnknown
+from s3direct_uploads.exceptions import NotCompleted, NotPending, OwnerUnknown
 from s3direct_uploads.models import Upload, Usage
 from tests.conftest import DAY, HOUR, JPEG, App, Bucket, Connect, age, row, sweep
 from tests.field_models import Snap
@@ -91,17 +91,6 @@ def test_a_completed_upload_of_a_deleted_user_goes_with_its_object(alice: App, s
     age(9 * DAY)
     sweep()
     assert not Upload.objects.exists()
-
-
-def test_a_held_upload_of_a_deleted_user_is_not_accepted(
-    alice: App, s3: Bucket, held: None
-) -> None:
-    upload = row(alice.upload())
-    assert alice.user
-    alice.user.delete()
-    assert states(upload) == ["cancelled"]
-    with pytest.raises(NotHeld):
-        lifecycle.accept(upload)
 
 
 def test_parts_of_a_deleted_user_are_aborted(alice: App, s3: Bucket, films: None) -> None:

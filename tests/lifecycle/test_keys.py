@@ -81,7 +81,9 @@ def test_of_a_filename_what_is_legible_is_kept(filename: str, expected: str) -> 
     assert tail(filename) == expected
 
 
-@pytest.mark.parametrize("filename", ["写真.jpg", "🏖️.jpg", "\ud800.jpg", "фото.jpg", "صورة.jpg ", "👩\u200d👧.jpg."])
+@pytest.mark.parametrize(
+    "filename", ["写真.jpg", "🏖️.jpg", "\ud800.jpg", "фото.jpg", "صورة.jpg ", "👩\u200d👧.jpg."]
+)
 def test_without_an_ascii_character_the_extension_is_kept(filename: str) -> None:
     assert tail(filename) == "file.jpg"
 
