@@ -4,6 +4,10 @@
  storage    rules     22     11    the filename, in [A-Za-z0-9._-]
            └───────────── name ─────────────┘   what a FileField stores
 
+The tail is ASCII. S3 compares keys byte for byte, so "é" of macOS and "é" of Windows would be two
+keys, and some clients, proxies and CDNs change one into the other. Each sender of events encodes
+such characters in its own way. People see the filename in its column, and in downloads.
+
 The MAC covers the whole key, the bucket and the site. ``site`` is a text that differs for each
 site, tenant and database that share a bucket and SECRET_KEY (``lifecycle.site()``). So a key proves
 that its object belongs to this database, whose rows say whether the object is still needed.
@@ -119,11 +123,11 @@ def _mac(secret: str | bytes, site: str, bucket: str, unsigned_key: str) -> str:
 
 def _tail(filename: str, room: int) -> str:
     """The filename in safe characters. If it is too long, its stem is cut, never its extension."""
-    stem, dot, extension = filename.rpartition(".")
-    if not dot or not EXTENSION.fullmatch(extension):
-        stem, extension = filename, ""
-    suffix = f".{extension}" if extension else ""
-    legible = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
-    legible = re.sub(r"[^A-Za-z0-9._-]+", "-", legible)
+    legible = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
     # No dot at either end: software that normalises URLs would remove a tail of "..".
-    return (legible.strip("-.")[: room - len(suffix)].rstrip("-.") or "file") + suffix
+    legible = re.sub(r"[^A-Za-z0-9._-]+", "-", legible).rstrip("-.")
+    stem, dot, extension = legible.rpartition(".")
+    if not dot or not EXTENSION.fullmatch(extension):
+        stem, extension = legible, ""
+    suffix = f".{extension}" if extension else ""
+    return (stem.strip("-.")[: room - len(suffix)].rstrip("-.") or "file") + suffix

@@ -18,7 +18,7 @@ from django.db import connections, models, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import conf, form_values, keys, times
+from . import conf, disowning, form_values, keys, times
 from .exceptions import AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
 from .storage import is_asked_anew
 
@@ -133,6 +133,8 @@ class Upload(models.Model):
     - ``pending`` → ``expired``: S3 had no object, and no URL could write to the key any more.
     - ``completed`` → ``deleted``: its owner deleted it, or a model released it.
 
+    If the owner's row is deleted, their uploads end in the same way, unless a model uses them.
+
     A row that ended in another status than ``completed`` is a tombstone. The sweep deletes its
     object once no URL can write to its key, and later the row.
     """
@@ -151,7 +153,7 @@ class Upload(models.Model):
         settings.AUTH_USER_MODEL,
         null=True,
         blank=True,
-        on_delete=models.SET_NULL,
+        on_delete=disowning.give_up,
         db_index=False,  # the index s3direct_mine_newest begins with this column
         related_name="s3direct_uploads",
     )

@@ -168,13 +168,16 @@ def answered_with(
     if storage.custom_domain:
         # Without spaces: Python writes "+" for a space in a query, and some CDNs do not decode it.
         disposition = "inline" if inline else "attachment"
+        if filename:
+            disposition += f";filename*=utf-8''{quote(filename, '')}"
         said = {
-            "response-content-disposition": f"{disposition};filename*=utf-8''{quote(filename, '')}",
+            "response-content-disposition": disposition,
             "response-content-type": content_type,
         }
     else:
         said = {
-            "ResponseContentDisposition": content_disposition_header(not inline, filename) or "",
+            "ResponseContentDisposition": content_disposition_header(not inline, filename)
+            or "inline",
             "ResponseContentType": content_type,
         }
     return {name: value for name, value in said.items() if value}

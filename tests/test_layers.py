@@ -27,7 +27,7 @@ lifecycle provisioning
 content
 models s3 checks cors
 destinations signals storage
-conf content_types exceptions form_values keys times
+conf content_types disowning exceptions form_values keys times
 partitions
 __init__
 """
@@ -69,6 +69,7 @@ files statements
 """,
     "lifecycle": """
 __init__
+erasing
 adopting operations reconciling sweeping
 holding
 settling
@@ -93,8 +94,8 @@ client failures signer values
 """,
     "management": """
 commands.adopt_files commands.check_bucket
-commands.consume_s3_events commands.recount_usage commands.run_s3 commands.setup_bucket
-commands.sweep_uploads
+commands.consume_s3_events commands.erase_uploads commands.recount_usage commands.run_s3
+commands.setup_bucket commands.sweep_uploads
 printing
 commands.__init__
 __init__

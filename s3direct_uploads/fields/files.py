@@ -36,6 +36,18 @@ class UploadFieldFile(FieldFile):
         return self.upload.size if self.upload else super().size
 
     @property
+    def filename(self) -> str:
+        """The name that people know the file by, as its owner declared it. One query.
+
+        It is the end of ``name`` if the file is no upload, or if its owner's files were erased.
+        """
+        if not self:
+            return ""
+        name = str(self.name)
+        upload = self.upload or lifecycle.uploads_of(self.storage, [name]).first()
+        return (upload.filename if upload else "") or name.rpartition("/")[2]
+
+    @property
     def is_claimed(self) -> bool:
         """Whether this FieldFile has claimed its upload, in a transaction that was not undone."""
         if self.upload is None or self._claimed_at is None:

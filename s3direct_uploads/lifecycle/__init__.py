@@ -6,6 +6,7 @@ conditional UPDATE settles the row. A second caller finds the row settled, and a
 
 from .adopting import DONE, Adoption, adopt
 from .connection import in_transaction, never_atomic, site
+from .erasing import Erasure, InUse, erase
 from .holders import holder_of, let_go, name_of, rows_of, share, share_elsewhere, uploads_of
 from .holding import accept, open_held, reject
 from .operations import (
@@ -29,6 +30,8 @@ __all__ = [
     "DONE",
     "FIRST_PARTS",
     "Adoption",
+    "Erasure",
+    "InUse",
     "Stray",
     "Unnamed",
     "accept",
@@ -37,6 +40,7 @@ __all__ = [
     "cancel",
     "confirm",
     "due",
+    "erase",
     "holder_of",
     "in_transaction",
     "is_bucket_away",

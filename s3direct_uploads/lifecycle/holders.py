@@ -109,6 +109,22 @@ def named(uploads: Collection[Upload], *, in_any_location: bool = False) -> set[
     }
 
 
+def rows_naming(uploads: Collection[Upload]) -> dict[Any, list[str]]:
+    """By primary key of the upload, the rows that name its file: "photos.Photo.image of 12"."""
+    found: dict[Any, list[str]] = {}
+    for field in file_fields():
+        its_names = ((name_of(field, upload), upload.pk) for upload in uploads)
+        names = {name: pk for name, pk in its_names if name is not None}
+        alias = router.db_for_write(field.model)
+        if not names or not _has_table(field.model, alias):
+            continue
+        rows = rows_of(field.model, alias).filter(**{f"{field.name}__in": list(names)})
+        for name, pk in rows.values_list(field.name, "pk"):
+            label = f"{field.model._meta.label}.{field.name} of {pk}"
+            found.setdefault(names[name], []).append(label)
+    return found
+
+
 def rows_of(model: Any, using: str) -> models.QuerySet[Any]:
     """All rows of the table. A manager may hide some, even the base manager."""
     return models.QuerySet(model, using=using).order_by()

@@ -64,8 +64,10 @@ GIVE_UP_AFTER = 5  # consecutive failures of a bucket in one sweep
 REFERRED_TO = (ProtectedError, RestrictedError, IntegrityError)
 
 
-def sweep(*, limit: int | None = None, destination: str = "") -> Counter[str]:
+def sweep(*, limit: int | None = None, destination: str = "", owner: Any = None) -> Counter[str]:
     """Handle the rows that are due: at most ``limit``, and only of ``destination`` if it is given.
+
+    ``owner`` is the primary key of a user, if only this user's uploads are handled.
 
     Several sweeps may run at once, and each may be killed at any time. Returns how many uploads
     were "completed", "rejected", "expired", "announced", "cleaned" (their objects were deleted) and
@@ -73,10 +75,13 @@ def sweep(*, limit: int | None = None, destination: str = "") -> Counter[str]:
     "reminded" (their scan was asked for again), how many are "waiting" for their deadline, and how
     many "failed" and will be tried again later.
     """
-    return sum(sweep_batches(limit=limit, destination=destination), Counter[str]())
+    batches = sweep_batches(limit=limit, destination=destination, owner=owner)
+    return sum(batches, Counter[str]())
 
 
-def sweep_batches(*, limit: int | None = None, destination: str = "") -> Iterator[Counter[str]]:
+def sweep_batches(
+    *, limit: int | None = None, destination: str = "", owner: Any = None
+) -> Iterator[Counter[str]]:
     """As ``sweep``, but yield the counts of each batch of at most 1,000 rows.
 
     The caller may stop between two batches.
@@ -86,7 +91,8 @@ def sweep_batches(*, limit: int | None = None, destination: str = "") -> Iterato
     left = limit
     with ThreadPoolExecutor(THREADS, "s3direct-sweep") as pool:
         while left is None or left > 0:
-            pruned, batch = _claim(BATCH if left is None else min(BATCH, left), destination)
+            count = BATCH if left is None else min(BATCH, left)
+            pruned, batch = _claim(count, destination, owner)
             if not pruned and not batch:
                 return
             yield _Sweep(batch, buckets, pool).run() + Counter(pruned=pruned)
@@ -107,12 +113,15 @@ def due(destination: str = "") -> Counter[str]:
     return Counter(found)
 
 
-def _due(now: datetime, destination: str) -> UploadQuerySet:
+def _due(now: datetime, destination: str, owner: Any = None) -> UploadQuerySet:
     rows = Upload.objects.using(database()).filter(due_at__lte=now)
+    rows = rows if owner is None else rows.filter(owner=owner)
     return rows.filter(destination=destination) if destination else rows
 
 
-def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, list[Upload]]:
+def _claim(
+    count: int, destination: str, owner: Any = None, *, prune: bool = True
+) -> tuple[int, list[Upload]]:
     """Claim the next rows that are due. Returns how many were pruned, and the other rows."""
     now = timezone.now()
     # Random microseconds make this time ours alone, so that it identifies the rows that we claim.
@@ -121,7 +130,7 @@ def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, li
     # Not one UPDATE … WHERE pk IN (SELECT … LIMIT …): PostgreSQL may run the subquery again for
     # each row, and so exceed the limit. SQLite has no row locks; there the conditions of the UPDATE
     # are enough.
-    found = _due(now, destination).order_by("due_at").select_for_update(skip_locked=True)
+    found = _due(now, destination, owner).order_by("due_at").select_for_update(skip_locked=True)
     locks = connections[database()].features.has_select_for_update
     try:
         with transaction.atomic(using=database()) if locks else nullcontext():
@@ -136,7 +145,7 @@ def _claim(count: int, destination: str, *, prune: bool = True) -> tuple[int, li
     except Exception:  # A host's model refers to a row (COMMIT reports it), or a handler failed.
         if not prune:
             raise
-        return _claim(count, destination, prune=False)
+        return _claim(count, destination, owner, prune=False)
     return pruned, list(others.filter(due_at=until))
 
 

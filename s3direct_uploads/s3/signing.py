@@ -72,9 +72,9 @@ class Signing:
         """
         url = self._url_by_storage(key, filename, inline, expires, stored or {})
         if url is None:
-            parameters = {
-                "ResponseContentDisposition": content_disposition_header(not inline, filename)
-            }
+            # Without a filename, the browser takes the end of the key.
+            disposition = content_disposition_header(not inline, filename) or "inline"
+            parameters = {"ResponseContentDisposition": disposition}
             if version_id:
                 parameters["VersionId"] = version_id
             url = self._presign("get_object", key, parameters, expires)

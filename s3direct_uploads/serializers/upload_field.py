@@ -119,7 +119,7 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
         # Without an upload the size is unknown. To find it, each file would need a request to S3.
         size = upload.size if upload else None
         content_type = upload.content_type if upload else content_types.guess(file.name)
-        filename = upload.filename if upload else file.name.rpartition("/")[2]
+        filename = (upload.filename if upload else "") or file.name.rpartition("/")[2]
         # What a scan holds, or has refused, nobody may read.
         is_closed = upload is not None and upload.status != Upload.Status.COMPLETED
         return {

@@ -499,11 +499,14 @@ def test_a_cancel_that_finds_it_just_accepted_deletes_it(
     assert Upload.objects.get().status == "deleted"
 
 
-def test_the_scan_goes_on_when_its_owner_is_deleted(alice: App, held: Upload) -> None:
+def test_the_scan_has_nothing_to_decide_when_its_owner_is_deleted(alice: App, held: Upload) -> None:
     assert alice.user is not None
     alice.user.delete()
-    assert lifecycle.accept(held).status == "completed"
-    assert Upload.objects.get().owner is None
+    for decide in (lifecycle.accept, lambda upload: lifecycle.reject(upload, "Eicar.")):
+        with pytest.raises(NotHeld):
+            decide(held)
+    upload = Upload.objects.get()
+    assert (upload.status, upload.owner) == ("cancelled", None)
 
 
 def test_a_handler_may_scan_at_once(alice: App, connect: Connect, heard: list[str]) -> None:

@@ -57,6 +57,16 @@ HOSTILE = [
     ("1️⃣ 🏖️ 2.png", "1-2.png"),
     ("사진 한 장.jpg", "file.jpg"),
     ("a\r\nX-Evil: 1.jpg", "a-X-Evil-1.jpg"),
+    ("한글 사진.jpg ", "file.jpg"),
+    ("한글 사진.jpg.", "file.jpg"),
+    ("한글 (1).jpg…", "1.jpg"),
+    ("写真.jpg\u200f", "file.jpg"),
+    (".사진.jpg", "file.jpg"),
+    ("보고서.한글", "file"),
+    ("ＩＭＧ＿１．ｊｐｇ", "IMG_1.jpg"),
+    ("CON.txt", "CON.txt"),
+    ("𝄞" * 251 + ".jpg", "file.jpg"),
+    ("한" * 255, "file"),
     ("a?b#c&d=e;f.jpg", "a-b-c-d-e-f.jpg"),
     ("a.jpg\0.exe", "a.jpg.exe"),
     ("\u202egpj.exe", "gpj.exe"),
@@ -71,7 +81,9 @@ def test_of_a_filename_what_is_legible_is_kept(filename: str, expected: str) -> 
     assert tail(filename) == expected
 
 
-@pytest.mark.parametrize("filename", ["写真.jpg", "🏖️.jpg", "\ud800.jpg", "фото.jpg"])
+@pytest.mark.parametrize(
+    "filename", ["写真.jpg", "🏖️.jpg", "\ud800.jpg", "фото.jpg", "صورة.jpg ", "👩\u200d👧.jpg."]
+)
 def test_without_an_ascii_character_the_extension_is_kept(filename: str) -> None:
     assert tail(filename) == "file.jpg"
 
