@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django import forms
+from django.apps import apps
+from django.core.cache import cache
+from django.core.management import call_command
+from django.db import connection
 from django.http import QueryDict
 from django.urls import include, path
 from django.utils import timezone
@@ -18,7 +27,7 @@ from s3direct_uploads.forms import UploadField
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.testing import completed_upload
 from s3direct_uploads.views import UploadViewSet
-from tests.conftest import APPLICATIONS, App, Bucket, Visitor, row
+from tests.conftest import APPLICATIONS, CV, ROOT, App, Bucket, Visitor, row
 from tests.host.conftest import RIGHT, Find, assert_found
 from tests.host.test_admin import Cells, Staff, root  # noqa: F401  # a fixture
 
@@ -118,7 +127,7 @@ class Application(forms.Form):
 def test_a_form_with_an_error_keeps_the_visitors_upload(visitor: Visitor) -> None:
     upload = row(visitor.upload())
     data = QueryDict(mutable=True)
-    data.update({"name": "", "cv": upload.form_value})
+    data.update({"name": "", "cv": upload.form_value or ""})
     form = Application(data)
     assert not form.is_valid()
     html = str(form["cv"])
@@ -127,10 +136,10 @@ def test_a_form_with_an_error_keeps_the_visitors_upload(visitor: Visitor) -> Non
 
 
 def test_an_owners_upload_is_not_marked(alice: App, applications: None) -> None:
-    cv = {"destination": "applications", "filename": "cv.pdf", "content_type": ""}
+    cv: Any = {"destination": "applications", "filename": "cv.pdf", "content_type": ""}
     upload = row(alice.upload(**cv))
     data = QueryDict(mutable=True)
-    data.update({"name": "", "cv": upload.form_value})
+    data.update({"name": "", "cv": upload.form_value or ""})
     assert "data-visitor" not in str(Application(data)["cv"])
 
 
@@ -150,7 +159,7 @@ def test_the_admin_names_a_visitor(visitor: Visitor, root: Staff) -> None:  # no
 
 def test_staff_confirm_and_delete_a_visitors_upload(visitor: Visitor, root: Staff) -> None:  # noqa: F811
     begun = visitor.begin()
-    assert visitor.send(begun.json()["request"], b"%PDF-1.7 a life") == 200
+    assert visitor.send(begun.json()["request"], CV) == 200
     root.act("confirm_again", row(begun))
     assert row(begun).status == "completed"
     root.act("cancel", row(begun))
@@ -175,7 +184,7 @@ def test_a_hosts_test_makes_a_visitors_upload(
 ) -> None:
     upload = uploads_in_memory(visitor=True, destination="applications", filename="cv.pdf")
     data = QueryDict(mutable=True)
-    data.update({"name": "Ada", "cv": upload.form_value})
+    data.update({"name": "Ada", "cv": upload.form_value or ""})
     form = Application(data)
     assert form.is_valid(), form.errors
     assert form.cleaned_data["cv"] == upload
@@ -195,3 +204,69 @@ def test_what_visitors_left_can_be_deleted_by_a_job(visitor: Visitor, s3: Bucket
     assert (left.status, used.status) == ("deleted", "completed")
     assert s3.read(used) is not None
     assert Usage.objects.get().pending == 0
+
+
+# The recipe of docs/recipes.md, as it stands. tests/real/browser/forms has it with a browser.
+
+
+def write_job_application(folder: Path) -> None:
+    """The app ``jobs`` that the recipe makes, in this folder."""
+    recipes = (ROOT / "docs" / "recipes.md").read_text()
+    for block in re.findall(r"```(?:python|html)\n(.*?)```", recipes, re.S):
+        if named := re.match(r"(?:#|\{#) (jobs/[\w/.]+)", block):
+            path = folder / named[1]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block)
+    for package in ("jobs", "jobs/management", "jobs/management/commands"):
+        (folder / package / "__init__.py").touch()
+
+
+@pytest.fixture
+def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[Any]:
+    write_job_application(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = import_module("jobs.settings")
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "jobs"]
+    settings.S3DIRECT_UPLOADS = recipe.S3DIRECT_UPLOADS
+    monkeypatch.setattr(UploadViewSet, "throttle_classes", [AnonRateThrottle])
+    monkeypatch.setattr(AnonRateThrottle, "THROTTLE_RATES", {"anon": "60/hour"})
+    settings.ROOT_URLCONF = "jobs.urls"
+    model = import_module("jobs.models").Application
+    with connection.schema_editor() as editor:
+        editor.create_model(model)
+    yield model
+    with connection.schema_editor() as editor:
+        editor.delete_model(model)
+    cache.clear()
+    apps.all_models.pop("jobs")
+    for name in [each for each in sys.modules if each.split(".")[0] == "jobs"]:
+        del sys.modules[name]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_job_application_of_the_recipes(jobs: Any, s3: Bucket) -> None:
+    visitor = Visitor()
+    answer = visitor.upload()
+    token = answer.json()["form_value"]
+    left = row(visitor.upload())
+    assert visitor.client.get("/apply/").status_code == 200
+
+    posted = visitor.client.post("/apply/", {"name": "Ada", "cv": token})
+    assert (posted.status_code, posted["Location"]) == (302, "/thanks/")
+    with jobs.objects.get().cv.open() as file:
+        assert file.read() == CV
+    assert row(answer).attached_to == "jobs.Application.cv"
+    again = visitor.client.post("/apply/", {"name": "Eve", "cv": token})
+    assert again.context["form"].errors.as_data()["cv"][0].code == "already_attached"
+
+    Upload.objects.update(completed_at=timezone.now() - timedelta(days=8))
+    call_command("delete_left_uploads")
+    left.refresh_from_db()
+    assert (left.status, row(answer).status) == ("deleted", "completed")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_throttle_of_the_recipe_stops_one_address(jobs: Any, s3: Bucket) -> None:
+    answers = [Visitor().begin().status_code for _ in range(61)]
+    assert Counter(answers) == {201: 60, 429: 1}
+    assert Visitor().client.get("/api/uploads/", REMOTE_ADDR="192.0.2.1").status_code == 403

@@ -240,7 +240,7 @@ def any_photo(settings: Any) -> None:
     settings.S3DIRECT_UPLOADS = {**ours, "DESTINATIONS": destinations}
 
 
-JPEG = {"destination": "photos", "filename": "a.jpg", "content_type": "image/jpeg"}
+JPEG: Any = {"destination": "photos", "filename": "a.jpg", "content_type": "image/jpeg"}
 
 
 @pytest.mark.usefixtures("any_photo")

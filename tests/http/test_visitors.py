@@ -152,7 +152,7 @@ def test_a_user_may_still_send_a_short_key(visitor: Visitor, alice: App) -> None
 
 def test_a_visitors_key_and_a_users_are_apart(visitor: Visitor, alice: App) -> None:
     theirs = row(visitor.begin({"Idempotency-Key": KEY}))
-    cv = {"destination": "applications", "filename": "cv.pdf", "content_type": ""}
+    cv: Any = {"destination": "applications", "filename": "cv.pdf", "content_type": ""}
     own = row(alice.begin({"Idempotency-Key": KEY}, **cv))
     assert theirs != own
 
@@ -167,7 +167,7 @@ def test_all_visitors_together_have_the_limits_of_one_owner(
     first = visitor.begin().json()["id"]
     assert stranger.begin().status_code == 201
     assert_error(stranger.begin(), 429, "too_many_pending")
-    cv = {"destination": "applications", "filename": "cv.pdf", "content_type": ""}
+    cv: Any = {"destination": "applications", "filename": "cv.pdf", "content_type": ""}
     assert alice.begin(**cv).status_code == 201, "an owner has limits of their own"
     usage = Usage.objects.get(owner=None)
     assert (usage.pending, usage.destination, str(usage)) == (
