@@ -286,3 +286,13 @@ def test_the_sweep_settles_a_visitors_upload(visitor: Visitor, s3: Bucket) -> No
 def test_csrf_is_no_visitors_matter(visitor: Visitor) -> None:
     visitor.client.handler.enforce_csrf_checks = True
     assert_error(visitor.confirm(visitor.begin().json()["id"]), 409, "object_missing")
+
+
+def test_one_sweep_frees_the_places_of_visitors_and_of_users(visitor: Visitor, alice: App) -> None:
+    visitor.begin()
+    cv: Any = {"destination": "applications", "filename": "cv.pdf", "content_type": ""}
+    alice.begin(**cv)
+    assert sorted(Usage.objects.values_list("pending", flat=True)) == [1, 1]
+    age(30 * HOUR)
+    assert sweep()["expired"] == 2
+    assert sorted(Usage.objects.values_list("pending", flat=True)) == [0, 0]
