@@ -169,9 +169,9 @@ class UploadViewSet(GenericViewSet[Upload]):
 
     def create(self, request: Request, **kwargs: Any) -> Response:
         owner = self.find_owner()
-        declaration = BeginSerializer(data=request.data).declaration()
-        if owner is None and not takes_visitors(declaration["destination"]):
+        if owner is None and not is_for_visitors(request.data):
             raise exceptions.NotAuthenticated
+        declaration = BeginSerializer(data=request.data).declaration()
         upload, presigned = lifecycle.begin(
             owner=owner,
             visitor=owner is None,
@@ -289,6 +289,11 @@ class UploadViewSet(GenericViewSet[Upload]):
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
         return handle_exception
+
+
+def is_for_visitors(declaration: Any) -> bool:
+    """Whether the destination that is named there has ANONYMOUS. It is not validated yet."""
+    return isinstance(declaration, Mapping) and takes_visitors(str(declaration.get("destination")))
 
 
 def idempotency_key(request: Request) -> str | None:

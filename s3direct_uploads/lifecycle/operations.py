@@ -337,6 +337,8 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
 
     ``multipart`` is None if a script stores the file itself.
     """
+    if upload.visitor and upload.owner_id is not None:
+        raise ValueError("An upload has an owner, or is a visitor's.")
     if upload.idempotency_key is not None and not upload.is_somebodys:
         raise ValueError("An idempotency key needs an owner, or a visitor.")
     rules = destinations.get(upload.destination)

@@ -67,9 +67,15 @@ def test_a_visitor_sends_a_file_in_parts(visitor: Visitor, s3: Bucket) -> None:
 
 
 @pytest.mark.usefixtures("applications")
-@pytest.mark.parametrize("destination", ["photos", "albums", "no-such"])
-def test_every_other_destination_refuses_a_visitor(nobody: App, destination: str) -> None:
-    assert_error(nobody.begin(destination=destination), 403, "not_authenticated")
+@pytest.mark.parametrize(
+    "destination", ["photos", "albums", "no-such", "", None, 5, [], {}, " applications", "x" * 9999]
+)
+def test_every_other_destination_refuses_a_visitor(nobody: App, destination: Any) -> None:
+    """Before anything else of the declaration is looked at."""
+    answer = nobody.begin(destination=destination, size="wrong")
+    assert_error(answer, 403, "not_authenticated")
+    answer = nobody.client.post(URL, [{"destination": "applications"}], format="json")
+    assert_error(answer, 403, "not_authenticated")
     assert not Upload.objects.exists()
 
 
@@ -209,6 +215,13 @@ def test_a_script_begins_for_a_visitor_only_where_the_destination_allows_it(
 ) -> None:
     with pytest.raises(PermissionDenied):
         lifecycle.begin(owner=None, visitor=True, destination="photos", filename="a.png", size=5)
+
+
+def test_an_upload_has_an_owner_or_is_a_visitors(visitor: Visitor, alice: App) -> None:
+    with pytest.raises(ValueError, match="an owner, or is a visitor's"):
+        lifecycle.begin(
+            owner=alice.user, visitor=True, destination="applications", filename="a.pdf", size=5
+        )
 
 
 def test_a_scripts_upload_has_no_token(visitor: Visitor) -> None:

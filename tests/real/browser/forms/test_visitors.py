@@ -87,22 +87,29 @@ def test_a_visitor_applies_and_nobody_else_reaches_the_cv(
     expect_ready(field, "cv.pdf")
 
     # The name is missing, by a page that does not ask for it: the form comes back with the file.
-    ada.locator("form").evaluate("form => form.noValidate = true")
-    ada.get_by_role("button", name="Apply").click()
-    expect(ada.locator(".errorlist")).to_have_text("This field is required.")
-    expect_ready(field, "cv.pdf")
+    # This page, too, knows the token of what it removes.
+    for removed in (True, False):
+        ada.locator("form").evaluate("form => form.noValidate = true")
+        ada.get_by_role("button", name="Apply").click()
+        expect(ada.locator(".errorlist")).to_have_text("This field is required.")
+        expect_ready(field, "cv.pdf")
+        if removed:
+            ada.get_by_role("button", name="Remove: cv.pdf").click()
+            expect(item(field, "cv.pdf")).to_have_count(0)
+            choose(field, path)
+            expect_ready(field, "cv.pdf")
     token = ada.locator("input[type=hidden][name=cv]").last.input_value()
     id = token.split(":")[0]
 
     stolen = [ask(eve, f"{id}/"), ask(eve, f"{id}/", token[:-9]), ask(eve, f"{id}/url/", id)]
     assert (stolen, ask(eve, "")) == ([403, 404, 404], 403)
     assert ask(ada, f"{id}/url/", token) == 200
-    assert [each[:2] for each in cvs(site)] == [("deleted", None), ("completed", None)]
+    assert [each[:2] for each in cvs(site)] == [("deleted", None)] * 2 + [("completed", None)]
 
     ada.get_by_label("Name").fill("Ada")
     ada.get_by_role("button", name="Apply").click()
     expect(ada.locator("p")).to_have_text("Thank you.")
-    assert cvs(site)[1] == ("completed", None, "jobs.Application.cv")
+    assert cvs(site)[2] == ("completed", None, "jobs.Application.cv")
     [(name, key)] = site.database.execute("SELECT name, cv FROM jobs_application").fetchall()
     assert name == "Ada"
     assert site.client.get_object(Bucket=site.bucket, Key=key)["Body"].read() == CV
