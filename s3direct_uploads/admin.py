@@ -98,7 +98,7 @@ def owners_named(username: str) -> list[Any]:
 
 @admin.register(Upload)
 class UploadAdmin(BoundedQuery, _ModelAdmin):
-    list_display = ["status", "filename", "owner", "destination", "human_size", "age"]
+    list_display = ["status", "filename", "whose", "destination", "human_size", "age"]
     list_display_links = ["filename"]
     list_filter = ["status", DestinationFilter]
     list_select_related = ["owner"]
@@ -111,13 +111,13 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     show_facets = admin.ShowFacets.NEVER  # facets count the whole table
     paginator = BoundedPaginator
     actions = ["confirm_again", "accept", "reject", "cancel"]
-    readonly_fields = ["preview", "exact_size", "age", "in_usage", "holder"]
+    readonly_fields = ["preview", "exact_size", "age", "in_usage", "without_login", "holder"]
     fieldsets = [
         (
             None,
             {
                 "fields": [
-                    *("preview", "status", "reason", "owner", "holder"),
+                    *("preview", "status", "reason", "owner", "without_login", "holder"),
                     *("age", "in_usage", "context"),
                 ]
             },
@@ -149,9 +149,17 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     def human_size(self, upload: Upload) -> str:
         return format_size(upload.size).replace(" ", "\N{NO-BREAK SPACE}")
 
+    @admin.display(description="owner")
+    def whose(self, upload: Upload) -> Any:
+        return "visitor" if upload.visitor else upload.owner
+
     @admin.display(description="size")
     def exact_size(self, upload: Upload) -> str:
         return f"{format_size(upload.size)} ({upload.size:,} bytes)"
+
+    @admin.display(description="begun without a login")
+    def without_login(self, upload: Upload) -> str:
+        return "yes, by a visitor" if upload.visitor else "no"
 
     @admin.display(description="age")
     def age(self, upload: Upload) -> str:
@@ -301,7 +309,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
 
 @admin.register(Usage)
 class UsageAdmin(BoundedQuery, _UsageAdmin):
-    list_display = ["owner", "destination", "pending", "human_size"]
+    list_display = ["whose", "destination", "pending", "human_size"]
     list_display_links = None
     list_filter = [DestinationFilter]
     list_select_related = ["owner"]
@@ -312,6 +320,10 @@ class UsageAdmin(BoundedQuery, _UsageAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
+
+    @admin.display(description="owner")
+    def whose(self, usage: Usage) -> Any:
+        return usage.owner or "visitors"
 
     @admin.display(description="total size")
     def human_size(self, usage: Usage) -> str:

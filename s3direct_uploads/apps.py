@@ -11,7 +11,7 @@ class S3DirectUploadsConfig(AppConfig):
     def ready(self) -> None:
         from django.core.checks import register
 
-        from . import checks, cors, lifecycle  # noqa: F401  # lifecycle connects a pre_delete handler
+        from . import checks, cors, lifecycle, visitors  # noqa: F401  # lifecycle connects a pre_delete handler
 
         register(checks.check_settings)
         register(checks.check_destinations)
@@ -19,5 +19,6 @@ class S3DirectUploadsConfig(AppConfig):
         register(checks.check_holds)
         register(checks.check_database)
         register(cors.check_cors)
+        register(visitors.check_visitors)
         if find_spec("drf_spectacular"):
             from . import openapi  # noqa: F401  # drf-spectacular finds it once it is imported

@@ -48,7 +48,7 @@ def check_destinations(**kwargs: Any) -> list[CheckMessage]:
 
 
 def check_storages(**kwargs: Any) -> list[CheckMessage]:
-    usable = _usable().values()
+    usable = destinations.usable().values()
     return [
         message
         for alias in sorted({str(destination.storage) for destination in usable})
@@ -64,17 +64,8 @@ def check_database(**kwargs: Any) -> list[CheckMessage]:
     return list(_database())
 
 
-def _usable() -> dict[str, Destination]:
-    """The destinations that have no error."""
-    return {
-        name: destinations.get(name)
-        for name, spec in conf.destinations().items()
-        if not any(problem.is_error for problem in destinations.problems(name, spec))
-    }
-
-
 def _unmeasured() -> Iterator[CheckMessage]:
-    for name, destination in _usable().items():
+    for name, destination in destinations.usable().items():
         rules = destination.image_rules
         if rules is None:
             continue
@@ -146,7 +137,7 @@ def _durations() -> Iterator[CheckMessage]:
 
 def _holds() -> Iterator[CheckMessage]:
     """Of the destinations whose uploads wait for a scan."""
-    holding = {name: each for name, each in _usable().items() if each.hold}
+    holding = {name: each for name, each in destinations.usable().items() if each.hold}
     if not holding:
         return
     if not signals.upload_held.has_listeners(apps.get_model("s3direct_uploads.Upload")):
@@ -251,7 +242,9 @@ def _database() -> Iterator[CheckMessage]:
             id="s3direct_uploads.E025",
         )
 
-    counting = sorted(name for name, destination in _usable().items() if destination.limits)
+    counting = sorted(
+        name for name, destination in destinations.usable().items() if destination.limits
+    )
     mode = str(database.settings_dict["OPTIONS"].get("transaction_mode"))
     shared = database.vendor == "sqlite" and not database.is_in_memory_db()
     if counting and shared and mode.upper() not in ("IMMEDIATE", "EXCLUSIVE"):
@@ -393,7 +386,7 @@ def upload_field(field: Any) -> Iterator[CheckMessage]:
             obj=field,
             id="s3direct_uploads.E050",
         )
-    elif field.destination in _usable():
+    elif field.destination in destinations.usable():
         yield from _field_storage(field)
 
 

@@ -13,9 +13,12 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Warning
 from django.utils.http import is_same_domain
 
+from .destinations import takes_visitors
+
 # Of a request to Django, those for which a browser needs leave from every host. A CSRF token or an
 # Authorization are the host's own matter, and the defaults of django-cors-headers have them.
 HEADERS = ("content-type", "idempotency-key")
+VISITORS_HEADERS = ("upload-token",)
 
 
 def check_cors(**kwargs: Any) -> list[CheckMessage]:
@@ -28,12 +31,13 @@ def _problems() -> Iterator[CheckMessage]:
     cookies = conf.CORS_ALLOW_CREDENTIALS is True
     headers = _texts(conf.CORS_ALLOW_HEADERS)
     allowed = [each.lower() for each in headers or ()]
-    missing = [each for each in HEADERS if each not in allowed]
+    needed = (*HEADERS, *(VISITORS_HEADERS if takes_visitors() else ()))
+    missing = [each for each in needed if each not in allowed]
     if headers is not None and missing and (cookies or "*" not in allowed):
         yield Warning(
-            "upload.js cannot begin an upload from a page on another origin: CORS_ALLOW_HEADERS "
-            f"does not have {', '.join(missing)}.",
-            hint='Write CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key"], with '
+            "upload.js cannot upload from a page on another origin: CORS_ALLOW_HEADERS does not "
+            f"have {', '.join(missing)}.",
+            hint=f"Write CORS_ALLOW_HEADERS = [*default_headers, {_quoted(needed[1:])}], with "
             "default_headers from corsheaders.defaults.",
             id="s3direct_uploads.W110",
         )
@@ -55,6 +59,10 @@ def _problems() -> Iterator[CheckMessage]:
             "by a token.",
             id="s3direct_uploads.W111",
         )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{each}"' for each in names)
 
 
 def _texts(value: Any) -> Sequence[str] | None:

@@ -12,8 +12,8 @@ VALUE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?::([A-Za-z0-
 
 
 def make(pk: UUID, owner: Any) -> str:
-    """The value for this upload. ``owner`` is the primary key of a user."""
-    return f"{pk}:{_signer().signature(f'{pk}:{owner}')}"
+    """The value for this upload. ``owner`` is the primary key of a user; None for a visitor's."""
+    return f"{pk}:{_signer().signature(_statement(pk, owner))}"
 
 
 def id_in(value: str) -> UUID | None:
@@ -22,16 +22,30 @@ def id_in(value: str) -> UUID | None:
     return UUID(found[1]) if found else None
 
 
+def visitors_id_in(value: str) -> UUID | None:
+    """The id of the visitor's upload that this value proves; None if it proves none.
+
+    The value of an owner's upload proves nothing here.
+    """
+    pk = id_in(value)
+    return pk if pk and is_proof(value, pk, None) else None
+
+
 def is_proof(value: str, pk: UUID, owner: Any) -> bool:
     """Whether this value was made for this upload and owner."""
     mac = value.removeprefix(f"{pk}:")
     if mac == value:
         return False
     try:
-        _signer().unsign(f"{pk}:{owner}:{mac}")
+        _signer().unsign(f"{_statement(pk, owner)}:{mac}")
     except signing.BadSignature:
         return False
     return True
+
+
+def _statement(pk: UUID, owner: Any) -> str:
+    # Without an owner there is no colon, so no owner's key, whatever it is, makes the same text.
+    return f"{pk}" if owner is None else f"{pk}:{owner}"
 
 
 def _signer() -> signing.Signer:

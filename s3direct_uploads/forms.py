@@ -96,6 +96,7 @@ class UploadWidget(forms.ClearableFileInput):
                     "filename": each.filename,
                     "size": each.size,
                     "status": each.status,
+                    "visitor": each.visitor,
                 }
                 for each in shown.kept
             ],
@@ -148,11 +149,11 @@ class UploadField(forms.FileField):
     was chosen; False if the file was cleared. ``endpoint`` is the URL of the uploads. It is needed
     only where ``s3direct_uploads.urls`` are not mounted. ``max_files`` is for ``multiple``.
 
-    The browser posts the upload's ``form_value``, which only its owner knows. Every refusal is a
-    ValidationError. Its code is ``invalid``, ``does_not_exist`` (also for another's), ``one_only``,
-    ``too_many``, ``wrong_destination``, ``already_attached``, ``repeated`` (two fields of the page
-    have it), or the upload's status: ``pending``, ``verifying``, ``rejected``, ``expired``,
-    ``cancelled``, ``deleted``.
+    The browser posts the upload's ``form_value``, which only its owner knows, or the visitor who
+    began it. Every refusal is a ValidationError. Its code is ``invalid``, ``does_not_exist`` (also
+    for another's), ``one_only``, ``too_many``, ``wrong_destination``, ``already_attached``,
+    ``repeated`` (two fields of the page have it), or the upload's status: ``pending``,
+    ``verifying``, ``rejected``, ``expired``, ``cancelled``, ``deleted``.
 
     In a transaction (a view under ``atomic()`` or ATOMIC_REQUESTS, and the admin) ``clean`` locks
     the uploads. A form that is posted twice at once is then an error of the second one.

@@ -70,12 +70,16 @@ class UploadQuerySet(models.QuerySet["Upload"]):
     def owned_by(self, owner: AbstractBaseUser | AnonymousUser) -> Self:
         """The uploads of this user; none if ``owner`` is no saved user.
 
-        Uploads without an owner (from scripts) belong to nobody, and so not to anonymous users.
+        Uploads without an owner (of scripts, of visitors) belong to no user, an anonymous included.
         """
         try:
             return self.filter(owner=owner_key(owner))
         except OwnerUnknown:
             return self.none()
+
+    def opened_by(self, token: str) -> Self:
+        """The visitor's upload whose ``form_value`` this is: one row, or none."""
+        return self.filter(pk=form_values.visitors_id_in(token), visitor=True)
 
     def delete(self) -> tuple[int, dict[str, int]]:
         write_first(self.db)  # Django reads the rows before it deletes them
@@ -157,6 +161,8 @@ class Upload(models.Model):
         db_index=False,  # the index s3direct_mine_newest begins with this column
         related_name="s3direct_uploads",
     )
+    # Not the same as "no owner": scripts begin uploads too, and the owner's row may be deleted.
+    visitor = models.BooleanField(default=False, help_text="Begun by a visitor without a login.")
 
     # Where the object is. The row has it all, because the settings may change before it is settled.
     destination = models.CharField(max_length=63)
@@ -242,6 +248,15 @@ class Upload(models.Model):
                 name="s3direct_begun_once",
                 condition=Q(idempotency_key__isnull=False),
             ),
+            # The constraint above ignores rows without an owner: no NULL equals another.
+            models.UniqueConstraint(
+                fields=["idempotency_key"],
+                name="s3direct_visitor_begun_once",
+                condition=Q(visitor=True, idempotency_key__isnull=False),
+            ),
+            models.CheckConstraint(
+                condition=Q(visitor=False) | Q(owner__isnull=True), name="s3direct_visitor_unowned"
+            ),
             models.CheckConstraint(condition=Q(size__gte=0), name="s3direct_size"),
             models.CheckConstraint(
                 condition=Q(part_size__gt=0)
@@ -311,17 +326,19 @@ class Upload(models.Model):
     def form_value(self) -> str | None:
         """What a form posts for this upload: its id, and a proof that its owner chose it.
 
-        A form knows no request, and an id is no secret. So this value is told to the owner alone:
-        whoever has it can attach the upload. None if nobody owns the upload. It ends when the
-        owner changes.
+        An id is no secret. So this value is told to the owner alone, until the owner changes:
+        whoever has it can attach the upload, and call the API for a visitor's. None for a script's.
         """
-        if self.owner_id is None:
-            return None
-        return form_values.make(self.pk, self.owner_id)
+        return form_values.make(self.pk, self.owner_id) if self.is_somebodys else None
 
     def is_proven_by(self, value: str) -> bool:
         """Whether ``value`` is this upload's ``form_value``."""
-        return self.owner_id is not None and form_values.is_proof(value, self.pk, self.owner_id)
+        return self.is_somebodys and form_values.is_proof(value, self.pk, self.owner_id)
+
+    @property
+    def is_somebodys(self) -> bool:
+        """Whether a user owns it, or a visitor has its ``form_value``; False for a script's."""
+        return self.owner_id is not None or self.visitor
 
     @property
     def is_here(self) -> bool:
@@ -448,7 +465,7 @@ def log_transition(upload: Upload, before: str | None, cause: str) -> None:
 
 
 class Usage(models.Model):
-    """How much one owner has in one destination that has a limit.
+    """How much one owner has in one destination that has a limit; or all visitors together.
 
     Each change of an upload's row changes this row in the same transaction. If the row is missing,
     the owner's next begin counts the uploads.
@@ -459,6 +476,8 @@ class Usage(models.Model):
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
+        null=True,  # the row of all visitors
+        blank=True,
         on_delete=models.CASCADE,
         db_index=False,  # the index of the unique constraint begins with this column
         related_name="+",
@@ -472,8 +491,11 @@ class Usage(models.Model):
     class Meta:
         verbose_name_plural = "usage"
         constraints = [
-            models.UniqueConstraint(fields=["owner", "destination"], name="s3direct_usage_once")
+            models.UniqueConstraint(fields=["owner", "destination"], name="s3direct_usage_once"),
+            models.UniqueConstraint(
+                fields=["destination"], name="s3direct_visitors_usage", condition=Q(owner=None)
+            ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.owner_id} in {self.destination}"
+        return f"{self.owner_id or 'visitors'} in {self.destination}"

@@ -25,13 +25,14 @@ def completed_upload(
     *,
     destination: str,
     owner: AbstractBaseUser | None = None,
+    visitor: bool = False,
     content: bytes = b"content",
     filename: str = "file.bin",
     content_type: str = "",
     context: dict[str, Any] | None = None,
     hooks: bool = False,
 ) -> Upload:
-    """Create an upload as it is after confirm, ready to be attached.
+    """Create an upload as it is after confirm, ready to be attached. It is nobody's by default.
 
     If the destination's storage is not on S3 (see ``storages_in_memory``), the storage keeps
     ``content``, so that ``photo.image.read()`` works. Raises ValidationError if there is no such
@@ -49,6 +50,7 @@ def completed_upload(
     rules = destinations.get(destination)
     upload = Upload(
         owner_id=None if owner is None else owner_key(owner),
+        visitor=visitor,
         destination=destination,
         filename=destinations.strip_invisible(filename),
         content_type=content_type,

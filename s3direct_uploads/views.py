@@ -30,8 +30,8 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.viewsets import GenericViewSet
 
-from . import lifecycle
-from .destinations import format_size, is_storable
+from . import form_values, lifecycle
+from .destinations import format_size, is_storable, takes_visitors
 from .exceptions import UploadError
 from .models import Upload, UploadQuerySet, owner_key
 from .s3 import PresignedMultipart, PresignedRequest
@@ -48,6 +48,7 @@ from .serializers import (
 
 logger = logging.getLogger("s3direct_uploads")
 
+UPLOAD_TOKEN = "Upload-Token"  # noqa: S105  # the header with the form_value of a visitor's upload
 RETRY_AFTER = 5  # seconds: most failures of S3 are as short
 # A filename, a context and a content type with every character escaped need a third of this. The
 # numbers of 1,000 parts, each on its own line, need all of it.
@@ -110,14 +111,31 @@ class NewestFirst(CursorPagination):
     page_size_query_param = None
 
 
+class IsOwnerOrVisitor(IsAuthenticated):
+    """A user who is logged in. And a visitor, if a destination has ANONYMOUS.
+
+    A visitor may begin an upload, and name one upload together with a token. The viewset then
+    checks the destination and the token.
+    """
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        if super().has_permission(request, view):
+            return True
+        is_visitors = view.action == "create" or (
+            "pk" in view.kwargs and UPLOAD_TOKEN in request.headers
+        )
+        # If a host's get_owner() knows an owner without a login, this request is no visitor's.
+        return is_visitors and takes_visitors() and view.find_owner() is None
+
+
 class UploadViewSet(GenericViewSet[Upload]):
-    """The uploads of the request's user.
+    """The uploads of the request's user, and of visitors where a destination has ANONYMOUS.
 
     Subclass it, or use REST Framework's settings, for authentication and throttling.
     """
 
     # These do not depend on the host's REST_FRAMEWORK settings.
-    permission_classes = [IsAuthenticated]
+    permission_classes = [IsOwnerOrVisitor]
     parser_classes = [PlainJSONParser]
     renderer_classes = [JSONRenderer]
     content_negotiation_class = AlwaysJSON
@@ -150,10 +168,13 @@ class UploadViewSet(GenericViewSet[Upload]):
     # The kwargs are there because a host's URL may have more parameters, such as ".json".
 
     def create(self, request: Request, **kwargs: Any) -> Response:
-        owner = self.get_owner()
+        owner = self.find_owner()
+        if owner is None and not is_for_visitors(request.data):
+            raise exceptions.NotAuthenticated
         declaration = BeginSerializer(data=request.data).declaration()
         upload, presigned = lifecycle.begin(
             owner=owner,
+            visitor=owner is None,
             request=request,
             idempotency_key=idempotency_key(request),
             **declaration,
@@ -210,8 +231,8 @@ class UploadViewSet(GenericViewSet[Upload]):
     def get_owner(self) -> Any:
         """The saved user who owns these uploads. Override it if that is not ``request.user``.
 
-        Raises NotAuthenticated if nobody is signed in, and OwnerUnknown if the user is not a saved
-        row of AUTH_USER_MODEL.
+        Raises NotAuthenticated if nobody is signed in, also for a visitor; and OwnerUnknown if the
+        user is not a saved row of AUTH_USER_MODEL.
         """
         user: Any = self.request.user
         if not getattr(user, "is_authenticated", False):
@@ -219,13 +240,29 @@ class UploadViewSet(GenericViewSet[Upload]):
         owner_key(user)
         return user
 
+    def find_owner(self) -> Any:
+        """The owner; None for a visitor. Raises NotAuthenticated if no destination takes any."""
+        try:
+            return self.get_owner()
+        except exceptions.NotAuthenticated:
+            if takes_visitors():
+                return None
+            raise
+
     def get_queryset(self) -> UploadQuerySet:
         return Upload.objects.owned_by(self.get_owner()).newest_first()
 
     def get_object(self) -> Upload:
         # From the primary, so that it is up to date. The upload of another owner is not found.
-        mine = self.get_queryset().using(router.db_for_write(Upload))
-        upload: Upload = get_object_or_404(mine, pk=self.kwargs["pk"])
+        id, token = self.kwargs["pk"], self.request.headers.get(UPLOAD_TOKEN)
+        if token is not None and str(form_values.visitors_id_in(token)) == id:
+            uploads = Upload.objects.opened_by(token)
+        elif token is not None and self.find_owner() is None:
+            raise Http404
+        else:
+            uploads = self.get_queryset()
+        primary = uploads.using(router.db_for_write(Upload))
+        upload: Upload = get_object_or_404(primary, pk=id)
         self.check_object_permissions(self.request, upload)
         return upload
 
@@ -252,6 +289,11 @@ class UploadViewSet(GenericViewSet[Upload]):
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
         return handle_exception
+
+
+def is_for_visitors(declaration: Any) -> bool:
+    """Whether the destination that is named there has ANONYMOUS. It is not validated yet."""
+    return isinstance(declaration, Mapping) and takes_visitors(str(declaration.get("destination")))
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -75,11 +75,21 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 JPEG = b"\xff\xd8\xff\xe0 a photograph"
 PART_SIZE = 5 * 1024**2  # the smallest that S3 takes, of all parts but the last
 LAST = b"the end"
+CV = b"%PDF-1.7 a life"
 FILM = b"\x01" * PART_SIZE + LAST  # two parts
 FILMS = {
     "MAX_SIZE": 10_000 * 5 * 1024**3,  # "48.8 TiB"
     "CONTENT_TYPES": ["video/*"],
     "PART_SIZE": PART_SIZE,
+}
+
+APPLICATIONS = {
+    "MAX_SIZE": 1024**3,
+    "CONTENT_TYPES": ["application/pdf"],
+    "PART_SIZE": PART_SIZE,
+    "ANONYMOUS": True,
+    "MAX_PENDING": 50,
+    "MAX_TOTAL_SIZE": 10 * 1024**3,
 }
 
 
@@ -400,6 +410,14 @@ def films(settings: Any) -> None:
 
 
 @pytest.fixture
+def applications(settings: Any) -> None:
+    """The destination ``applications`` takes uploads from visitors."""
+    ours = settings.S3DIRECT_UPLOADS
+    destinations = {**ours["DESTINATIONS"], "applications": APPLICATIONS}
+    settings.S3DIRECT_UPLOADS = {**ours, "DESTINATIONS": destinations}
+
+
+@pytest.fixture
 def make_user(db: None) -> Callable[..., User]:
     def make_user(name: str = "", **options: Any) -> User:
         return User.objects.create_user(name or uuid.uuid4().hex, password="secret", **options)
@@ -420,6 +438,43 @@ def bob(make_user: Callable[..., User], s3: Bucket) -> App:
 @pytest.fixture
 def nobody(db: None) -> App:
     return App(None)
+
+
+class Visitor(App):
+    """A browser without a login. It sends the token that the last begin told it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def begin(self, headers: dict[str, str] | None = None, **declaration: Any) -> Any:
+        cv = {
+            "destination": "applications",
+            "filename": "cv.pdf",
+            "content_type": "application/pdf",
+            "size": len(CV),
+        }
+        answer = super().begin(headers, **{**cv, **declaration})
+        if answer.status_code == 201:
+            self.show(answer.json()["form_value"])
+        return answer
+
+    def show(self, token: str | None) -> None:
+        """Send this token from now on."""
+        self.client.credentials(**({} if token is None else {"HTTP_UPLOAD_TOKEN": token}))
+
+    def upload(self, body: bytes = CV, **declaration: Any) -> Any:
+        return super().upload(body, **declaration)
+
+
+@pytest.fixture
+def visitor(applications: None, s3: Bucket, db: None) -> Visitor:
+    return Visitor()
+
+
+@pytest.fixture
+def stranger(applications: None, s3: Bucket, db: None) -> Visitor:
+    """Another visitor."""
+    return Visitor()
 
 
 def made_up_answer(request: AWSPreparedRequest, status: int, body: str) -> AWSResponse:

@@ -25,7 +25,7 @@ events forms testing
 diagnosis
 lifecycle provisioning
 content
-models s3 checks cors
+models s3 checks cors visitors
 destinations signals storage
 conf content_types disowning exceptions form_values keys times
 partitions

@@ -4,7 +4,7 @@ from .filenames import MAX_FILENAME_LENGTH, strip_invisible
 from .hooks import ask, completed, verify
 from .image_rules import IMAGE_FORMATS, ImageRules
 from .problems import Problem, problems
-from .registry import find, get
+from .registry import find, get, takes_visitors, usable
 from .rules import CHECKSUM_BYTES, MAX_CONTEXT_BYTES, Destination
 from .sizes import (
     MAX_OBJECT_SIZE,
@@ -39,5 +39,7 @@ __all__ = [
     "is_storable",
     "problems",
     "strip_invisible",
+    "takes_visitors",
+    "usable",
     "verify",
 ]

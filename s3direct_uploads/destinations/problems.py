@@ -180,6 +180,12 @@ def _value_problems(where: str, it: Destination) -> Iterator[Problem]:
             f"{where}: PERMISSION must be the name of a permission; it is {it.permission!r}.",
             "Write for example 'photos.add_photo'.",
         )
+    if not isinstance(it.anonymous, bool):
+        yield Problem(
+            "E090",
+            f"{where}: ANONYMOUS must be True or False; it is {it.anonymous!r}.",
+            "Write True if visitors who are not logged in may upload.",
+        )
     if not isinstance(it.require_checksum, bool):
         yield Problem(
             "E014",

@@ -27,6 +27,20 @@ def get(name: str) -> Destination:
     return build(name, spec)
 
 
+def usable() -> dict[str, Destination]:
+    """The destinations whose settings have no error, by name."""
+    return {
+        name: build(name, spec)
+        for name, spec in conf.destinations().items()
+        if not any(problem.is_error for problem in problems(name, spec))
+    }
+
+
+def takes_visitors(name: str | None = None) -> bool:
+    """Whether this destination has ANONYMOUS; without a name, whether any has."""
+    return any(each.anonymous and name in (None, each.name) for each in usable().values())
+
+
 def find(name: str) -> Destination | None:
     """The destination of this name, or None: a row may be older than the settings.
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from s3direct_uploads.s3 import StoredObject
 
 FULL_OBJECT_CHECKSUMS = ("CRC32", "CRC64NVME")  # S3 has no SHA256 of a whole multipart upload
+SECRET_LENGTH = 22  # characters: 128 random bits in base64
 MAX_CONTEXT_BYTES = 1024  # of the context as JSON
 CHECKSUM_BYTES = {"SHA256": 32, "CRC32": 4, "CRC64NVME": 8}  # the length of each
 
@@ -44,6 +45,7 @@ class Destination:
     prefix: str | None = None  # "<name>/" unless given
     min_size: int = 0  # bytes
     permission: str | None = None  # "app.codename"
+    anonymous: bool = False  # whether visitors who are not logged in may upload
     require_checksum: bool = False
     acl: str | None = None  # as S3 names them: "public-read"
     part_size: int = 16 * 1024**2  # bytes, of a multipart upload's parts; see part_size_of
@@ -99,6 +101,8 @@ class Destination:
         Raises ValidationError with a list for each field, PermissionDenied, HookFailed, and
         ImproperlyConfigured if a hook's answer cannot be kept.
         """
+        if upload.visitor:
+            self._clean_visitor(upload)
         errors: dict[str, ValidationError] = {}
         for field, rule in (
             ("filename", self._clean_filename),
@@ -154,6 +158,19 @@ class Destination:
             return None
         needed = -(-size // MAX_PARTS)
         return max(self.part_size, -(-needed // MIB) * MIB)
+
+    def _clean_visitor(self, upload: Upload) -> None:
+        if not self.anonymous:
+            raise PermissionDenied
+        # Whoever sends this key again gets the upload and its form_value, so nobody may guess it.
+        key = upload.idempotency_key
+        if key is not None and len(key) < SECRET_LENGTH:
+            error = ValidationError(
+                f"Without a login, send a random key of at least {SECRET_LENGTH} characters.",
+                code="min_length",
+                params={"min_length": SECRET_LENGTH},
+            )
+            raise ValidationError({"Idempotency-Key": error})
 
     def _clean_filename(self, upload: Upload) -> None:
         filename = upload.filename = strip_invisible(upload.filename)

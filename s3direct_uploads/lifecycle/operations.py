@@ -91,6 +91,7 @@ HOOK_RETRY = timedelta(minutes=5)
 def begin(
     *,
     owner: AbstractBaseUser | None,
+    visitor: bool = False,
     destination: str,
     filename: str,
     size: int,
@@ -110,6 +111,9 @@ def begin(
     owner has already used this ``idempotency_key``, that earlier upload is returned with a new
     signature. There is no signature (None) if nothing is left to send.
 
+    With ``visitor`` and no owner, the upload is a visitor's: the destination must have ANONYMOUS,
+    and the upload's ``form_value`` is the only way to it.
+
     Raises ValidationError (by field), PermissionDenied, IdempotencyKeyReused, QuotaExceeded,
     TooManyPending, BucketUnavailable, StorageNotS3 and HookFailed. Raises ImproperlyConfigured if
     the settings are wrong, OwnerUnknown (a ValueError) if ``owner`` is neither None nor a saved
@@ -117,6 +121,7 @@ def begin(
     """
     upload = Upload(
         owner_id=None if owner is None else owner_key(owner),
+        visitor=visitor,
         destination=destination,
         filename=filename,
         content_type=content_type,
@@ -332,8 +337,10 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
 
     ``multipart`` is None if a script stores the file itself.
     """
-    if upload.idempotency_key is not None and upload.owner_id is None:
-        raise ValueError("An idempotency key needs an owner.")
+    if upload.visitor and upload.owner_id is not None:
+        raise ValueError("An upload has an owner, or is a visitor's.")
+    if upload.idempotency_key is not None and not upload.is_somebodys:
+        raise ValueError("An idempotency key needs an owner, or a visitor.")
     rules = destinations.get(upload.destination)
     upload.part_size = rules.part_size_of(upload.size) if multipart else None
     # Without conditional writes, a client could use the URL of one PUT twice. A script gets no URL.
@@ -361,7 +368,7 @@ def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | N
 def _insert(upload: Upload, cause: str) -> None:
     """Insert the row, and count it in its owner's usage. Raises QuotaExceeded, OwnerUnknown."""
     rules = destinations.get(upload.destination)
-    limited = upload.owner_id is not None and rules.limits
+    limited = upload.is_somebodys and rules.limits
     whole = limited or upload.idempotency_key is not None
     if in_transaction():
         write_first(database())
@@ -414,7 +421,8 @@ def _give_up(upload: Upload, error: BucketUnavailable | ImproperlyConfigured) ->
 def _begun_before(upload: Upload) -> Upload | None:
     if upload.idempotency_key is None:
         return None
-    same = {"owner": upload.owner_id, "idempotency_key": upload.idempotency_key}
+    whose = {"owner": upload.owner_id, "visitor": upload.visitor}
+    same = {**whose, "idempotency_key": upload.idempotency_key}
     return Upload.objects.using(database()).filter(**same).first()
 
 

@@ -1,4 +1,4 @@
-"""Quotas: how much one owner has in one destination.
+"""Quotas: how much one owner has in one destination. All visitors together count as one owner.
 
 A change of an upload's row and its effect on usage are one short transaction. Every operation locks
 usage before rows, and always in the same order, so that two operations cannot block each other.
@@ -98,11 +98,17 @@ def _taken(
     for upload in uploads:
         settled = settles and upload.status == Status.PENDING
         freed = upload.size if frees else 0
-        if upload.counted and upload.owner_id is not None and (settled or freed):
+        if upload.counted and upload.is_somebodys and (settled or freed):
             whose = upload.owner_id, upload.destination
             before = taken.get(whose, (0, 0))
             taken[whose] = before[0] + settled, before[1] + freed
-    return dict(sorted(taken.items()))
+    return dict(sorted(taken.items(), key=_in_order))
+
+
+def _in_order(taken: tuple[tuple[Any, str], Any]) -> tuple[bool, Any, str]:
+    """Visitors last, because None cannot be compared with the key of a user."""
+    (owner_id, destination), _ = taken
+    return owner_id is None, owner_id, destination
 
 
 @contextmanager
@@ -119,8 +125,11 @@ def in_step(uploads: Iterable[Upload], changes: Mapping[str, Any]) -> Iterator[N
     with transaction.atomic(using=database()):
         if connections[database()].features.has_select_for_update:
             owners, names = zip(*taken, strict=True)
+            whose = Q(owner__in=set(owners) - {None})
+            if None in owners:
+                whose |= Q(owner=None)
             usages = Usage.objects.using(database()).select_for_update()
-            usages = usages.filter(owner__in=set(owners), destination__in=set(names))
+            usages = usages.filter(whose, destination__in=set(names))
             list(usages.order_by("owner_id", "destination").values_list("pk"))
         yield
 
@@ -156,11 +165,12 @@ def recount(destination: str) -> Iterator[tuple[Usage, bool]]:
     Yields the usage of each owner, and whether it was corrected.
     """
     uploads = Upload.objects.using(database()).filter(destination=destination)
+    owned = uploads.exclude(owner=None, visitor=False)
     owners = {
-        *uploads.exclude(owner=None).order_by().values_list("owner", flat=True).distinct(),
+        *owned.order_by().values_list("owner", flat=True).distinct(),
         *_usages(destination).values_list("owner", flat=True),
     }
-    for owner_id in sorted(owners):
+    for owner_id in [*sorted(owners - {None}), *owners & {None}]:
         try:
             with transaction.atomic(using=database()):
                 found = _count(owner_id, destination)
@@ -170,13 +180,18 @@ def recount(destination: str) -> Iterator[tuple[Usage, bool]]:
 
 
 def _count(owner_id: Any, destination: str) -> tuple[Usage, bool]:
-    """Count one owner's uploads. The usage stays locked until the caller's transaction ends."""
+    """Count the uploads of one owner, or of all visitors if it is None.
+
+    The usage stays locked until the caller's transaction ends.
+    """
     _usages(destination).bulk_create(
         [Usage(owner_id=owner_id, destination=destination)], ignore_conflicts=True
     )
     usage = _usages(destination).select_for_update().get(owner=owner_id)
     before = usage.pending, usage.total_size
-    mine = Upload.objects.using(database()).filter(owner=owner_id, destination=destination)
+    mine = Upload.objects.using(database()).filter(
+        owner=owner_id, visitor=owner_id is None, destination=destination
+    )
     # Uploads that are older than the limit are not counted yet. Tombstones stay uncounted, because
     # their objects may be deleted already.
     alive = (Status.PENDING, Status.VERIFYING, Status.COMPLETED)

@@ -19,8 +19,8 @@ MEANINGS = {
     "not_authenticated": "Nobody is signed in.",
     "authentication_failed": "The credentials are wrong.",
     "permission_denied": "This is not allowed. With a session, the CSRF token may be missing.",
-    "not_found": "You have no such upload (another user's upload is not found either), or there is "
-    "no such page.",
+    "not_found": "You have no such upload (another user's upload is not found either, nor a "
+    "visitor's without its token), or there is no such page.",
     "request_too_large": "The body or the query is too large for this call.",
     "unsupported_media_type": "The `Content-Type` of the body is not `application/json`.",
     "throttled": "There were too many requests.",

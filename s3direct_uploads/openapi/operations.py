@@ -51,10 +51,14 @@ IDEMPOTENCY_KEY = _header(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[!-~]([ -~]{0,62}[!-~])?$"},
     description="A random key for this upload. If you send the same key and the same body again, "
-    "the answer has the same upload, signed again.",
+    "the answer has the same upload, signed again. A visitor's key has at least 22 characters.",
 )
-
-
+UPLOAD_TOKEN = _header(
+    "Upload-Token",
+    OpenApiTypes.STR,  # any text: a wrong one is a 404
+    description="Only for the upload of a visitor, who is not logged in: its `form_value`, as the "
+    "answer to begin has it. It is a secret: anyone who has it can make all calls for this upload.",
+)
 LOCATION = _header("Location", OpenApiTypes.URI, required=True, response=[302])
 CURSOR = OpenApiParameter("cursor", str, description="Follow `next` instead of writing one.")
 
@@ -109,7 +113,8 @@ OPERATIONS = {
         "Begin an upload",
         "Declare a file. The answer says how to send it to S3: by one request, or in parts. Send "
         "the file, then confirm the upload. The destination has rules that are not in this schema: "
-        "for example, how large a file may be, and which types it accepts.",
+        "for example, how large a file may be, which types it accepts, and whether it accepts them "
+        "from visitors who are not logged in.",
         {
             201: Body(
                 UploadSerializer,
@@ -140,6 +145,7 @@ OPERATIONS = {
         "The server says what it knows. It does not ask S3.",
         {200: Body(UploadSerializer, "Without `request` or `multipart`.", ("completed",))},
         codes=("not_found",),
+        parameters=(UPLOAD_TOKEN,),
     ),
     "confirm": Operation(
         "confirm_upload",
@@ -158,6 +164,7 @@ OPERATIONS = {
         },
         raises=lifecycle.confirm,
         codes=("not_found", *ANY_BODY),
+        parameters=(UPLOAD_TOKEN,),
     ),
     "renew": Operation(
         "renew_upload",
@@ -173,6 +180,7 @@ OPERATIONS = {
         },
         raises=lifecycle.renew,
         codes=("not_found", *ANY_BODY),
+        parameters=(UPLOAD_TOKEN,),
     ),
     "parts": Operation(
         "list_upload_parts",
@@ -182,6 +190,7 @@ OPERATIONS = {
         {200: Body(StoredPartSerializer(many=True), "The parts in order.", ("stored",))},
         raises=lifecycle.list_parts,
         codes=("not_found",),
+        parameters=(UPLOAD_TOKEN,),
     ),
     "sign_parts": Operation(
         "sign_upload_parts",
@@ -198,6 +207,7 @@ OPERATIONS = {
         raises=lifecycle.sign_parts,
         codes=("invalid", "not_found", *ANY_BODY),
         invalid=("out_of_range",),
+        parameters=(UPLOAD_TOKEN,),
         request=Body(PartNumbersSerializer, "", ("part_numbers",)),
     ),
     "destroy": Operation(
@@ -209,6 +219,7 @@ OPERATIONS = {
         {204: Body(None, "Cancelled or deleted, now or before.")},
         raises=lifecycle.cancel,
         codes=("not_found",),
+        parameters=(UPLOAD_TOKEN,),
     ),
     "url": Operation(
         "get_upload_url",
@@ -218,7 +229,10 @@ OPERATIONS = {
         raises=lifecycle.presign_download,
         codes=("invalid", "not_found"),
         invalid=("not_inline",),
-        parameters=(DownloadQuerySerializer,),
+        parameters=(
+            UPLOAD_TOKEN,
+            DownloadQuerySerializer,
+        ),
     ),
     "download": Operation(
         "download_upload",
@@ -228,7 +242,7 @@ OPERATIONS = {
         raises=lifecycle.presign_download,
         codes=("invalid", "not_found"),
         invalid=("not_inline",),
-        parameters=(DownloadQuerySerializer, LOCATION),
+        parameters=(UPLOAD_TOKEN, DownloadQuerySerializer, LOCATION),
     ),
 }
 

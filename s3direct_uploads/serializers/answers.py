@@ -103,8 +103,9 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
     )
     reason = serializers.SerializerMethodField(help_text="Why the upload was rejected.")
     form_value = serializers.SerializerMethodField(
-        help_text="What a form posts for this upload. Null if nobody owns the upload. It is a "
-        "secret of the owner: anyone who has it can attach the upload to a model."
+        help_text="What a form posts for this upload. It is a secret of the owner: anyone who has "
+        "it can attach the upload to a model. For a visitor's upload, send it in the header "
+        "Upload-Token too: anyone who has it can make every call. Null for a script's upload."
     )
 
     class Meta:
@@ -122,6 +123,7 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             "completed_at",
             "reason",
             "form_value",
+            "visitor",
             "request",
             "multipart",
         ]
@@ -132,6 +134,9 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             "filename": {"help_text": "As the client declared it."},
             "content_type": {"help_text": "As the client declared it, or as the server guessed."},
             "context": {"help_text": "As the destination kept it."},
+            "visitor": {
+                "help_text": "Whether it was begun without a login, so that it has no owner."
+            },
         }
 
     def get_reason(self, upload: Upload) -> str | None:

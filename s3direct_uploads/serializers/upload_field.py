@@ -31,9 +31,10 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
     """A completed upload, for a model's FileField, or for a JSONField (ListField, DictField).
 
     Input: the id of an upload that the request's user owns, that has this destination, and that no
-    model has attached; or its ``form_value``, as ``<s3-upload>`` posts it. ``validated_data`` has
-    the Upload. ``AttachUploadsMixin`` attaches it, and replaces it by its name; an
-    ``UploadFileField`` of the model takes the Upload itself. The outermost serializer must have
+    model has attached; or its ``form_value``, as ``<s3-upload>`` posts it. For a visitor's upload
+    only the ``form_value``, whoever sends it. ``validated_data`` has the Upload.
+    ``AttachUploadsMixin`` attaches it, and replaces it by its name; an ``UploadFileField`` of the
+    model takes the Upload itself. The outermost serializer must have
     this mixin, even if the field is in a nested one. An update also accepts the file that the row
     already has, by its id or in the form that was read, and leaves it unchanged. In a list of
     serializers the field does not know which row is meant, unless the list sets ``child.instance``.
@@ -102,6 +103,8 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
             raise ImproperlyConfigured(
                 "An UploadField needs the request's user: write context={'request': request}."
             )
+        if upload is not None and upload.visitor:  # whoever has its form_value may use it
+            return upload.is_proven_by(data)
         try:
             owner = owner_key(self.context["request"].user)
         except OwnerUnknown:

@@ -129,7 +129,7 @@ def test_the_list_says_what_support_asks_first(alice: App, onlooker: Staff) -> N
         {
             "status": "Pending",
             "filename": "new.jpg",
-            "owner": "alice",
+            "whose": "alice",
             "destination": "photos",
             "human_size": f"{len(JPEG)}\xa0bytes",
             "age": "0\xa0minutes",
@@ -137,7 +137,7 @@ def test_the_list_says_what_support_asks_first(alice: App, onlooker: Staff) -> N
         {
             "status": "Completed",
             "filename": "old.pdf",
-            "owner": "alice",
+            "whose": "alice",
             "destination": "documents",
             "human_size": "1.5\xa0MiB",
             "age": "3\xa0days",

@@ -315,6 +315,9 @@ DESTINATION: list[tuple[str, Any]] = [
     ("E070", {**RIGHT, "HOLD": 1}),
     ("E071", {**RIGHT, "HOLD": True, "ACL": "public-read"}),
     ("E071", {**RIGHT, "HOLD": True, "ACL": "authenticated-read"}),
+    ("E090", {**RIGHT, "ANONYMOUS": None}),
+    ("E090", {**RIGHT, "ANONYMOUS": "True"}),
+    ("E090", {**RIGHT, "ANONYMOUS": 1}),
 ]
 
 
@@ -508,7 +511,7 @@ def test_a_storage_is_judged_once_however_many_destinations_have_it(
 
 IN_THE_CODE = {
     id
-    for module in ("checks.py", "cors.py", "destinations/problems.py", "storage.py")
+    for module in ("checks.py", "cors.py", "destinations/problems.py", "storage.py", "visitors.py")
     for id in re.findall(
         r'"(?:s3direct_uploads\.)?([EW]\d{3})"', (ROOT / "s3direct_uploads" / module).read_text()
     )

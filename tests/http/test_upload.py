@@ -32,6 +32,7 @@ def test_a_file_goes_straight_to_s3_and_is_confirmed(alice: App, s3: Bucket) -> 
         "context": {},
         "completed_at": None,
         "reason": None,
+        "visitor": False,
         "multipart": None,
     }
     assert request["method"] == "PUT"

@@ -73,6 +73,7 @@ export class World {
   parts = new Map(); // by the upload's id: bytes by part number
   keys = new Map(); // Idempotency-Key: [the body, the upload's id]
   faults = [];
+  isVisitor = false; // whether the page has no login
   verifying = 0; // how many confirms answer 202 before the one that completes
   mostAtOnce = 0; // PUTs
   underway = 0;
@@ -147,9 +148,11 @@ export class World {
 
   django(method, path, {headers, body}) {
     if (method === "POST" && !path) return this.begin(body, headers["idempotency-key"]);
+    if (path.startsWith("?") && this.isVisitor) return {status: 401, body: {code: "not_authenticated", detail: "Who?"}};
     if (path.startsWith("?")) return this.list(new URLSearchParams(path));
     const [id, action] = path.split("/");
     const upload = this.uploads.get(id);
+    if (upload.visitor && headers["upload-token"] !== upload.form_value) return {status: 404, body: {code: "not_found", detail: "?"}};
     if (method === "DELETE") return this.cancel(upload);
     if (upload.status === "completed" && action === "confirm") return {status: 200, body: upload};
     if (upload.status !== "pending") return {status: 410, body: {code: "not_pending", detail: "It is over.", upload}};
@@ -178,6 +181,7 @@ export class World {
     const created_at = new Date(this.clock.date()).toISOString();
     const expires_at = new Date(this.clock.date() + LIFE * 1_000).toISOString();
     const upload = {id, status: "pending", destination, filename, size, content_type, context, created_at, expires_at};
+    if (this.isVisitor) Object.assign(upload, {visitor: true, form_value: `${id}:mac`});
     this.uploads.set(id, upload);
     if (multipart && size > this.partSize) this.parts.set(id, new Map());
     return upload;

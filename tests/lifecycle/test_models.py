@@ -120,6 +120,7 @@ def test_there_are_the_indexes_that_are_asked_for_and_no_others() -> None:
         ("key",),
         ("due_at",),
         ("filename",),
+        ("idempotency_key",),  # of visitors only
         ("status", "id"),
     }
     assert ("owner_id",) not in indexes

@@ -17,6 +17,7 @@
  * @property {AbortController} controller
  * @property {string} idempotencyKey
  * @property {Uploading} [going]
+ * @property {string | null} [token] of a visitor's upload
  */
 import {news, nextToSend, obstacle, reduce, room} from "./files.js";
 import {make, Row} from "./row.js";
@@ -89,7 +90,7 @@ export class S3Upload extends HTMLElement {
     this.carrier = posted[0] ?? make("input", "", {type: "hidden", name: this.getAttribute("name") ?? ""});
     const kept = posted.filter(({value}) => value).map(({value, dataset}) => ({...dataset, value}));
     this.carrier.value = "";
-    for (const name of ["data-filename", "data-size", "data-status"]) this.carrier.removeAttribute(name);
+    for (const name of ["data-filename", "data-size", "data-status", "data-visitor"]) this.carrier.removeAttribute(name);
     this.carrier.disabled = false;
     input.remove();
     this.carrier.remove();
@@ -187,11 +188,11 @@ export class S3Upload extends HTMLElement {
     this.#dispatch({type: "choose", files: named, multiple: this.multiple});
   }
 
-  /** Adds an upload that the server rendered with the page. @param {{value: string, filename?: string, size?: string, status?: string}} posted */
-  #restore({value, filename = "", size = "0", status = "completed"}) {
+  /** Adds an upload that the server rendered with the page. @param {{value: string, filename?: string, size?: string, status?: string, visitor?: string}} posted */
+  #restore({value, filename = "", size = "0", status = "completed", visitor}) {
     const key = randomKey();
     const [id] = value.split(":");
-    this.#jobs.set(key, {file: null, controller: new AbortController(), idempotencyKey: ""});
+    this.#jobs.set(key, {file: null, controller: new AbortController(), idempotencyKey: "", token: visitor && value});
     this.#items = reduce(this.#items, {type: "restore", file: {key, value, id, filename, size: Number(size), status}});
     if (status !== "completed") this.#watch(key, id);
   }
@@ -236,13 +237,15 @@ export class S3Upload extends HTMLElement {
         signal,
         onProgress: (progress) => this.#dispatch({type: "progress", key, ...progress}),
       });
-      const {id, status, form_value: value} = await job.going;
+      const {id, status, form_value: value, visitor} = await job.going;
+      job.token = visitor ? value : null;
       if (status !== "verifying") return this.#dispatch({type: "complete", key, id, value: value ?? id});
       this.#dispatch({type: "hold", key, id});
       this.#watch(key, id);
     } catch (error) {
       if (signal.aborted) return;
       const {code, status, upload} = /** @type {any} */ (error);
+      job.token = upload?.visitor ? upload.form_value : null;
       const isOver = status === 410 || status === 422 || code === "deadline_passed";
       if (isOver) job.idempotencyKey = randomKey(); // this upload has ended, so a retry needs a new one
       this.#dispatch({type: "fail", key, error, id: upload?.id ?? ""});
@@ -251,10 +254,11 @@ export class S3Upload extends HTMLElement {
 
   /** Asks again and again until the scan has accepted or rejected the upload. @param {string} key @param {string} id */
   async #watch(key, id) {
-    const signal = this.#jobs.get(key)?.controller.signal;
+    const job = this.#jobs.get(key);
+    const signal = job?.controller.signal;
     for (let wait = FIRST_LOOK; !signal?.aborted; wait = Math.min(2 * wait, LONGEST_LOOK)) {
       await new Promise((resolve) => setTimeout(resolve, wait));
-      const upload = await this.#ask("GET", id);
+      const upload = await this.#ask("GET", id, job?.token);
       if (signal?.aborted || !upload || upload.status === "verifying" || upload.status === "pending") continue;
       const isReady = upload.status === "completed";
       if (isReady) this.#dispatch({type: "complete", key, id, value: upload.form_value ?? id});
@@ -263,12 +267,13 @@ export class S3Upload extends HTMLElement {
     }
   }
 
-  /** @param {"GET" | "DELETE"} method @param {string} id @returns {Promise<Upload | null>} null if there was no answer */
-  async #ask(method, id) {
+  /** @param {"GET" | "DELETE"} method @param {string} id @param {string | null} [token] @returns {Promise<Upload | null>} null if there was no answer */
+  async #ask(method, id, token) {
     try {
       // keepalive: the user may leave the page right after removing a file.
       const keepalive = method === "DELETE";
       const headers = new Headers(await this.#headers());
+      if (token) headers.set("Upload-Token", token);
       const answer = await fetch(`${this.endpoint}${id}/`, {method, headers, keepalive, credentials: "same-origin"});
       return answer.ok && method === "GET" ? await answer.json() : null;
     } catch {
@@ -278,10 +283,11 @@ export class S3Upload extends HTMLElement {
 
   /** Deletes the upload of a file that was removed from the form, because nothing uses it. @param {Item} item */
   #stop({key, id, phase}) {
-    this.#jobs.get(key)?.controller.abort(); // Then upload.js cancels the upload.
+    const job = this.#jobs.get(key);
+    job?.controller.abort(); // Then upload.js cancels the upload.
     this.#jobs.delete(key);
     this.#remove(key);
-    if (id && ["done", "failed", "checking"].includes(phase)) this.#ask("DELETE", id);
+    if (id && ["done", "failed", "checking"].includes(phase)) this.#ask("DELETE", id, job?.token);
   }
 
   async #headers() {

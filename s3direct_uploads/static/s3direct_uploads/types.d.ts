@@ -142,8 +142,13 @@ export interface Upload {
   expires_at: string;
   completed_at: string | null;
   reason: string | null;
-  /** What a form posts for this upload. A secret of its owner; null if nobody owns it. */
+  /**
+   * What a form posts for this upload. A secret of its owner. For a visitor's upload it is also the header Upload-Token,
+   * which upload.js sends.
+   */
   form_value: string | null;
+  /** Whether it was begun without a login. */
+  visitor: boolean;
 }
 
 /** The promise that upload() returns. While it is paused, nothing is sent to S3. */

@@ -130,6 +130,7 @@ async function run(file, options, gate) {
     // The signed URLs are kept apart from the upload: it may be in an error, and an error may be logged.
     const {request, multipart: inParts, ...upload} = answer;
     begun = upload;
+    if (upload.visitor) django.token = upload.form_value;
     if (upload.status === "completed") return upload;
     running.add(upload.id);
     // By a duration, because the clocks of phones are wrong. After a resumption it is too late; but Django says 410.
@@ -137,7 +138,7 @@ async function run(file, options, gate) {
     const rest = {file, id: upload.id, django, network, time, gate, progress, signal, parallel};
     const parts = inParts && new Parts(inParts, rest);
     if (parts) {
-      memory("setItem", upload.id, print);
+      if (!upload.visitor) memory("setItem", upload.id, print); // a visitor has no list to find it in
       // With the caller's idempotencyKey, the upload may have begun before.
       if (interrupted || idempotencyKey) await parts.leaveOutWhatIsThere();
     }
@@ -207,7 +208,10 @@ async function findInterrupted(django, declared, print, lastModified) {
   const {destination, filename, size, context = {}} = declared;
   const pending = async (/** @type {Record<string, string>} */ more) => {
     const query = new URLSearchParams({status: "pending", destination, size: `${size}`, ...more});
-    const {results} = await django.ask("begin", `?${query}`);
+    const {results} = await django.ask("begin", `?${query}`).catch((error) => {
+      if (error.status === 401 || error.status === 403) return {results: []}; // a visitor; if not, begin says so
+      throw error;
+    });
     return results.filter((/** @type {Upload} */ {id}) => !running.has(id));
   };
   // This browser remembers the file's fingerprint. The filename and the type are not compared, because Django may have
@@ -529,9 +533,16 @@ class Gate extends EventTarget {
 }
 
 class Django {
+  /** Of a visitor's upload. @type {string | null} */
+  token = null;
+
   /** @param {Options} options @param {Network} network */
   constructor({headers, credentials = "same-origin", signal}, network) {
-    this.headers = async () => new Headers(await (typeof headers === "function" ? headers() : headers));
+    this.headers = async () => {
+      const all = new Headers(await (typeof headers === "function" ? headers() : headers));
+      if (this.token) all.set("Upload-Token", this.token);
+      return all;
+    };
     this.credentials = credentials;
     this.signal = signal;
     this.network = network;

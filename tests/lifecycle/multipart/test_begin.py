@@ -45,6 +45,7 @@ def test_a_film_goes_to_s3_in_parts_and_is_put_together(
         "context": {},
         "completed_at": None,
         "reason": None,
+        "visitor": False,
         "request": None,
     }
     parts = multipart.pop("parts")
