@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.real.site import Site, Visitor
 
+from .webdriver import PlaywrightTab, Tab, firefox, webkit
+
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -81,3 +83,15 @@ def visit(
 @pytest.fixture
 def alice(visit: Callable[..., Visitor]) -> Visitor:
     return visit()
+
+
+@pytest.fixture(scope="module", params=["chromium", "firefox", "webkit"])
+def tab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    """The only tab of each browser in turn. Chromium shows that the test itself is right."""
+    if request.param == "chromium":
+        with request.getfixturevalue("chromium").new_page() as page:
+            yield PlaywrightTab(page)
+    else:
+        start = {"firefox": firefox, "webkit": webkit}[request.param]
+        with start(tmp_path_factory.mktemp(request.param)) as tab:
+            yield tab
