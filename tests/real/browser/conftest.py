@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.real.site import Site, Visitor
 
-from .webdriver import PlaywrightTab, Tab, firefox, webkit
+from .webdriver import Open, Tab, firefox, webkit
 
 ARGUMENTS = [
     "--headless",
@@ -85,13 +85,16 @@ def alice(visit: Callable[..., Visitor]) -> Visitor:
     return visit()
 
 
-@pytest.fixture(scope="module", params=["chromium", "firefox", "webkit"])
-def tab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    """The only tab of each browser in turn. Chromium shows that the test itself is right."""
-    if request.param == "chromium":
-        with request.getfixturevalue("chromium").new_page() as page:
-            yield PlaywrightTab(page)
-    else:
-        start = {"firefox": firefox, "webkit": webkit}[request.param]
-        with start(tmp_path_factory.mktemp(request.param)) as tab:
-            yield tab
+@pytest.fixture(scope="module", params=[firefox, webkit])
+def other_browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Open]:
+    with request.param(tmp_path_factory.mktemp("browser")) as open_tab:
+        yield open_tab
+
+
+@pytest.fixture
+def tab(other_browser: Open) -> Iterator[Tab]:
+    """The only tab of Firefox, and then of WebKit."""
+    with other_browser() as tab:
+        yield tab

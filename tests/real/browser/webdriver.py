@@ -12,12 +12,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
-from playwright.sync_api import Page
 
 from tests.settings import free_port
 
@@ -47,8 +46,9 @@ class Tab:
         self.type(selector, "\n".join(map(str, files)))
 
     def text(self, selector: str) -> str:
-        """As a person sees it."""
-        text: str = self.command("GetElementText", id=self._find(selector))["value"]
+        """Also where a page's policy forbids ``evaluate``."""
+        script = "return document.querySelector(arguments[0]).textContent"
+        text: str = self.command("ExecuteScript", script=script, args=[selector])["value"]
         return text
 
     def forget(self) -> None:
@@ -61,37 +61,11 @@ class Tab:
         return str(element)
 
 
-class PlaywrightTab(Tab):
-    """The same in a browser that Playwright drives."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-
-    def goto(self, url: str) -> None:
-        self.page.goto(url)
-
-    def evaluate(self, function: str, *args: object) -> Any:
-        return self.page.evaluate(f"(args) => ({function})(...args)", args)
-
-    def type(self, selector: str, text: str) -> None:
-        field = self.page.locator(selector).first
-        if text == ENTER:
-            field.press("Enter")
-        else:
-            field.press_sequentially(text)
-
-    def choose(self, selector: str, *files: Path) -> None:
-        self.page.locator(selector).set_input_files(files)
-
-    def text(self, selector: str) -> str:
-        return self.page.locator(selector).first.inner_text()
-
-    def forget(self) -> None:
-        self.page.context.clear_cookies()
+Open = Callable[[], AbstractContextManager[Tab]]
 
 
 @contextmanager
-def firefox(folder: Path) -> Iterator[Tab]:
+def firefox(folder: Path) -> Iterator[Open]:
     (folder / "user.js").write_text('user_pref("marionette.port", 0);')
     command = [os.environ["FIREFOX"], "--headless", "--marionette", "--profile", str(folder)]
     with running(command, folder / "log") as process:
@@ -117,7 +91,7 @@ def firefox(folder: Path) -> Iterator[Tab]:
 
             assert received()["marionetteProtocol"] == 3
             command("NewSession")
-            yield Tab(command)
+            yield lambda: nullcontext(Tab(command))
 
 
 # WebDriver's names of the commands, as geckodriver gives them, and where it has them.
@@ -126,36 +100,45 @@ PATHS = {
     "ExecuteScript": ("POST", "execute/sync"),
     "FindElement": ("POST", "element"),
     "ElementSendKeys": ("POST", "element/{id}/value"),
-    "GetElementText": ("GET", "element/{id}/text"),
     "DeleteAllCookies": ("DELETE", "cookie"),
 }
 
 
 @contextmanager
-def webkit(folder: Path) -> Iterator[Tab]:
-    """WebKitGTK's MiniBrowser, on a display of its own."""
+def webkit(folder: Path) -> Iterator[Open]:
+    """WebKitGTK's MiniBrowser, on a display of its own; another one for each test."""
     port = free_port()
+    sessions = f"http://127.0.0.1:{port}/session"
+
+    @contextmanager
+    def tab() -> Iterator[Tab]:
+        begun = requests.post(sessions, json={"capabilities": {}}, timeout=START)
+        assert begun.ok, begun.text
+        session = f"{sessions}/{begun.json()['value']['sessionId']}"
+
+        def command(name: str, **parameters: Any) -> Any:
+            method, path = PATHS[name]
+            url = f"{session}/{path.format(**parameters)}"
+            answer = requests.request(method, url, json=parameters, timeout=60)
+            assert answer.ok, answer.text
+            return answer.json()
+
+        yield Tab(command)
+        requests.delete(session, timeout=60)
+
     display = folder / "display"
-    screen = ["Xvfb", "-displayfd", "1", "-nolisten", "tcp"]
-    with running(screen, display) as xvfb:
+    with running(["Xvfb", "-displayfd", "1", "-nolisten", "tcp"], display) as xvfb:
         number = wait_for(xvfb, lambda: int(display.read_text().splitlines()[-1]))
-        env = {"DISPLAY": f":{number}", "XDG_DATA_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+        env = {
+            "DISPLAY": f":{number}",
+            "WEBKIT_DISABLE_DMABUF_RENDERER": "1",  # it needs a graphics card
+            "XDG_CACHE_HOME": str(folder),
+            "XDG_DATA_HOME": str(folder),
+        }
         command = [os.environ["WEBKIT_DRIVER"], f"--port={port}"]
         with running(command, folder / "log", **env) as process:
-            sessions = f"http://127.0.0.1:{port}/session"
-            body = {"capabilities": {"alwaysMatch": {}}}
-            begun = wait_for(process, lambda: requests.post(sessions, json=body, timeout=START))
-            session = f"{sessions}/{begun.json()['value']['sessionId']}"
-
-            def ask(name: str, **parameters: Any) -> Any:
-                method, path = PATHS[name]
-                url = f"{session}/{path.format(**parameters)}"
-                answer = requests.request(method, url, json=parameters, timeout=60)
-                assert answer.ok, answer.text
-                return answer.json()
-
-            yield Tab(ask)
-            requests.delete(session, timeout=60)
+            wait_for(process, lambda: requests.get(f"http://127.0.0.1:{port}/status", timeout=START))
+            yield tab
 
 
 @contextmanager
