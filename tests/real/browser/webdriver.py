@@ -1,7 +1,7 @@
 """Firefox and WebKit, by the commands of WebDriver. Playwright drives neither as Debian has it.
 
-Debian has no geckodriver, which only translates WebDriver's HTTP into Firefox's own protocol,
-Marionette. So Firefox is spoken to by Marionette. Its commands and their parameters are WebDriver's.
+Debian has no geckodriver. It only translates WebDriver's HTTP into Firefox's own protocol,
+Marionette. So these tests speak Marionette. Its commands and their parameters are WebDriver's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import requests
 from tests.settings import free_port
 
 ENTER = "\ue007"  # as WebDriver writes this key
-START = 30  # seconds
+START = 120  # seconds; all cores may be busy
 T = TypeVar("T")
 
 
@@ -51,6 +51,11 @@ class Tab:
         text: str = self.command("ExecuteScript", script=script, args=[selector])["value"]
         return text
 
+    def sign_in(self, username: str, password: str) -> None:
+        """At Django's form, by keyboard."""
+        self.type("#id_username", username)
+        self.type("#id_password", password + ENTER)
+
     def forget(self) -> None:
         """Who is signed in."""
         self.command("DeleteAllCookies")
@@ -67,8 +72,8 @@ Open = Callable[[], AbstractContextManager[Tab]]
 @contextmanager
 def firefox(folder: Path) -> Iterator[Open]:
     (folder / "user.js").write_text('user_pref("marionette.port", 0);')
-    command = [os.environ["FIREFOX"], "--headless", "--marionette", "--profile", str(folder)]
-    with running(command, folder / "log") as process:
+    program = [os.environ["FIREFOX"], "--headless", "--marionette", "--profile", str(folder)]
+    with running(program, folder / "log") as process:
         port = int(wait_for(process, (folder / "MarionetteActivePort").read_text))
         with (
             socket.create_connection(("127.0.0.1", port), timeout=60) as wire,
@@ -137,7 +142,9 @@ def webkit(folder: Path) -> Iterator[Open]:
         }
         command = [os.environ["WEBKIT_DRIVER"], f"--port={port}"]
         with running(command, folder / "log", **env) as process:
-            wait_for(process, lambda: requests.get(f"http://127.0.0.1:{port}/status", timeout=START))
+            wait_for(
+                process, lambda: requests.get(f"http://127.0.0.1:{port}/status", timeout=START)
+            )
             yield tab
 
 
