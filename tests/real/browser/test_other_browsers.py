@@ -408,7 +408,8 @@ def test_a_file_that_is_deleted_when_it_has_been_read(alice: Person, site: Site)
 def test_the_wall(alice: Person, site: Site) -> None:
     film = alice.make_film(BIG)
     alice.tab.sign_in(alice.username, PASSWORD)
-    alice.until(lambda: alice.tab.evaluate("() => Boolean(document.querySelector('#files'))"))
+    empty = "() => document.querySelector('#wall .empty')?.hidden === false"
+    alice.until(lambda: alice.tab.evaluate(empty))  # its script has run
     alice.tab.choose("#files", film)
 
     alice.until(lambda: "film.jpg" in alice.tab.text("#uploads") and site.rows(alice.username))
