@@ -24,7 +24,7 @@ coverage: .venv/.installed  ## As test, and print the lines that no test runs; t
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=95
 
-test-real: .venv/.installed  ## The whole suite on Ceph, PostgreSQL, Redis, Chromium, ClamAV and Java; installs them on Debian, as root
+test-real: .venv/.installed  ## The whole suite on Ceph, PostgreSQL, Redis, Chromium, Firefox, WebKit, ClamAV and Java; installs them on Debian, as root
 	scripts/with-servers $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 bench: .venv/.installed  ## Measure the speed beside botocore, curl and others; writes benchmarks/RESULTS.md

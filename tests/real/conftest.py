@@ -1,4 +1,4 @@
-"""What only real servers can show: Ceph, PostgreSQL, Redis, Chromium; by ``make test-real``."""
+"""What only real servers can show: Ceph, PostgreSQL, Redis, browsers; by ``make test-real``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from django.db import connection
 @pytest.fixture(scope="session", autouse=True)
 def real_servers() -> None:
     """No test of this folder passes, or is skipped, on a stand-in."""
-    for name in ("S3_ENDPOINT_URL", "DATABASE_URL", "REDIS_URL", "CHROMIUM"):
+    browsers = ("CHROMIUM", "FIREFOX", "WEBKIT_DRIVER")
+    for name in ("S3_ENDPOINT_URL", "DATABASE_URL", "REDIS_URL", *browsers):
         assert os.environ.get(name), f"{name} is not set: run `make test-real`"
     assert connection.vendor == "postgresql"
     assert settings.STORAGES["default"]["OPTIONS"]["endpoint_url"] == os.environ["S3_ENDPOINT_URL"]

@@ -98,6 +98,7 @@ async function run(file, options, gate) {
   const isNamed = typeof checksum === "string";
   const algorithm = isNamed ? checksum : checksum?.algorithm;
   const {parallel = 4, resume, multipart = algorithm !== "SHA256"} = options;
+  const {lastModified} = file; // now, because in Safari it changes with the file
   const {Network} = await loading();
   const sending = {total: file.size, isPaused: () => gate.signal.aborted};
   const network = new Network(options, options.transport ?? TRANSPORT, sending);
@@ -146,7 +147,7 @@ async function run(file, options, gate) {
       progress.enter("send");
       if (request) await sendWhole(request, rest);
       await parts?.send();
-      await assertUnchanged(file);
+      await assertUnchanged(file, lastModified);
       progress.enter("confirm");
       try {
         return await confirm(rest, options.waitForScan);
@@ -452,6 +453,8 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, rest, signal
     const request = await unless(signal, signed()); // Django may be away for hours
     if (!request) return tries.end();
     if (gate.signal.aborted) continue; // paused while it was signed
+    // Of a file that is gone, Firefox and Safari send nothing, and report no error.
+    await assertReadable(body, "send");
     let loaded = 0;
     const count = (/** @type {number} */ now) => onLoaded((loaded = now));
     try {
@@ -712,16 +715,18 @@ async function assertReadable(body, step) {
 
 /**
  * A browser checks whether a file has changed only when it begins to read. So S3 may have half of the old file and
- * half of the new one. A file that was deleted after it was read is no problem.
+ * half of the new one. A file that was deleted after it was read is no problem: Chromium then says NotFoundError, and
+ * Firefox AbortError. Safari says NotFoundError also of a changed file. But there lastModified is another one, too.
  *
- * @param {UploadFile} file
+ * @param {UploadFile} file @param {number} [lastModified] when the upload began
  */
-async function assertUnchanged(file) {
+async function assertUnchanged(file, lastModified) {
   try {
     await assertReadable(file.slice(0, file.size), "confirm");
   } catch (error) {
     const {cause} = /** @type {{cause?: any}} */ (error);
-    if (cause?.name !== "NotFoundError") throw error;
+    const isGone = ["NotFoundError", "AbortError"].includes(cause?.name);
+    if (!isGone || file.lastModified !== lastModified) throw error;
   }
 }
 

@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.real.site import Site, Visitor
 
+from .webdriver import Open, Tab, firefox, webkit
+
 ARGUMENTS = [
     "--headless",
     "--no-sandbox",
@@ -81,3 +83,18 @@ def visit(
 @pytest.fixture
 def alice(visit: Callable[..., Visitor]) -> Visitor:
     return visit()
+
+
+@pytest.fixture(scope="module", params=[firefox, webkit])
+def other_browser(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Open]:
+    with request.param(tmp_path_factory.mktemp("browser")) as open_tab:
+        yield open_tab
+
+
+@pytest.fixture
+def tab(other_browser: Open) -> Iterator[Tab]:
+    """The only tab of Firefox, and then of WebKit."""
+    with other_browser() as tab:
+        yield tab
