@@ -22,7 +22,7 @@ for (const change of CHANGES) {
   }
 
   for (const readsLate of [false, true]) {
-    test(`while it is begun: ${change}, and the transport ${readsLate ? "tells no reason" : "rejects"}`, async () => {
+    test(`while it is begun: ${change}, and send ${readsLate ? "tells no reason" : "rejects"}`, async () => {
       const world = new World();
       world.readsLate = readsLate;
       const beach = file(5);
@@ -50,7 +50,7 @@ test("the error tells its cause, and which upload it was", async () => {
 });
 
 for (const readsLate of [false, true]) {
-  test(`between two parts, and the transport ${readsLate ? "tells no reason" : "rejects"}`, async () => {
+  test(`between two parts, and send ${readsLate ? "tells no reason" : "rejects"}`, async () => {
     const world = new World();
     world.partSize = 1;
     world.readsLate = readsLate;

@@ -86,9 +86,14 @@ export class World {
     this.clock = new Clock(this.transcript);
   }
 
+  /** How upload.js reaches this world: its options. */
+  get reached() {
+    return {fetch: (...request) => this.fetch(...request), send: (...request) => this.put(...request), clock: this.clock};
+  }
+
   /** upload() of this world. */
   upload(file, options = {}) {
-    return upload(file, {endpoint: ENDPOINT, destination: "photos", transport: this, clock: this.clock, ...options});
+    return upload(file, {endpoint: ENDPOINT, destination: "photos", ...this.reached, ...options});
   }
 
   /** The next requests that begin with these words, one fault for each. */
