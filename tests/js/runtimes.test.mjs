@@ -31,6 +31,7 @@ const inParts = (size, start = 0) => ({
 function native(world, sent = []) {
   return async (request, body, signal, progress) => {
     const {uri, start = 0, size} = body;
+    assert.equal(request.method, "PUT");
     sent.push(`${uri} from ${start}, ${size} bytes`);
     const read = {size, arrayBuffer: async () => new Uint8Array(size).fill(1 + start / PART_SIZE).buffer};
     const answer = await world.put(request, read, signal, progress);

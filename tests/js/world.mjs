@@ -205,7 +205,8 @@ export class World {
 
   signPart(upload, part_number) {
     const size = Math.min(this.partSize, upload.size - (part_number - 1) * this.partSize);
-    return {part_number, size, ...this.sign(upload, `partNumber=${part_number}&`, {})};
+    const {method, ...signed} = this.sign(upload, `partNumber=${part_number}&`, {}); // Django names no method of a part
+    return {part_number, size, ...signed};
   }
 
   sign({id}, query, headers, more = {}) {

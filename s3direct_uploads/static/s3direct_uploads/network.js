@@ -188,7 +188,7 @@ export class Tries {
 }
 
 /** By XMLHttpRequest, because fetch does not report the progress of sending. @type {Send} */
-export function byXhr({method = "PUT", url, headers}, body, signal, onLoaded) {
+export function byXhr({method, url, headers}, body, signal, onLoaded) {
   return new Promise((resolve) => {
     const xhr = new XMLHttpRequest();
     xhr.open(method, url);

@@ -99,7 +99,7 @@ class FileOnDisk extends Slice {
 }
 
 /** Only for upload.js. The same as its byXhr. Rejects if the body cannot be read. @type {Send} */
-export function byNode({method = "PUT", url, headers}, body, signal, onLoaded) {
+export function byNode({method, url, headers}, body, signal, onLoaded) {
   const {request} = node(url.startsWith("https:") ? "https" : "http");
   return new Promise((resolve, reject) => {
     const fail = () => resolve({status: 0, text: ""});

@@ -65,7 +65,7 @@ export interface Options {
  * were sent. If no call comes for `stallTimeout`, the request is aborted and sent again.
  */
 export type Send = (
-  request: PresignedRequest,
+  request: {method: string; url: string; headers: Record<string, string>},
   body: any,
   signal: AbortSignal,
   progress: (loaded: number) => void,

@@ -641,7 +641,7 @@ async function put(request, body, onLoaded, signals, tries, send) {
   watch.allow();
   try {
     let cause;
-    const sent = (async () => send(request, body, watch.signal, count))();
+    const sent = (async () => send({method: "PUT", ...request}, body, watch.signal, count))();
     const {status, text = ""} = await sent.catch((/** @type {any} */ thrown) => {
       if (/^Not(Readable|Found)Error$/.test(thrown?.name)) throw unreadable("send", thrown);
       cause = thrown;

@@ -11,15 +11,16 @@ let number = 0;
 let onSend = () => {};
 
 const answer = (status, body) => ({ok: status < 300, status, headers: new Headers(), text: async () => JSON.stringify(body)});
-const request = (query) => ({method: "PUT", url: `https://s3.example.com/${number}${query}`, headers: {}});
+const request = (query) => ({url: `https://s3.example.com/${number}${query}`, headers: {}});
 
 function begin({filename, size, multipart}) {
+  number++;
   const times = {created_at: "2026-01-01T00:00:00Z", expires_at: "2026-01-02T00:00:00Z"};
   const part_count = Math.ceil(size / PART);
   const parts = Array.from({length: part_count}, (_, index) => ({...request(`?part=${index + 1}`), part_number: index + 1}));
   const inParts = multipart && part_count > 1;
   const how = inParts ? {multipart: {part_size: PART, part_count, parts, expires_in: 60}} : {request: request("")};
-  return answer(201, {id: `u${++number}`, status: "pending", filename, size, ...times, ...how});
+  return answer(201, {id: `u${number}`, status: "pending", filename, size, ...times, ...how});
 }
 
 async function fetchDjango(url, {method, body}) {
@@ -53,6 +54,12 @@ const clock = {now: Date.now, setTimeout: () => 0, clearTimeout: () => {}, rando
 const options = {endpoint: "https://example.com/api/uploads/", destination: "photos", fetch: fetchDjango, send, clock};
 const failed = ({name, code, message}) => ({name, code, message});
 
+/** After what is under way has ended. */
+async function later(work) {
+  for (let turn = 0; turn < 100; turn++) await null;
+  work();
+}
+
 async function run() {
   const said = {};
   const tell = async (what, work) => {
@@ -69,7 +76,7 @@ async function run() {
   onSend = () => {
     onSend = () => controller.abort();
     controller.pause();
-    setTimeout(() => controller.resume(), 5);
+    later(() => controller.resume());
   };
   await tell("paused, resumed and aborted", () => upload(file("e.png", 3), {...options, signal: controller.signal}));
   onSend = () => {};
