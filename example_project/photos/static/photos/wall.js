@@ -129,6 +129,7 @@ function photoItem(photo) {
   const image = $("img", item);
   $(".caption", item).textContent = photo.filename;
   image.alt = photo.filename;
+  button.setAttribute("aria-label", photo.filename); // the caption would be read twice, and an image may be blank
   image.addEventListener("error", () => button.classList.add("blank")); // for example HEIC
   image.src = photo.image.url;
   button.addEventListener("click", () => view(item));
@@ -221,6 +222,7 @@ function underwayItem(file) {
 /** Send the files to S3, and make a photo of each upload. */
 async function send(items) {
   for (const item of items) wait(item);
+  const ends = [];
   const batch = {items, isOver: false, told: {loaded: 0, total: 0, files: items.length, completed: 0}, cancel: new AbortController()};
   batches.add(batch);
   showUnderway();
@@ -238,9 +240,11 @@ async function send(items) {
       batch.told = progress;
       showOverall();
     },
-    onResult: (result, index) => end(items[index], result),
+    onResult: (result, index) => void ends.push(end(items[index], result)),
   });
+  if (isPaused()) batch.going.pause();
   await batch.going;
+  await Promise.all(ends); // the photos are on the wall
   batch.isOver = true;
   showOverall();
 }
@@ -294,6 +298,12 @@ function showOverall() {
   if (!isOver) return;
   if (files > 1) say(`${completed} of ${files} photos were sent.`);
   batches.clear();
+  showPause(false);
+}
+
+function showPause(paused) {
+  overall.classList.toggle("paused", paused);
+  $(".pause", overall).textContent = paused ? "Go on with all" : "Pause all";
 }
 
 function showProgress(item, {loaded, total, phase, bytesPerSecond, secondsLeft}) {
@@ -330,8 +340,7 @@ function pause(item, paused) {
 const isPaused = () => overall.classList.contains("paused");
 
 function pauseAll(paused) {
-  overall.classList.toggle("paused", paused);
-  $(".pause", overall).textContent = paused ? "Go on with all" : "Pause all";
+  showPause(paused);
   for (const {items, going} of batches) {
     if (paused) going.pause(); // also those that have not begun
     else going.resume();
