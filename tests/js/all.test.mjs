@@ -10,8 +10,7 @@ const INVALID = refused(400, {code: "invalid", detail: "It is no image."});
 
 /** uploadAll() of this world. */
 function send(world, files, options = {}) {
-  const {clock} = world;
-  return uploadAll(files, {endpoint: "/api/uploads/", destination: "photos", transport: world, clock, ...options});
+  return uploadAll(files, {endpoint: "/api/uploads/", destination: "photos", ...world.reached, ...options});
 }
 
 /** Each file, and how it ended. */

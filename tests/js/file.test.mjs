@@ -46,7 +46,7 @@ test("the error tells its cause, and which upload it was", async () => {
 });
 
 for (const readsLate of [false, true]) {
-  test(`between two parts, and the transport ${readsLate ? "tells no reason" : "rejects"}`, async () => {
+  test(`between two parts, and send ${readsLate ? "tells no reason" : "rejects"}`, async () => {
     const world = new World();
     world.partSize = 1;
     world.readsLate = readsLate;

@@ -1,4 +1,4 @@
-/** Node.js's own transport, over loopback: files on disk, by openFile or as a Blob. */
+/** How Node.js sends, over loopback: files on disk, by openFile or as a Blob. */
 import assert from "node:assert/strict";
 import {appendFileSync, openAsBlob, truncateSync, unlinkSync, utimesSync, writeFileSync} from "node:fs";
 import {mkdtemp, rm, writeFile} from "node:fs/promises";

@@ -37,6 +37,7 @@ for (const [error, said] of [
   [{code: "AccessDenied", status: 403, step: "send"}, "This file could not be added. Try again."],
   [{code: "bucket_unavailable", status: 503}, "The storage does not answer now. Try again in a moment."],
   [{code: "misconfigured", status: 503}, "Files cannot be added here now. Tell the people who run this site."],
+  [{code: "not_supported", status: 0}, "Files cannot be added here now. Tell the people who run this site."],
   [{code: "network_error", status: 0}, "There is no connection. Check your network, then try again. If that does not help, tell the people who run this site."],
   [{code: "file_unreadable"}, "This file was changed, moved or deleted. Choose it again. A folder cannot be added."],
   [{code: "object_mismatch", status: 422, upload: {reason: "It has a virus."}}, "This file was refused. It has a virus."],
@@ -65,7 +66,7 @@ test("every code that Django or upload.js may give has words of its own", () => 
 });
 
 test("what the same file cannot do better another time is not tried again", () => {
-  const never = [notAllowed(), {code: "file_unreadable"}, {code: "object_mismatch"}, {code: "rejected"}, {code: "module_not_loaded"}];
+  const never = [notAllowed(), {code: "file_unreadable"}, {code: "object_mismatch"}, {code: "rejected"}, {code: "module_not_loaded"}, {code: "not_supported"}];
   for (const error of never) assert.equal(mayRetry(error), false);
   for (const code of ["network_error", "bucket_unavailable", "not_pending", "quota_exceeded"]) assert.equal(mayRetry({code}), true);
 });

@@ -87,9 +87,14 @@ export class World {
     this.clock = new Clock(this.transcript);
   }
 
+  /** How upload.js reaches this world: its options. */
+  get reached() {
+    return {fetch: (...request) => this.fetch(...request), send: (...request) => this.put(...request), clock: this.clock};
+  }
+
   /** upload() of this world. */
   upload(file, options = {}) {
-    return upload(file, {endpoint: ENDPOINT, destination: "photos", transport: this, clock: this.clock, ...options});
+    return upload(file, {endpoint: ENDPOINT, destination: "photos", ...this.reached, ...options});
   }
 
   /** The next requests that begin with these words, one fault for each. */
@@ -204,7 +209,8 @@ export class World {
 
   signPart(upload, part_number) {
     const size = Math.min(this.partSize, upload.size - (part_number - 1) * this.partSize);
-    return {part_number, size, ...this.sign(upload, `partNumber=${part_number}&`, {})};
+    const {method, ...signed} = this.sign(upload, `partNumber=${part_number}&`, {}); // Django names no method of a part
+    return {part_number, size, ...signed};
   }
 
   sign({id}, query, headers, more = {}) {

@@ -8,7 +8,7 @@
  *
  * @module
  *
- * @import {FileOnDisk, Options, Progress, Upload, Uploading} from "./types.js"
+ * @import {Options, Progress, Upload, UploadFile, Uploading} from "./types.js"
  */
 import {upload} from "./upload.js";
 
@@ -27,13 +27,13 @@ const SPEED_OVER = 8_000; // milliseconds over which the speed is measured
  * @property {number | null} secondsLeft How long the rest takes at this speed; null if it is not known.
  *
  * @typedef {object} Result How one file ended. Either `upload` or `error` is null.
- * @property {File | FileOnDisk} file
+ * @property {UploadFile} file
  * @property {Upload | null} upload
  * @property {any} error An UploadError; if it was cancelled, `signal.reason`.
  *
  * @typedef {object} More
  * @property {number} [atOnce] How many files are sent at once. The default is 3.
- * @property {(file: File | FileOnDisk, index: number) => Partial<Options>} [each] The options of one file, which
+ * @property {(file: UploadFile, index: number) => Partial<Options>} [each] The options of one file, which
  *   replace the common ones. Its `onProgress` gets the progress of this file.
  * @property {(progress: AllProgress) => void} [onProgress]
  * @property {(result: Result, index: number) => void} [onResult] Called when a file has ended, while others are sent.
@@ -46,7 +46,7 @@ const SPEED_OVER = 8_000; // milliseconds over which the speed is measured
  * Resolves when every file has ended, with one result for each, in the order of the files. A file that fails stops no
  * other. Rejects only if `onResult` throws. Throws a RangeError or a TypeError if the options are wrong.
  *
- * @param {Iterable<File | FileOnDisk> | ArrayLike<File>} files an input's `files`, or any list
+ * @param {Iterable<UploadFile> | ArrayLike<File>} files an input's `files`, or any list
  * @param {AllOptions} options
  * @returns {Promise<Result[]> & {pause: () => void, resume: () => void}}
  */
@@ -67,14 +67,14 @@ class Batch {
   paused = null;
   resumed = () => {};
 
-  /** @param {(File | FileOnDisk)[]} files @param {AllOptions} options @param {number} atOnce */
+  /** @param {UploadFile[]} files @param {AllOptions} options @param {number} atOnce */
   constructor(files, {each, onProgress, onResult, atOnce: _, ...common}, atOnce) {
     this.files = files;
     this.common = common;
     this.atOnce = atOnce;
     this.each = each;
     this.onResult = onResult;
-    this.progress = new Total(files, onProgress, common.clock ?? performance);
+    this.progress = new Total(files, onProgress, common.clock ?? globalThis.performance ?? Date);
     /** @type {Result[]} */
     this.results = [];
   }
@@ -82,12 +82,12 @@ class Batch {
   async run() {
     this.progress.tell();
     const lanes = Array.from({length: Math.min(this.atOnce, this.files.length)}, () => this.work());
-    const ended = await Promise.allSettled(lanes);
-    for (const lane of ended) if (lane.status === "rejected") throw lane.reason;
+    const broken = (await Promise.all(lanes)).find((each) => each);
+    if (broken) throw broken.thrown;
     return this.results;
   }
 
-  /** One file after the other. */
+  /** One file after the other. Resolves with what a callback of the page threw, if one did. */
   async work() {
     /** @type {{thrown: unknown} | null} */
     let broken = null;
@@ -102,7 +102,7 @@ class Batch {
         broken ??= {thrown}; // the other files are sent all the same
       }
     }
-    if (broken) throw broken.thrown;
+    return broken;
   }
 
   /** @param {number} index @returns {Promise<Result>} */
@@ -165,7 +165,7 @@ class Total {
   /** @type {{at: number, moved: number}[]} */
   marks = [];
 
-  /** @param {(File | FileOnDisk)[]} files @param {AllOptions["onProgress"]} listener @param {{now: () => number}} clock */
+  /** @param {UploadFile[]} files @param {AllOptions["onProgress"]} listener @param {{now: () => number}} clock */
   constructor(files, listener, clock) {
     this.sizes = files.map(({size}) => size);
     this.total = sum(this.sizes);

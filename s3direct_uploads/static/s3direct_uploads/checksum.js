@@ -4,7 +4,7 @@
  *
  * @module
  *
- * @import {Slice} from "./types.js"
+ * @import {ReadableSlice} from "./types.js"
  */
 
 const WORKER = "s3direct-uploads checksum";
@@ -16,7 +16,7 @@ const PIECE = 4 * 1024 ** 2; // bytes in memory at once
  * Computes a checksum. Rejects if the file cannot be read, or is shorter than its size.
  *
  * @param {"CRC32" | "SHA256"} algorithm
- * @param {Blob | Slice} file
+ * @param {Blob | ReadableSlice} file
  * @param {AbortSignal} [signal]
  * @returns {Promise<{algorithm: string, value: string}>}
  */
@@ -35,7 +35,7 @@ export async function checksum(algorithm, file, signal) {
 /**
  * Computes a checksum in a worker, or on the page if no worker loads. Also rejects if it is aborted.
  *
- * @param {"CRC32" | "SHA256"} algorithm @param {Blob | Slice} file @param {AbortSignal} [signal]
+ * @param {"CRC32" | "SHA256"} algorithm @param {Blob | ReadableSlice} file @param {AbortSignal} [signal]
  * @returns {Promise<{algorithm: string, value: string}>}
  */
 export async function inWorker(algorithm, file, signal) {

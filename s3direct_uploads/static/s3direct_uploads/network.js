@@ -4,7 +4,7 @@
  *
  * @module
  *
- * @import {Clock, Options, Progress, Transport, UploadError} from "./types.js"
+ * @import {Clock, Options, Progress, Send, UploadError} from "./types.js"
  */
 
 const ATTEMPTS = 5; // at what may be a mistake in the settings; an outage counts none
@@ -34,13 +34,13 @@ export class Network {
   isReached = false;
 
   /**
-   * @param {Options} options @param {Transport} transport
+   * @param {Options} options
    * @param {{total: number, isPaused: () => boolean}} sending the size of the file, and whether the user paused it
    */
-  constructor({endpoint, stallTimeout = STALL_TIMEOUT, clock = CLOCK, onProgress}, transport, sending) {
+  constructor({endpoint, stallTimeout = STALL_TIMEOUT, clock = CLOCK, onProgress, fetch = FETCH}, sending) {
     this.endpoint = endpoint.endsWith("/") ? endpoint : `${endpoint}/`;
     this.stallTimeout = stallTimeout;
-    this.transport = transport;
+    this.fetch = fetch;
     this.time = new Time(clock);
     this.progress = new ForwardProgress(sending, onProgress, this.time);
   }
@@ -135,8 +135,8 @@ export class Tries {
     watch.allow();
     try {
       const init = /** @type {RequestInit} */ ({method: "HEAD", mode: "no-cors", credentials: "omit", cache: "no-store"});
-      const {transport, endpoint} = this.network;
-      await transport.fetch(url === endpoint ? url : `${originOf(url)}/`, {...init, signal: watch.signal});
+      const {endpoint} = this.network;
+      await this.network.fetch(url === endpoint ? url : `${originOf(url)}/`, {...init, signal: watch.signal});
       return true;
     } catch {
       if (signal?.aborted) throw signal.reason;
@@ -187,9 +187,26 @@ export class Tries {
   }
 }
 
+/** By XMLHttpRequest, because fetch does not report the progress of sending. @type {Send} */
+export function byXhr({method, url, headers}, body, signal, onLoaded) {
+  return new Promise((resolve) => {
+    const xhr = new XMLHttpRequest();
+    xhr.open(method, url);
+    xhr.withCredentials = false;
+    for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
+    xhr.upload.onprogress = ({loaded}) => onLoaded(loaded);
+    xhr.onloadend = () => resolve({status: xhr.status, text: xhr.responseText});
+    signal.addEventListener("abort", () => xhr.abort());
+    xhr.send(/** @type {Blob} */ (body));
+  });
+}
+
+/** Read each time, because a page may replace it. @type {NonNullable<Options["fetch"]>} */
+const FETCH = (url, init) => fetch(url, init);
+
 /** The clock without options.clock. @type {Clock} */
 const CLOCK = {
-  now: () => performance.now(),
+  now: () => (globalThis.performance ?? Date).now(),
   setTimeout: (callback, milliseconds) => setTimeout(callback, milliseconds),
   clearTimeout: (timer) => clearTimeout(timer),
   random: () => Math.random(),
@@ -328,5 +345,20 @@ function mayPass({step, code, status}) {
 
 /** @param {string} url */
 function originOf(url) {
-  return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href ?? "http://localhost").origin;
+  try {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href ?? "http://localhost").origin;
+  } catch {
+    return /^[^/]*\/\/[^/?#]*/.exec(url)?.[0] ?? ""; // in React Native a URL has no origin
+  }
+}
+
+/**
+ * A random key. crypto.randomUUID does not exist on a page that came by plain http, and React Native has no crypto. The
+ * key is no secret: it counts only among the uploads of its owner.
+ */
+export function randomKey() {
+  const bytes = new Uint8Array(16);
+  if (globalThis.crypto) crypto.getRandomValues(bytes);
+  else bytes.forEach((_, index) => (bytes[index] = 256 * Math.random()));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,6 +1,6 @@
 // @ts-nocheck the types of Node.js are not installed, and no page loads this file
 /**
- * For Node.js: files on disk, and how upload.js sends without XMLHttpRequest. Node's fetch is not used, because it needs
+ * For Node.js, Deno and Bun: files on disk, and how upload.js sends without XMLHttpRequest. Node's fetch is not used, because it needs
  * twice the time and three times the memory, and reports no progress.
  *
  *     import {openFile} from "s3direct-uploads/node.js";
@@ -9,7 +9,7 @@
  *
  * @module
  *
- * @import {FileOnDisk as Opened, Transport} from "./types.js"
+ * @import {FileOnDisk as Opened, Send} from "./types.js"
  */
 
 const BATCH = 512 * 1024; // bytes that go to the socket in one system call
@@ -98,8 +98,8 @@ class FileOnDisk extends Slice {
   }
 }
 
-/** Only for upload.js. The same as its byXhr. Rejects if the body cannot be read. @type {Transport["put"]} */
-export function byNode({method = "PUT", url, headers}, body, signal, onLoaded) {
+/** Only for upload.js. The same as its byXhr. Rejects if the body cannot be read. @type {Send} */
+export function byNode({method, url, headers}, body, signal, onLoaded) {
   const {request} = node(url.startsWith("https:") ? "https" : "http");
   return new Promise((resolve, reject) => {
     const fail = () => resolve({status: 0, text: ""});
@@ -115,7 +115,7 @@ export function byNode({method = "PUT", url, headers}, body, signal, onLoaded) {
       if (!sending.writableEnded) sending.destroy(); // S3 refused it before everything was sent
     });
     feed(sending, body, onLoaded).catch((error) => {
-      reject(error);
+      reject(Object.assign(new DOMException(error.message, "NotReadableError"), {cause: error}));
       sending.destroy();
     });
   });

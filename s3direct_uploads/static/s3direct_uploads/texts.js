@@ -101,6 +101,7 @@ const BY_CODE = {
   bucket_unavailable: "unavailable",
   hook_failed: "unavailable",
   storage_not_s3: "misconfigured",
+  not_supported: "misconfigured",
   misconfigured: "misconfigured",
   not_found: "misconfigured",
   network_error: "network",
@@ -164,6 +165,7 @@ export function kindsOf(types, language) {
     const any = /^(image|video|audio)\/\*$/.exec(type);
     return any ? say(/** @type {keyof typeof ENGLISH} */ (`any_${any[1]}`)) : kindOf(type);
   });
+  if (!Intl.ListFormat) return [...new Set(names)].join(", "); // in React Native
   return new Intl.ListFormat(language, {type: "disjunction"}).format([...new Set(names)]);
 }
 
@@ -210,5 +212,5 @@ export function explain(error, {filename, size}, language) {
 /** Whether it can help to send the same file again. @param {any} error */
 export function mayRetry(error) {
   const isRule = error?.code === "invalid" && error.status === 400;
-  return !isRule && !["file_unreadable", "object_mismatch", "rejected", "module_not_loaded"].includes(error?.code);
+  return !isRule && !["file_unreadable", "object_mismatch", "rejected", "module_not_loaded", "not_supported"].includes(error?.code);
 }

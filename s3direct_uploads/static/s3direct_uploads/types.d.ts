@@ -48,27 +48,28 @@ export interface Options {
   stallTimeout?: number;
   /** At most 64 characters. With the key of a failed upload, that upload continues where it failed. */
   idempotencyKey?: string;
-  /** For tests, and for platforms other than browsers and Node.js. */
-  transport?: Transport;
+  /** Sends the bytes to S3, on a platform where upload.js cannot. */
+  send?: Send;
+  /** Sends the requests to Django, and asks S3 by HEAD whether it is there. By default the global fetch. */
+  fetch?: (url: string, init: RequestInit) => Promise<Response>;
   /** For tests. */
   clock?: Clock;
 }
 
-/** How requests are sent. upload() sends all of its requests by these two functions. */
-export interface Transport {
-  /** Sends a request to Django, like the global fetch. Also asks S3, by HEAD and with "no-cors", whether it is there. */
-  fetch(url: string, init: RequestInit): Promise<Response>;
-  /**
-   * Sends a request to S3, with exactly these headers. Resolves with S3's answer, or with the status 0 if there was no
-   * answer, or if it was aborted. Rejects only if the body cannot be read. `onLoaded` gets the number of sent bytes.
-   */
-  put(
-    request: PresignedRequest,
-    body: Blob | Slice,
-    signal: AbortSignal,
-    onLoaded: (loaded: number) => void,
-  ): Promise<{status: number; text: string}>;
-}
+/**
+ * Sends one request to S3, with exactly these headers. Resolves with S3's answer, whatever its status. Rejects if there
+ * was no answer, or if `signal` aborted it; the status 0 means the same. An error with the name "NotReadableError" says that
+ * the body cannot be read, and ends the upload.
+ *
+ * `body` is what the `slice` of the file returned: a whole file, or a part. Call `progress` with the number of bytes that
+ * were sent. If no call comes for `stallTimeout`, the request is aborted and sent again.
+ */
+export type Send = (
+  request: {method: string; url: string; headers: Record<string, string>},
+  body: any,
+  signal: AbortSignal,
+  progress: (loaded: number) => void,
+) => Promise<{status: number; text?: string}>;
 
 /** Time and random numbers. */
 export interface Clock {
@@ -96,14 +97,21 @@ export interface Progress {
   secondsLeft: number | null;
 }
 
-/** What upload() takes: a File, a Blob with a name, or the result of openFile in node.js. */
-export type UploadFile = File | NamedBlob | FileOnDisk;
+/** What upload() takes: a File, a Blob with a name, the result of openFile in node.js, or an object of your own. */
+export type UploadFile = File | NamedBlob | FileLike;
 
 /** For example `Object.assign(blob, {name: "drawing.png"})`. Without `lastModified` it is not resumed after a reload. */
 export type NamedBlob = Blob & {readonly name: string; readonly lastModified?: number};
 
-/** The result of openFile in node.js. upload() accepts it like a File. */
-export interface FileOnDisk extends Slice {
+/** A file of a platform that has no File. Only your `send` reads the slices, so they may have properties of your own. */
+export interface FileLike extends Slice {
+  readonly name: string;
+  /** In milliseconds since 1970. Without it, the file is not resumed after a reload. */
+  readonly lastModified?: number;
+}
+
+/** The result of openFile in node.js. */
+export interface FileOnDisk extends ReadableSlice {
   readonly name: string;
   /** In milliseconds since 1970. */
   readonly lastModified: number;
@@ -111,10 +119,23 @@ export interface FileOnDisk extends Slice {
 
 /** A part of a file: what upload() needs of a Blob. */
 export interface Slice {
+  /** In bytes. */
   readonly size: number;
+  /** Such as "image/png"; "" if it is not known. */
   readonly type: string;
+  /** The bytes from `start` up to, but without, `end`. `end` may be greater than the size. */
   slice(start?: number, end?: number): Slice;
-  /** Rejects if the file was changed meanwhile, and with a NotFoundError if it was deleted. */
+  /**
+   * Rejects if the file was changed meanwhile, and with a NotFoundError if it was deleted.
+   *
+   * **Warning**: Without `arrayBuffer`, upload() does not notice that a file changed while it was sent. S3 then may have
+   * half of the old file and half of the new one, and the old content is lost.
+   */
+  arrayBuffer?(): Promise<ArrayBuffer>;
+}
+
+export interface ReadableSlice extends Slice {
+  slice(start?: number, end?: number): ReadableSlice;
   arrayBuffer(): Promise<ArrayBuffer>;
 }
 
@@ -210,9 +231,10 @@ export interface ErrorItem {
  *   A dropped folder has this error, too. `cause` has the original error. With the step "confirm", the file changed
  *   while it was sent, and the upload is cancelled.
  * - "module_not_loaded": checksum.js (or in Node.js node.js) could not be loaded from the folder of upload.js.
+ * - "not_supported": upload.js cannot do this on this platform. The message says what is missing.
  * - "unexpected_answer": the answer did not come from Django, or not from S3.
  */
-export type ErrorCode = "network_error" | "deadline_passed" | "file_unreadable" | "module_not_loaded" | "unexpected_answer" | (string & {});
+export type ErrorCode = "network_error" | "deadline_passed" | "file_unreadable" | "module_not_loaded" | "not_supported" | "unexpected_answer" | (string & {});
 
 /** The facts for an UploadError. */
 export interface Facts {

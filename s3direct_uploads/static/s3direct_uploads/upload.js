@@ -9,7 +9,7 @@
  * @module
  *
  * @import {Network, Tries} from "./network.js"
- * @import {Begun, Clock, ErrorBody, Facts, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Slice, Step, Transport, Upload, UploadFile, Uploading} from "./types.js"
+ * @import {Begun, Clock, ErrorBody, Facts, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Send, Slice, Step, Upload, UploadFile, Uploading} from "./types.js"
  */
 
 const ROUNDS = 5; // of parts that Django misses
@@ -99,9 +99,13 @@ async function run(file, options, gate) {
   const algorithm = isNamed ? checksum : checksum?.algorithm;
   const {parallel = 4, resume, multipart = algorithm !== "SHA256"} = options;
   const {lastModified} = file; // now, because in Safari it changes with the file
-  const {Network} = await loading();
-  const sending = {total: file.size, isPaused: () => gate.signal.aborted};
-  const network = new Network(options, options.transport ?? TRANSPORT, sending);
+  if (typeof file.slice !== "function") throw unsupported("This file has no slice().");
+  const {XMLHttpRequest, process} = /** @type {any} */ (globalThis);
+  const canSend = options.send || XMLHttpRequest || process?.getBuiltinModule;
+  if (!canSend) throw unsupported("There is no XMLHttpRequest here, as in a service worker. Use the option send.");
+  const {Network, byXhr, randomKey} = await loading();
+  const send = options.send ?? (XMLHttpRequest ? byXhr : (await imported("node.js", import("./node.js"), "begin")).byNode);
+  const network = new Network(options, {total: file.size, isPaused: () => gate.signal.aborted});
   const {time, progress} = network;
   const django = new Django(options, network);
   gate.onTurn = () => progress.rest();
@@ -136,7 +140,7 @@ async function run(file, options, gate) {
     running.add(upload.id);
     // By a duration, because the clocks of phones are wrong. After a resumption it is too late; but Django says 410.
     network.deadline = time.now() + Date.parse(upload.expires_at) - Date.parse(upload.created_at) || Infinity;
-    const rest = {file, id: upload.id, django, network, time, gate, progress, signal, parallel};
+    const rest = {file, id: upload.id, django, network, send, time, gate, progress, signal, parallel};
     const parts = inParts && new Parts(inParts, rest);
     if (parts) {
       if (!upload.visitor) memory("setItem", upload.id, print); // a visitor has no list to find it in
@@ -261,6 +265,7 @@ function memory(action, id, print = "") {
  * @property {string} id
  * @property {Django} django
  * @property {Network} network
+ * @property {Send} send
  * @property {Network["time"]} time
  * @property {Gate} gate
  * @property {Network["progress"]} progress
@@ -458,7 +463,7 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, rest, signal
     let loaded = 0;
     const count = (/** @type {number} */ now) => onLoaded((loaded = now));
     try {
-      await put(request, body, count, [signal, gate.signal], tries);
+      await put(request, body, count, [signal, gate.signal], tries, rest.send);
       return tries.end();
     } catch (error) {
       onLoaded(0);
@@ -503,9 +508,11 @@ async function ended(asked) {
 }
 
 /** The gate is shut while the upload is paused. To shut it aborts the running requests to S3. */
-class Gate extends EventTarget {
+class Gate {
   controller = new AbortController();
   onTurn = () => {};
+  /** What waits before it. @type {Set<(value?: unknown) => void>} */
+  waiting = new Set();
 
   get signal() {
     return this.controller.signal;
@@ -520,14 +527,15 @@ class Gate extends EventTarget {
     if (!this.signal.aborted) return;
     this.onTurn();
     this.controller = new AbortController();
-    this.dispatchEvent(new Event("open"));
+    for (const wake of this.waiting) wake();
+    this.waiting.clear();
   }
 
   /** @param {AbortSignal} [signal] */
   async passed(signal) {
     while (this.signal.aborted && !signal?.aborted) {
       await new Promise((resolve) => {
-        this.addEventListener("open", resolve, {once: true});
+        this.waiting.add(resolve);
         signal?.addEventListener("abort", resolve, {once: true});
       });
     }
@@ -586,7 +594,7 @@ class Django {
     const init = {method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), credentials, signal: watch.signal};
     watch.allow();
     try {
-      return await answered(step, network, () => network.transport.fetch(network.endpoint + path, init));
+      return await answered(step, network, () => network.fetch(network.endpoint + path, init));
     } finally {
       watch.end();
     }
@@ -599,7 +607,7 @@ class Django {
       const {credentials, network} = this;
       const headers = await this.headers();
       // keepalive, because the page is often closed at this moment.
-      await network.transport.fetch(`${network.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
+      await network.fetch(`${network.endpoint}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
     } catch {
       // The upload expires in Django after some time.
     }
@@ -631,10 +639,10 @@ async function answered(step, network, ask) {
 
 /**
  * @param {PresignedRequest} request @param {Blob | Slice} body @param {(loaded: number) => void} onLoaded
- * @param {(AbortSignal | undefined)[]} signals @param {Tries} tries
+ * @param {(AbortSignal | undefined)[]} signals @param {Tries} tries @param {Send} send
  */
-async function put(request, body, onLoaded, signals, tries) {
-  const {transport, time} = tries.network;
+async function put(request, body, onLoaded, signals, tries, send) {
+  const {time} = tries.network;
   const watch = tries.watch(signals, 4);
   const started = time.now();
   let left = -1;
@@ -646,42 +654,28 @@ async function put(request, body, onLoaded, signals, tries) {
   };
   watch.allow();
   try {
-    const {status, text} = await transport.put(request, body, watch.signal, count).catch((cause) => {
-      throw cause instanceof UploadError ? cause : unreadable("send", cause);
+    let cause;
+    const sent = (async () => send({method: "PUT", ...request}, body, watch.signal, count))();
+    const {status, text = ""} = await sent.catch((/** @type {any} */ thrown) => {
+      if (/^Not(Readable|Found)Error$/.test(thrown?.name)) throw unreadable("send", thrown);
+      cause = thrown;
+      return {status: NO_ANSWER, text: ""};
     });
     if (status !== NO_ANSWER) tries.network.heard(request.url);
     // 412: an object is there already. Probably this PUT arrived, and its answer was lost. Confirm finds out.
     if ((status >= 200 && status < 300) || status === 412) return onLoaded(body.size);
     if (status !== NO_ANSWER) throw refusal(status, text);
     const isLost = left > 0 && left < body.size;
-    throw unreachable("send", "The storage", isLost ? null : "the bucket's CORS rules do");
+    throw unreachable("send", "The storage", isLost ? null : "the bucket's CORS rules do", cause);
   } finally {
     watch.end();
   }
 }
 
-/** How requests are sent without options.transport. @type {Transport} */
-const TRANSPORT = {
-  fetch: (url, init) => fetch(url, init),
-  async put(...request) {
-    if (typeof XMLHttpRequest !== "undefined") return byXhr(...request);
-    const {byNode} = await imported("node.js", import("./node.js"), "send");
-    return byNode(...request);
-  },
-};
-
-/** By XMLHttpRequest, because fetch does not report the progress of sending. @type {Transport["put"]} */
-function byXhr({method = "PUT", url, headers}, body, signal, onLoaded) {
-  return new Promise((resolve) => {
-    const xhr = new XMLHttpRequest();
-    xhr.open(method, url);
-    xhr.withCredentials = false;
-    for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
-    xhr.upload.onprogress = ({loaded}) => onLoaded(loaded);
-    xhr.onloadend = () => resolve({status: xhr.status, text: xhr.responseText});
-    signal.addEventListener("abort", () => xhr.abort());
-    xhr.send(/** @type {Blob} */ (body));
-  });
+/** @param {string} what */
+function unsupported(what) {
+  const message = `${what} docs/clients.md says how upload.js runs here: "Other runtimes".`;
+  return new UploadError(message, {step: "begin", code: "not_supported"});
 }
 
 /** @param {number} status @param {string} body */
@@ -701,15 +695,14 @@ function unreachable(step, who, rules, cause) {
  * Reads the last byte, because a file that became shorter does not have it. An empty file is opened as a whole: a
  * browser reads nothing for an empty slice, and a dropped folder may have the size 0.
  *
- * @param {Blob | Slice} body @param {Step} step
+ * @param {Slice} body @param {Step} step
  */
 async function assertReadable(body, step) {
+  if (!body.arrayBuffer) return; // a Blob of React Native has none
   const last = body.size ? body.slice(body.size - 1) : body;
-  const bytes = await last
-    .arrayBuffer()
-    .catch((/** @type {unknown} */ cause) => {
-      throw unreadable(step, cause);
-    });
+  const bytes = await /** @type {Blob} */ (last).arrayBuffer().catch((cause) => {
+    throw unreadable(step, cause);
+  });
   if (bytes.byteLength !== Math.min(1, body.size)) throw unreadable(step);
 }
 
@@ -739,8 +732,10 @@ function unreadable(step, cause) {
 /** @param {"CRC32" | "SHA256"} algorithm @param {UploadFile} file @param {AbortSignal} [signal] */
 async function computed(algorithm, file, signal) {
   const {inWorker} = await imported("checksum.js", import("./checksum.js"), "begin");
+  // package.json leaves checksum.js out of bundles for React Native, because Hermes refuses import.meta.
+  if (!inWorker || !file.arrayBuffer) throw unsupported("No checksum can be computed here. Give its value in the option checksum.");
   try {
-    return await inWorker(algorithm, file, signal);
+    return await inWorker(algorithm, /** @type {Blob} */ (file), signal);
   } catch (cause) {
     throw unreadable("begin", cause);
   }
@@ -769,9 +764,13 @@ async function unless(signal, work) {
   }
 }
 
-/** Safari before 15.4 has no signal.throwIfAborted(), and no signal.reason. @param {AbortSignal} [signal] */
+/**
+ * Safari before 15.4 and React Native have no signal.throwIfAborted(), and no signal.reason.
+ *
+ * @param {AbortSignal} [signal]
+ */
 function throwIfAborted(signal) {
-  if (signal?.aborted) throw signal.reason ?? new DOMException("The upload was aborted.", "AbortError");
+  if (signal?.aborted) throw signal.reason ?? Object.assign(new Error("The upload was aborted."), {name: "AbortError"});
 }
 
 /** @param {string} text */
@@ -781,10 +780,4 @@ function parsed(text) {
   } catch {
     return text;
   }
-}
-
-/** A random key. crypto.randomUUID does not exist on a page that came by plain http. */
-function randomKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

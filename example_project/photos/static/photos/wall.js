@@ -1,13 +1,14 @@
 /** The photo wall: it uploads files, and makes a photo of each upload. */
-import {upload} from "s3direct-uploads";
-import {explain, mayRetry, say as text} from "s3direct-uploads/texts.js";
+import {UploadController} from "s3direct-uploads";
+import {uploadAll} from "s3direct-uploads/all.js";
+import {explain, inBytes as bytesIn, inTime as timeIn, mayRetry, say as text} from "s3direct-uploads/texts.js";
 
-const AT_ONCE = 3;
 const PART_SIZE = 16 * 1024 ** 2; // the same as in the destination: only larger files are sent in parts
 const {uploads: UPLOADS, photos: PHOTOS} = document.body.dataset;
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector) => document.querySelectorAll(selector);
+const inBytes = (count) => bytesIn(count, "en");
 
 // Talking to Django
 
@@ -48,20 +49,7 @@ function say(text) {
   $("#announcer").textContent = text;
 }
 
-// Words for numbers
-
-function inBytes(count) {
-  const power = Math.min(3, Math.floor(Math.log2(count || 1) / 10));
-  const unit = ["byte", "kilobyte", "megabyte", "gigabyte"][power];
-  const style = {style: "unit", unit, unitDisplay: count < 1024 ? "long" : "short", maximumFractionDigits: power > 1 ? 1 : 0};
-  return new Intl.NumberFormat("en", style).format(count / 1024 ** power);
-}
-
-function inTime(seconds) {
-  const [count, unit] = seconds < 90 ? [seconds, "second"] : seconds < 5400 ? [seconds / 60, "minute"] : [seconds / 3600, "hour"];
-  const style = {style: "unit", unit, unitDisplay: "narrow"};
-  return `${new Intl.NumberFormat("en", style).format(Math.max(1, Math.round(count)))} left`;
-}
+// Words for times
 
 const SECONDS = {year: 31_557_600, month: 2_629_800, day: 86_400, hour: 3_600, minute: 60};
 
@@ -141,6 +129,7 @@ function photoItem(photo) {
   const image = $("img", item);
   $(".caption", item).textContent = photo.filename;
   image.alt = photo.filename;
+  button.setAttribute("aria-label", photo.filename); // the caption would be read twice, and an image may be blank
   image.addEventListener("error", () => button.classList.add("blank")); // for example HEIC
   image.src = photo.image.url;
   button.addEventListener("click", () => view(item));
@@ -200,18 +189,19 @@ viewer.addEventListener("keydown", ({key}) => {
 
 // From file to photo
 
-const waiting = [];
-const running = new Set();
+/** Files that were added together, and those that are tried again. @type {Set<{items: Element[], going: object, told: object, isOver: boolean}>} */
+const batches = new Set();
+const overall = $("#overall");
 
 function add(files) {
-  for (const file of files) {
-    const item = underwayItem(file);
+  const items = Array.from(files, underwayItem);
+  for (const {file} of items) {
     for (const each of $$("#underway .interrupted")) {
       if (each.upload.filename === file.name && each.upload.size === file.size) each.remove();
     }
-    $("#underway ul").append(item);
-    enqueue(item);
   }
+  $("#underway ul").append(...items);
+  send(items);
 }
 
 function underwayItem(file) {
@@ -220,92 +210,153 @@ function underwayItem(file) {
   $(".filename", item).textContent = file.name;
   $("progress", item).setAttribute("aria-label", `Progress of ${file.name}`);
   $(".actions", item).setAttribute("aria-label", file.name);
-  $(".pause", item).addEventListener("click", () => pauseOrGoOn(item));
+  $(".pause", item).addEventListener("click", () => pause(item, !item.paused));
   $(".cancel", item).addEventListener("click", () => giveUp(item));
-  $(".retry", item).addEventListener("click", () => enqueue(item));
+  $(".retry", item).addEventListener("click", () => retry(item));
   image.addEventListener("load", () => { image.hidden = false; });
   image.src = URL.createObjectURL(file);
   // With the same key, a retry continues the upload where it failed.
   return Object.assign(item, {file, key: crypto.randomUUID?.()});
 }
 
-function enqueue(item) {
-  waiting.push(item);
-  item.begun = null;
-  item.paused = false;
-  item.abort = new AbortController();
+/** Send the files to S3, and make a photo of each upload. */
+async function send(items) {
+  for (const item of items) wait(item);
+  const ends = [];
+  const batch = {items, isOver: false, told: {loaded: 0, total: 0, files: items.length, completed: 0}, cancel: new AbortController()};
+  batches.add(batch);
+  showUnderway();
+  batch.going = uploadAll(items.map(({file}) => file), {
+    endpoint: UPLOADS,
+    destination: "photos",
+    headers: csrf,
+    signal: batch.cancel.signal,
+    each: (_, index) => {
+      const item = items[index];
+      const onProgress = (progress) => showProgress(item, progress);
+      return {signal: item.controller.signal, idempotencyKey: item.key, onProgress};
+    },
+    onProgress: (progress) => {
+      batch.told = progress;
+      showOverall();
+    },
+    onResult: (result, index) => void ends.push(end(items[index], result)),
+  });
+  if (isPaused()) batch.going.pause();
+  await batch.going;
+  await Promise.all(ends); // the photos are on the wall
+  batch.isOver = true;
+  showOverall();
+}
+
+function wait(item) {
+  Object.assign(item, {begun: null, paused: false, state: "waiting", phase: "", controller: new UploadController()});
   tell(item, `Waiting · ${inBytes(item.file.size)}`, {loaded: 0});
-  $(".retry", item).hidden = true;
-  $(".pause", item).hidden = true;
+  offer(item, ["cancel"]);
   $(".pause", item).textContent = "Pause";
   $(".cancel", item).textContent = "Cancel";
   item.classList.remove("failed");
-  workOn();
+}
+
+function retry(item) {
+  if (!item.upload) return send([item]);
+  wait(item);
+  end(item, {upload: item.upload}); // it is in S3 already, and only the photo is missing
+}
+
+async function end(item, {upload, error}) {
+  if (item.state === "gone") return; // it was cancelled before it began
+  item.state = "sending";
+  try {
+    if (error) throw error;
+    item.upload = upload;
+    offer(item, []);
+    wall.list.prepend(photoItem(await ask("POST", PHOTOS, {image: upload.id})));
+    wall.showEmptiness();
+    say(`${item.file.name} is on the wall.`);
+    discard(item);
+  } catch (error) {
+    fail(item, item.controller.signal.aborted ? {code: "cancelled"} : error);
+  }
+  reloadRecords();
 }
 
 function showUnderway() {
   $("#underway").hidden = !$("#underway ul").children.length;
 }
 
-async function workOn() {
-  showUnderway();
-  if (running.size === AT_ONCE || !waiting.length) return;
-  const item = waiting.shift();
-  running.add(item);
-  workOn();
-  try {
-    await put(item);
-  } catch (error) {
-    fail(item, item.abort.signal.aborted ? {code: "cancelled"} : error);
-  }
-  running.delete(item);
-  reloadRecords();
-  workOn();
+/** One progress for all files that are under way. It is shown if there are several. */
+function showOverall() {
+  const sum = (name) => [...batches].reduce((all, {told}) => all + told[name], 0);
+  const isOver = [...batches].every((batch) => batch.isOver);
+  const [files, completed, loaded, total] = ["files", "completed", "loaded", "total"].map(sum);
+  const share = total ? loaded / total : 0;
+  const percent = new Intl.NumberFormat("en", {style: "percent"}).format(Math.floor(100 * share) / 100).replace("%", " %");
+  $(".said", overall).textContent = `${completed} of ${files} photos, ${percent}${isPaused() ? ", paused" : ""}`;
+  $("progress", overall).value = share;
+  hide(overall, isOver || files < 2, $("#files"));
+  if (!isOver) return;
+  if (files > 1) say(`${completed} of ${files} photos were sent.`);
+  batches.clear();
+  showPause(false);
 }
 
-/** Send the file to S3, then make a photo of the upload. */
-async function put(item) {
-  item.going = item.upload ?? upload(item.file, {
-    endpoint: UPLOADS,
-    destination: "photos",
-    headers: csrf,
-    idempotencyKey: item.key,
-    signal: item.abort.signal,
-    onProgress: (progress) => showProgress(item, progress),
-  });
-  item.upload = await item.going;
-  $(".pause", item).hidden = true;
-  $(".cancel", item).hidden = true;
-  wall.list.prepend(photoItem(await ask("POST", PHOTOS, {image: item.upload.id})));
-  wall.showEmptiness();
-  say(`${item.file.name} is on the wall.`);
-  discard(item);
+function showPause(paused) {
+  overall.classList.toggle("paused", paused);
+  $(".pause", overall).textContent = paused ? "Go on with all" : "Pause all";
 }
 
 function showProgress(item, {loaded, total, phase, bytesPerSecond, secondsLeft}) {
+  if (item.state === "waiting") offer(item, ["pause", "cancel"]);
+  item.state = "sending";
   if (phase === "send" && item.phase === "begin") reloadRecords();
   item.phase = phase;
+  hide($(".pause", item), !["send", "waiting", "stalled"].includes(phase) || loaded === total, $(".cancel", item));
   if (item.paused) return;
-  const pace = loaded && secondsLeft !== null ? [`${inBytes(bytesPerSecond)}/s`, inTime(secondsLeft)] : [];
   const sizes = {loaded: inBytes(loaded), size: inBytes(total)};
+  const hasPace = loaded && secondsLeft !== null;
+  const pace = hasPace ? {speed: inBytes(bytesPerSecond), time: timeIn(secondsLeft, "en")} : {};
   const words = {
-    begin: "Preparing…",
-    send: loaded < total ? [`${inBytes(loaded)} of ${inBytes(total)}`, ...pace].join(" · ") : "Sent, waiting for the storage…",
+    begin: text("preparing"),
+    send: text(loaded === total ? "confirming" : hasPace ? "sending_speed" : "sending", {...sizes, ...pace}),
     waiting: text("offline", sizes),
     stalled: text("stalled", sizes),
-    confirm: "Checking…",
+    confirm: text("confirming"),
     verifying: text("checking"),
   };
-  $(".pause", item).hidden = !["send", "waiting", "stalled"].includes(phase) || loaded === total;
   tell(item, words[phase], {loaded, total});
 }
 
-function pauseOrGoOn(item) {
-  item.paused = !item.paused;
-  if (item.paused) item.going.pause();
-  else item.going.resume();
-  $(".pause", item).textContent = item.paused ? "Go on" : "Pause";
-  $(".said", item).textContent = item.paused ? `Paused · ${inBytes($("progress", item).value)} of ${inBytes(item.file.size)}` : "Going on…";
+function pause(item, paused) {
+  item.paused = paused;
+  if (paused) item.controller.pause();
+  else item.controller.resume();
+  $(".pause", item).textContent = paused ? "Go on" : "Pause";
+  const sizes = {loaded: inBytes($("progress", item).value), size: inBytes(item.file.size)};
+  $(".said", item).textContent = paused ? text("paused", sizes) : "Going on…";
+  showOverall();
+}
+
+const isPaused = () => overall.classList.contains("paused");
+
+function pauseAll(paused) {
+  showPause(paused);
+  for (const {items, going} of batches) {
+    if (paused) going.pause(); // also those that have not begun
+    else going.resume();
+    for (const item of items) if (item.state === "sending" && item.phase !== "confirm") pause(item, paused);
+  }
+  showOverall();
+  say(paused ? "All photos are paused." : "All photos go on.");
+}
+
+/** Photos that are on the wall already stay there. */
+function cancelAll() {
+  for (const {items, cancel} of batches) {
+    cancel.abort();
+    for (const item of items) if (["waiting", "sending"].includes(item.state)) giveUp(item);
+  }
+  say("All photos that were not sent yet are cancelled.");
 }
 
 function tell(item, text, {loaded, total}) {
@@ -320,31 +371,51 @@ function fail(item, error) {
   if (settled) item.key = crypto.randomUUID?.();
   if (item.upload) wall.reload(); // the photo may be there, if only the answer was lost
   item.begun = item.upload ?? error.upload;
+  item.state = "failed";
   item.classList.add("failed");
-  $(".pause", item).hidden = true;
   const words = inWords(error, item.file);
   $(".said", item).textContent = words;
-  $(".retry", item).hidden = !mayRetry(error);
-  $(".cancel", item).hidden = false;
   $(".cancel", item).textContent = "Dismiss";
+  offer(item, mayRetry(error) ? ["retry", "cancel"] : ["cancel"]);
   if (isSessionEnded(error)) complain(error);
   say(`${item.file.name}: ${words}`);
 }
 
 function giveUp(item) {
-  item.abort.abort();
-  if (running.has(item)) return;
+  const {state} = item;
+  item.controller.abort();
+  if (state === "sending") return; // end() shows it as cancelled
   // A failed upload is still pending in Django, or completed without a photo.
   if (item.begun) ask("DELETE", `${UPLOADS}${item.begun.id}/`).catch(() => {}).then(reloadRecords);
-  if (waiting.includes(item)) waiting.splice(waiting.indexOf(item), 1);
+  item.state = "gone";
   discard(item);
-  workOn();
 }
 
 function discard(item) {
   URL.revokeObjectURL($("img", item).src);
+  const next = item.nextElementSibling ?? item.previousElementSibling;
+  const had = item.contains(document.activeElement);
   item.remove();
+  showUnderway();
+  if (had) ((next && $("button:not([hidden])", next)) ?? $("#files")).focus();
 }
+
+/** Show these buttons of an item, and no others. */
+function offer(item, names) {
+  for (const name of names) $(`.${name}`, item).hidden = false;
+  const first = names.length ? $(`.${names[0]}`, item) : $("#files");
+  for (const name of ["retry", "pause", "cancel"]) if (!names.includes(name)) hide($(`.${name}`, item), true, first);
+}
+
+/** Hides an element. If it has the focus, the other one gets it. */
+function hide(element, hidden, other) {
+  const had = hidden && element.contains(document.activeElement);
+  element.hidden = hidden;
+  if (had) other.focus();
+}
+
+$(".pause", overall).addEventListener("click", () => pauseAll(!isPaused()));
+$(".cancel", overall).addEventListener("click", cancelAll);
 
 // Interrupted uploads of an earlier visit
 
@@ -394,7 +465,7 @@ addEventListener("drop", (event) => {
   add(event.dataTransfer.files);
 });
 addEventListener("beforeunload", (event) => {
-  if (running.size) event.preventDefault();
+  if (batches.size) event.preventDefault();
 });
 $("#sign-out").addEventListener("submit", ({target}) => {
   target.elements.csrfmiddlewaretoken.value = csrf()["X-CSRFToken"];

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, expect
 
-from tests.real.site import ROOT, Site
+from tests.real.axe import faults
+from tests.real.site import Site
 
 from .editor import BIG, MIB, Editor, add_film, choose, expect_ready, item, widget
 
 pytestmark = pytest.mark.journey
-
-AXE = "axe-core@4.14.1"
 
 
 def test_by_keyboard_alone(edit: Callable[..., Editor], site: Site) -> None:
@@ -139,23 +136,6 @@ def test_without_javascript_it_says_so(edit: Callable[..., Editor], site: Site) 
     expect(said).to_be_visible()
     assert said.inner_text() == "Turn on JavaScript to add a file here."
     expect(page.locator("input[type=file]")).not_to_be_visible()
-
-
-@cache
-def axe() -> str:
-    """The source of axe-core, which scripts/node installs."""
-    folder = ROOT / ".venv" / "axe"
-    source = folder / "node_modules" / "axe-core" / "axe.min.js"
-    npm = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(folder), AXE]
-    subprocess.run(["scripts/node", *npm], cwd=ROOT, check=True, timeout=300, capture_output=True)
-    return source.read_text()
-
-
-def faults(page: Page, within: str = "html") -> list[str]:
-    """What axe-core finds: the rule, and where."""
-    page.evaluate(axe())
-    found = page.evaluate("within => axe.run(within).then(({violations}) => violations)", within)
-    return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]
 
 
 @pytest.mark.parametrize(
