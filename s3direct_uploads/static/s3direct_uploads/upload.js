@@ -130,6 +130,7 @@ async function run(file, options, gate) {
     // The signed URLs are kept apart from the upload: it may be in an error, and an error may be logged.
     const {request, multipart: inParts, ...upload} = answer;
     begun = upload;
+    options.onBegun?.(upload);
     if (upload.status === "completed") return upload;
     running.add(upload.id);
     // By a duration, because the clocks of phones are wrong. After a resumption it is too late; but Django says 410.
