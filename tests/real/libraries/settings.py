@@ -1,4 +1,4 @@
-"""The example project with two destinations. LIBRARIES is a folder of templates and static files."""
+"""The example project with two destinations. LIBRARIES has templates and static files."""
 
 import os
 from pathlib import Path
