@@ -174,7 +174,7 @@ test("onBegun gets the upload before anything is sent, and the signed URL is not
   const world = new World();
   const told = [];
 
-  await world.upload(file(5), {onBegun: (upload) => told.push([upload.id, upload.status, "request" in upload, world.transcript.at(-1)])});
+  await world.upload(file(5), {onBegun: (upload) => told.push([upload.id, upload.status, "request" in upload, ...world.transcript])});
 
   assert.deepEqual(told, [["u1", "pending", false, "POST / → 201"]]);
 });
