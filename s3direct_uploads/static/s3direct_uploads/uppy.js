@@ -6,7 +6,7 @@
  *
  *     const uppy = new Uppy().use(S3DirectUploads, {endpoint: "/api/uploads/", destination: "photos"});
  *
- * It imports nothing of Uppy, so that a page can load it without a bundler.
+ * It imports nothing of Uppy, so that a page needs no bundler.
  *
  * @module
  *
@@ -20,11 +20,11 @@ const PARALLEL = 2; // parts of each file: with HTTP/1.1 a browser has six conne
 
 /**
  * @typedef {object} Own
- * @property {string} [id] The plugin's name in Uppy. The default is "S3DirectUploads".
+ * @property {string} [id] In Uppy. The default is "S3DirectUploads".
  * @property {string} [destination] For files without a `meta.destination`.
  * @property {Record<string, unknown> | ((file: any) => Record<string, unknown>)} [context] For files without a
  *   `meta.context`. A function gets Uppy's file.
- * @property {number} [limit] How many files are sent at once. The default is 3. A paused file counts.
+ * @property {number} [limit] How many files are sent at once. The default is 3; 0: all. A paused file counts.
  *
  * @typedef {"destination" | "context" | "onProgress" | "onBegun" | "signal" | "idempotencyKey"} Replaced
  * @typedef {Omit<Options, Replaced> & Own} UppyOptions The options of upload(), except those that Uppy gives for each
@@ -41,7 +41,6 @@ class Uploader {
   #sending = 0;
   /** @type {(() => void)[]} */
   #waiting = [];
-
   /** @param {any} uppy @param {UppyOptions} opts */
   constructor(uppy, opts) {
     this.uppy = uppy;
@@ -64,13 +63,12 @@ class Uploader {
   }
 
   update() {}
-
   /** For files that are begun later. @param {Partial<UppyOptions>} opts */
   setOptions(opts) {
     this.opts = {...this.opts, ...opts};
   }
 
-  /** @param {boolean} resumableUploads */
+  /** @param {boolean} resumableUploads Whether the Dashboard has its buttons for pauses. */
   #allowPause(resumableUploads) {
     this.uppy.setState({capabilities: {...this.uppy.getState().capabilities, resumableUploads}});
   }
@@ -100,18 +98,19 @@ class Uploader {
   async #run(id) {
     const job = {controller: new AbortController(), phase: ""};
     this.#jobs.set(id, job);
-    while (this.#sending >= (this.opts.limit ?? LIMIT)) await new Promise((resolve) => this.#waiting.push(() => resolve(null)));
+    const limit = (this.opts.limit ?? LIMIT) || Infinity;
+    while (this.#sending >= limit) await new Promise((resolve) => this.#waiting.push(() => resolve(null)));
     this.#sending++;
     try {
       const file = this.#fileOf(id, job);
       if (!file) return;
-      const body = await this.#send(file, job);
-      if (!this.#fileOf(id, job)) return await this.#cancel(body.id);
+      // What a listener of the page throws is no error of the upload.
+      const {body, error} = await this.#send(file, job).then((body) => ({body, error: null}), (error) => ({body: null, error}));
+      if (!this.#fileOf(id, job)) return body && (await this.#cancel(body.id));
+      if (!body) return this.#fail(id, error);
       // Forgotten, because a completed upload stays: Uppy also removes its files when the page is done with them.
       this.uppy.setFileState(id, {s3direct: undefined});
       this.uppy.emit("upload-success", this.uppy.getFile(id), {status: 200, body});
-    } catch (error) {
-      if (this.#fileOf(id, job)) this.#fail(id, error);
     } finally {
       if (this.#jobs.get(id) === job) this.#jobs.delete(id); // the file may have been added again
       this.#sending--;
@@ -127,7 +126,7 @@ class Uploader {
   }
 
   /** @param {any} file @param {Job} job */
-  #send({id, data, meta, type, isPaused, s3direct}, job) {
+  async #send({id, data, meta, type, isPaused, s3direct}, job) {
     const {context, destination, ...opts} = this.opts;
     if (!(data instanceof Blob)) {
       throw new UploadError("Uppy has no content of this file. Those of its Companion cannot be sent.", {step: "begin", code: "file_unreadable"});
@@ -159,16 +158,14 @@ class Uploader {
     if (!file) return;
     const {loaded, total, phase} = progress;
     const {uploadStarted} = file.progress;
-    if (phase !== "begin") {
-      this.uppy.emit("upload-progress", file, {...progress, uploadStarted, bytesUploaded: loaded, bytesTotal: total});
-    }
+    const told = {...progress, uploadStarted, bytesUploaded: loaded, bytesTotal: total};
+    if (phase !== "begin") this.uppy.emit("upload-progress", file, told);
     if (phase === job.phase) return;
     job.phase = phase;
-    const filename = file.meta.name;
-    const sizes = {loaded: inBytes(loaded, language()), size: inBytes(total, language())};
-    if (phase === "waiting") this.uppy.emit("upload-stalled", {message: say("said_offline", {filename})}, [file]);
-    if (phase === "stalled") this.uppy.emit("upload-stalled", {message: say("stalled", sizes)}, [file]);
-    if (phase === "verifying") this.uppy.info(say("said_checking", {filename}));
+    const words = {filename: file.meta.name, loaded: inBytes(loaded, language()), size: inBytes(total, language())};
+    if (phase === "waiting") this.uppy.emit("upload-stalled", {message: say("said_offline", words)}, [file]);
+    if (phase === "stalled") this.uppy.emit("upload-stalled", {message: say("stalled", words)}, [file]);
+    if (phase === "verifying") this.uppy.info(say("said_checking", words));
   }
 
   /** @param {string} id @param {any} error */
@@ -180,29 +177,23 @@ class Uploader {
     const message = explain(error, {filename: file.meta.name, size: file.size ?? 0}, language());
     // Uppy keeps the response. What S3 says may contain a signature, so only Django's error is told.
     const response = {status, body: typeof body === "object" ? body : null};
-    this.uppy.emit("upload-error", this.uppy.getFile(id), new Error(message, {cause: error}), response);
+    this.uppy.emit("upload-error", file, new Error(message, {cause: error}), response);
   }
 
   /** @param {string} id of the upload */
   async #cancel(id) {
-    const {endpoint, headers, credentials = "same-origin"} = this.opts;
+    const {endpoint, headers: given, credentials = "same-origin"} = this.opts;
     try {
-      const init = {method: "DELETE", headers: new Headers(await (typeof headers === "function" ? headers() : headers))};
-      await fetch(`${endpoint.replace(/\/?$/, "/")}${id}/`, {...init, credentials, keepalive: true});
-    } catch {
-      // The upload expires in Django after some time.
-    }
+      const headers = new Headers(await (typeof given === "function" ? given() : given));
+      await fetch(`${endpoint.replace(/\/?$/, "/")}${id}/`, {method: "DELETE", headers, credentials, keepalive: true});
+    } catch {} // the upload expires in Django after some time
   }
 }
 
-function language() {
-  return globalThis.document?.documentElement.lang || undefined;
-}
+const language = () => globalThis.document?.documentElement.lang || undefined;
 
 /** crypto.randomUUID is missing without HTTPS. */
-function randomKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
+const randomKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** For `uppy.use()`. Uppy's types want all methods of BasePlugin, of which Uppy calls only some. @type {new (uppy: any, opts: UppyOptions) => any} */
 export const S3DirectUploads = Uploader;

@@ -202,14 +202,17 @@ def test_uppy_sends_parts_side_by_side_and_pauses(alice: Visitor) -> None:
 
 def test_uppy_outlasts_a_cut_and_a_retry_sends_only_what_is_missing(alice: Visitor) -> None:
     site, film = alice.site, alice.make_photo("film.jpg", more=11 * MIB)
-    site.s3.cut("PUT", after=MIB)
     held = site.s3.hold("PUT", after=MIB)
     add(alice, film)
     assert held.held.wait(15)
-    wait_for_parts(alice, 1)  # after the cut it goes on by itself
+    wait_for_parts(alice, 1)
+    site.s3.outage = "reset"
+    held.released.set()
+    waits = "There is no connection. film.jpg continues by itself when it is back."
+    expect(alice.page.get_by_text(waits).first).to_be_visible()
     for _ in range(4):
         site.s3.refuse("PUT", DENIED)
-    held.released.set()
+    site.s3.outage = ""
     said = "This file could not be added. Try again."
     expect(button(alice, said)).to_be_visible()
     [before] = alice.rows()
