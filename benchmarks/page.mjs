@@ -3,22 +3,29 @@ import AwsS3 from "@uppy/aws-s3";
 import Uppy from "@uppy/core";
 import S3FileFieldClient from "django-s3-file-field";
 import {upload} from "/static/s3direct_uploads/upload.js";
+import {S3DirectUploads} from "/static/s3direct_uploads/uppy.js";
+
+async function byUppy(file, uploader, options) {
+  const uppy = new Uppy().use(uploader, options);
+  uppy.addFile({name: file.name, type: file.type, data: file});
+  const {failed} = await uppy.upload();
+  if (failed.length) throw new Error(failed[0].error);
+}
 
 const clients = {
   ours: (file, {headers, parallel}) =>
     upload(file, {endpoint: "/api/uploads/", destination: "films", headers, parallel}),
 
-  async uppy(file, {partSize, parallel}) {
+  oursInUppy: (file, {headers, parallel}) =>
+    byUppy(file, S3DirectUploads, {endpoint: "/api/uploads/", destination: "films", headers, parallel}),
+
+  uppy(file, {partSize, parallel}) {
     const signRequest = async (request) => {
       const body = JSON.stringify({...request, type: file.type});
       const answer = await fetch("/uppy/", {method: "POST", body});
       return answer.json();
     };
-    const uppy = new Uppy();
-    uppy.use(AwsS3, {signRequest, shouldUseMultipart: true, getChunkSize: () => partSize, limit: parallel});
-    uppy.addFile({name: file.name, type: file.type, data: file});
-    const {failed} = await uppy.upload();
-    if (failed.length) throw new Error(failed[0].error);
+    return byUppy(file, AwsS3, {signRequest, shouldUseMultipart: true, getChunkSize: () => partSize, limit: parallel});
   },
 
   s3ff: (file) => new S3FileFieldClient({baseUrl: `${location.origin}/s3ff/`}).uploadFile(file, "film"),

@@ -72,6 +72,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
         "static/s3direct_uploads/types.d.ts",
         "static/s3direct_uploads/package.json",
         "static/s3direct_uploads/element.js",
+        "static/s3direct_uploads/uppy.js",
         "static/s3direct_uploads/element.css",
         "templates/s3direct_uploads/upload_widget.html",
     ):

@@ -170,6 +170,15 @@ test("headers are asked for anew before each request", async () => {
   assert.deepEqual(toDjango.map(({credentials}) => credentials), ["omit", "omit"]);
 });
 
+test("onBegun gets the upload before anything is sent, and the signed URL is not in it", async () => {
+  const world = new World();
+  const told = [];
+
+  await world.upload(file(5), {onBegun: (upload) => told.push([upload.id, upload.status, "request" in upload, ...world.transcript])});
+
+  assert.deepEqual(told, [["u1", "pending", false, "POST / → 201"]]);
+});
+
 test("with its key a failed upload is taken up where it failed", async () => {
   const world = new World();
   const beach = file(5);

@@ -291,6 +291,8 @@ class Row:
 
     id: UUID
     status: str
+    destination: str
+    context: dict[str, Any]
     filename: str
     content_type: str
     size: int

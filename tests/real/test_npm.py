@@ -41,7 +41,8 @@ def project(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     (folder / "package.json").write_text('{"type": "module"}')
     checkers = ("publint@0.3.25", "@arethetypeswrong/cli@0.18.5")
-    npm.install(folder, str(archive), npm.TYPESCRIPT, npm.NODE_TYPES, *checkers)
+    uppies = ("uppy-5@npm:@uppy/core@5.2.0", "uppy-6@npm:@uppy/core@6.3.1")
+    npm.install(folder, str(archive), npm.TYPESCRIPT, npm.NODE_TYPES, *checkers, *uppies)
     for source in PACKED.glob("*.ts"):
         shutil.copy(source, folder)
     return folder
@@ -74,7 +75,7 @@ def test_the_checkers_of_packages_find_nothing(
 def test_every_module_has_declarations(project: Path) -> None:
     package = project / "node_modules" / "s3direct-uploads"
     modules = {path.stem for path in package.glob("*.js")}
-    assert modules >= {"upload", "checksum", "node", "element", "texts"}
+    assert modules >= {"upload", "checksum", "node", "element", "texts", "uppy"}
     declared = {path.name.removesuffix(".d.ts") for path in package.glob("*.d.ts")}
     assert declared == modules | {"types"}
 
@@ -82,6 +83,12 @@ def test_every_module_has_declarations(project: Path) -> None:
 def test_a_bundlers_typescript_takes_it(project: Path) -> None:
     bundler = ("--module", "esnext", "--moduleResolution", "bundler")
     done = npm.run(project, "tsc", *STRICTLY, "--noEmit", *bundler, "consumer.ts", "page.ts")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_types_of_uppy_5_and_6_take_the_plugin(project: Path) -> None:
+    browser = ("--lib", "es2022,dom,dom.iterable", "--skipLibCheck", "--module", "nodenext")
+    done = npm.run(project, "tsc", *STRICTLY, "--noEmit", *browser, "uppy.ts")
     assert (done.returncode, done.stdout) == (0, "")
 
 

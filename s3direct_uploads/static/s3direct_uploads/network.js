@@ -63,6 +63,19 @@ export class Network {
   tries() {
     return new Tries(this);
   }
+
+  /** Rejects as soon as it is aborted, although the work goes on. @template T @param {AbortSignal | undefined} signal @param {Promise<T>} work */
+  async unless(signal, work) {
+    let abort = () => {};
+    /** @type {Promise<never>} */
+    const aborted = new Promise((_, reject) => (abort = () => reject(signal?.reason)));
+    signal?.addEventListener("abort", abort);
+    try {
+      return await Promise.race([work, aborted]);
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
 }
 
 /** The attempts to send one request. Between them it waits until the server is there, so that nothing is sent in vain. */

@@ -18,6 +18,8 @@ export interface Options {
   /** Used for requests to Django, never to S3. */
   credentials?: "omit" | "same-origin" | "include";
   onProgress?: (progress: Progress) => void;
+  /** Called when Django has answered begin: the upload has its `id`, and is usually still "pending". */
+  onBegun?: (upload: Upload) => void;
   /** If it is aborted, the upload is also cancelled in Django. That of an UploadController can also pause. */
   signal?: AbortSignal;
   /**

@@ -136,6 +136,7 @@ async function run(file, options, gate) {
     const {request, multipart: inParts, ...upload} = answer;
     begun = upload;
     if (upload.visitor) django.token = upload.form_value;
+    options.onBegun?.(upload);
     if (upload.status === "completed") return upload;
     running.add(upload.id);
     // By a duration, because the clocks of phones are wrong. After a resumption it is too late; but Django says 410.
@@ -455,7 +456,7 @@ async function deliver(body, {signed, refused, onLoaded, onFailure, rest, signal
   let untried = false; // whether the URL is new: if a new URL is refused, signing again does not help
   for (;;) {
     await gate.passed(signal);
-    const request = await unless(signal, signed()); // Django may be away for hours
+    const request = await network.unless(signal, signed()); // Django may be away for hours
     if (!request) return tries.end();
     if (gate.signal.aborted) continue; // paused while it was signed
     // Of a file that is gone, Firefox and Safari send nothing, and report no error.
@@ -748,19 +749,6 @@ async function imported(name, module, step) {
   } catch (cause) {
     const message = `${name} could not be loaded from the folder of upload.js. ${cause}`;
     throw new UploadError(message, {step, code: "module_not_loaded", cause});
-  }
-}
-
-/** Rejects as soon as it is aborted, although the work goes on. @template T @param {AbortSignal | undefined} signal @param {Promise<T>} work */
-async function unless(signal, work) {
-  let abort = () => {};
-  /** @type {Promise<never>} */
-  const aborted = new Promise((_, reject) => (abort = () => reject(signal?.reason)));
-  signal?.addEventListener("abort", abort);
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal?.removeEventListener("abort", abort);
   }
 }
 

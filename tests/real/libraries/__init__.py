@@ -1,0 +1,1 @@
+"""A host whose pages are those of docs/clients.md for Uppy, FilePond and Dropzone."""
