@@ -366,8 +366,8 @@ function originOf(url) {
 }
 
 /**
- * A random key. crypto.randomUUID does not exist on a page that came by plain http, and React Native has no crypto. The
- * key is no secret: it counts only among the uploads of its owner.
+ * A random key. crypto.randomUUID does not exist on a page that came by plain http, and React Native has no crypto. A
+ * user's key is no secret, because it counts only among this user's uploads. A visitor's key is one, and needs crypto.
  */
 export function randomKey() {
   const bytes = new Uint8Array(16);
