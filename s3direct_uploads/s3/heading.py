@@ -9,6 +9,7 @@ HEAD is never sent more often than boto3 sends it.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Mapping
@@ -26,11 +27,13 @@ from s3direct_uploads.exceptions import BucketUnavailable, ObjectMissing
 
 from . import signer
 from .client import MAX_CONNECTIONS, watch_clock
-from .failures import failures, logger
+from .failures import failures
 from .values import CHECKSUMS, STORED_UNSIGNED, StoredObject
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+logger = logging.getLogger("s3direct_uploads")
 
 SENDING = "before-send.s3.HeadObject"  # moto and tests answer this event instead of S3
 # The other events of a HEAD. If somebody else listens to one of them, boto3 sends every HEAD.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote, urlsplit
@@ -12,15 +13,18 @@ import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.client import BaseClient, Config
 from botocore.credentials import RefreshableCredentials
+from botocore.httpsession import URLLib3Session
 from botocore.stub import Stubber
+from moto import mock_aws
 
 from s3direct_uploads.exceptions import ObjectMissing
-from s3direct_uploads.s3 import Bucket
+from s3direct_uploads.s3 import Bucket, Declared
 from s3direct_uploads.s3.heading import SENDING
 from s3direct_uploads.storage import S3Storage
 from tests.s3.conftest import (
     KEY,
     PLAIN,
+    Headers,
     Server,
     bucket_at,
     by_botocore,
@@ -360,3 +364,20 @@ def test_credentials_that_rotate_sign_each_head_with_those_of_its_time(server: S
         assert headers["authorization"] == by_botocore(
             server.url + path, headers, f"secret{number}"
         )
+
+
+# Tests of a host.
+
+
+def test_moto_in_the_process_answers_both() -> None:
+    with mock_aws():
+        bucket = bucket_at(None, region_name="us-east-1")
+        bucket.create()
+        bucket.put(KEY, BytesIO(b"hello"), Declared(5, "a/b", "CRC32", "NhCmhg=="))
+        with patch.object(URLLib3Session, "send", side_effect=AssertionError("It was sent.")):
+            first = bucket.head(KEY)
+            with patch.object(bucket, "_by_boto3", side_effect=AssertionError):
+                assert bucket.head(KEY) == first
+                with pytest.raises(ObjectMissing):
+                    bucket.head("nothing")
+    assert (first.size, first.checksums) == (5, {"CRC32": "NhCmhg=="})
