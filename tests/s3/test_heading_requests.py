@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -15,7 +16,7 @@ from botocore.client import BaseClient, Config
 from botocore.credentials import RefreshableCredentials
 from botocore.httpsession import URLLib3Session
 from botocore.stub import Stubber
-from moto import mock_aws
+from moto.core.models import botocore_stubber
 
 from s3direct_uploads.exceptions import ObjectMissing
 from s3direct_uploads.s3 import Bucket, Declared
@@ -370,8 +371,10 @@ def test_credentials_that_rotate_sign_each_head_with_those_of_its_time(server: S
 
 
 def test_moto_in_the_process_answers_both() -> None:
-    with mock_aws():
-        bucket = bucket_at(None, region_name="us-east-1")
+    # mock_aws turns this on, and it also empties the buckets that other tests use.
+    with patch.object(botocore_stubber, "enabled", True):
+        name = f"mocked-{uuid.uuid4().hex}"
+        bucket = bucket_at(None, region_name="us-east-1", bucket_name=name)
         bucket.create()
         bucket.put(KEY, BytesIO(b"hello"), Declared(5, "a/b", "CRC32", "NhCmhg=="))
         with patch.object(URLLib3Session, "send", side_effect=AssertionError("It was sent.")):
