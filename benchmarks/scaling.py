@@ -75,19 +75,19 @@ def asking() -> Iterator[Asked]:
     names, sent = [0], URLLib3Session.send
     bucket = get_bucket("default")
 
-    def count(model: Any, **_: Any) -> None:
-        asked.s3[model.name] += 1
+    def count(event_name: str, **_: Any) -> None:
+        asked.s3[event_name.rpartition(".")[2]] += 1
 
     clients = [bucket._client, bucket._creator, bucket._completer]
     for client in clients:
-        client.meta.events.register("before-call.s3", count, unique_id="asking")
+        client.meta.events.register("before-send.s3", count, unique_id="asking")
     start, cpu = time.monotonic(), time.process_time()
     with connection.execute_wrapper(note), patch.object(URLLib3Session, "send", send):
         yield asked
     asked.seconds, asked.cpu = time.monotonic() - start, time.process_time() - cpu
     for client in clients:
-        client.meta.events.unregister("before-call.s3", unique_id="asking")
-    # Tries that were repeated count as well, and would here be none of an upload's.
+        client.meta.events.unregister("before-send.s3", unique_id="asking")
+    # A try that was handed to boto3 counts there again, and would here be none of an upload's.
     assert names[0] == asked.s3.total(), (names, asked.s3)
 
 

@@ -89,7 +89,7 @@ answers
 __init__
 buckets
 bucket
-configuration queue reading signing
+configuration heading queue reading signing
 client failures signer values
 """,
     "management": """

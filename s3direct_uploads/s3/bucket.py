@@ -34,11 +34,10 @@ from .failures import (
     failures,
     status_of,
 )
+from .heading import Heading
 from .reading import Reading
 from .signing import Signing, parameters_of
 from .values import (
-    CHECKSUMS,
-    STORED_UNSIGNED,
     Declared,
     Listed,
     StoredObject,
@@ -54,7 +53,7 @@ logger = logging.getLogger("s3direct_uploads")
 NEEDS_CUSTOMERS_KEY = ("InvalidRequest", "InvalidArgument")
 
 
-class Bucket(Signing, Reading, BucketConfiguration):
+class Bucket(Signing, Heading, Reading, BucketConfiguration):
     """One S3 bucket, as a storage in STORAGES describes it.
 
     Every method raises BucketUnavailable if S3 is down, slow, or refuses the server.
@@ -115,30 +114,6 @@ class Bucket(Signing, Reading, BucketConfiguration):
             if not self._is_unreadable(key):
                 raise
             raise ObjectMismatch("S3's answer about this object cannot be read.") from None
-
-    def _head(self, key: str) -> StoredObject:
-        with failures("HeadObject"):
-            found: Mapping[str, Any] = self._client.head_object(
-                Bucket=self.name, Key=key, ChecksumMode="ENABLED"
-            )
-        if "ContentLength" not in found:  # for example, a proxy compresses answers
-            logger.error("The answer to HeadObject does not say how large the object is")
-            raise BucketUnavailable("S3 does not answer as it should; try again later.")
-        return StoredObject(
-            size=found["ContentLength"],
-            content_type=found.get("ContentType", ""),
-            etag=found.get("ETag", ""),
-            version_id=found.get("VersionId", ""),
-            checksums={
-                algorithm: found[f"Checksum{algorithm}"]
-                for algorithm in CHECKSUMS
-                # A composite one is a checksum of the parts' checksums.
-                if f"Checksum{algorithm}" in found and found.get("ChecksumType") != "COMPOSITE"
-            },
-            parameters={
-                name: found[member] for name, member in STORED_UNSIGNED.items() if found.get(member)
-            },
-        )
 
     def _is_unreadable(self, key: str) -> bool:
         """Whether the object causes the error. A refused HEAD has no body, and so no error code.

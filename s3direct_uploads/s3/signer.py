@@ -1,4 +1,4 @@
-"""AWS Signature Version 4 in the query of a URL: pure functions with the same result as botocore.
+"""AWS Signature Version 4, in a URL or a header: pure functions with the same result as botocore.
 
 botocore takes 0.3 ms for a presigned URL. Ten thousand parts would keep a worker busy for seconds.
 """
@@ -71,7 +71,7 @@ def presign(
     ``url`` must have no query, and its path must be percent-encoded. The client must send exactly
     these ``headers``. The host is signed with them.
     """
-    host, path = _host_and_path(url)
+    host, path = host_and_path(url)
     signed = [(name.lower(), " ".join(value.split())) for name, value in headers.items()]
     signed.append(("host", host))
     signed.sort()
@@ -103,6 +103,39 @@ def presign(
     return f"{url}?{parameters}&X-Amz-Signature={mac}"
 
 
+def authorization(
+    credentials: Credentials,
+    *,
+    region: str,
+    service: str,
+    method: str,
+    host: str,
+    path: str,
+    headers: Mapping[str, str],
+) -> str:
+    """The header Authorization of a request without a query. All headers are signed, but agents'.
+
+    Their names are in lower case. Among them are x-amz-date and x-amz-content-sha256.
+    """
+    signed = {name: " ".join(value.split()) for name, value in headers.items()}
+    signed.pop("user-agent", None)  # proxies may change it
+    signed["host"] = host
+    timestamp = signed["x-amz-date"]
+    day = timestamp[:8]
+    in_order = sorted(signed)
+    names = ";".join(in_order)
+    lines = [f"{name}:{signed[name]}" for name in in_order]
+    payload = headers["x-amz-content-sha256"]
+    canonical = "\n".join([method, path or "/", "", *lines, "", names, payload])
+    scope = f"{day}/{region}/{service}/aws4_request"
+    digest = sha256(canonical.encode()).hexdigest()
+    key = _signing_key(credentials.secret_key, day, region, service)
+    to_sign = f"{ALGORITHM}\n{timestamp}\n{scope}\n{digest}"
+    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
+    credential = f"{credentials.access_key}/{scope}"
+    return f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
+
+
 @lru_cache(maxsize=64)
 def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret_key}".encode()
@@ -112,7 +145,7 @@ def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _host_and_path(url: str) -> tuple[str, str]:
+def host_and_path(url: str) -> tuple[str, str]:
     there = urlsplit(url)
     # As clients send the host: in lower case, without the default port of the scheme.
     implied_port = {"http": ":80", "https": ":443"}.get(there.scheme, "")

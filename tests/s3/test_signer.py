@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from botocore import auth
-from botocore.auth import S3SigV4QueryAuth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
 from hypothesis import assume, example, given
@@ -229,6 +229,48 @@ def test_whatever_is_signed_is_signed_as_botocore_does(
         expires=life,
         now=now,
     )
+
+
+@cases(300)
+@given(
+    st.sampled_from(["GET", "PUT", "DELETE", "HEAD"]),
+    st.sampled_from(ENDPOINTS),
+    text,
+    st.dictionaries(
+        st.text("abyz09-_", min_size=1, max_size=12).filter(lambda name: name != "date"),
+        header_values,
+        max_size=4,
+    ),
+    st.tuples(secrets, secrets, st.none() | secrets),
+    st.sampled_from(["us-east-1", "eu-central-1"]),
+    moments,
+)
+@example("HEAD", ENDPOINTS[0], "k", {"user-agent": "a  b"}, ("A", "s", "t"), "us-east-1", MIDNIGHT)
+def test_a_header_signs_as_botocores_does(
+    method: str,
+    endpoint: str,
+    path: str,
+    headers: dict[str, str],
+    secret: tuple[str, str, str | None],
+    region: str,
+    now: datetime,
+) -> None:
+    access_key, secret_key, token = secret
+    request = AWSRequest(method, f"{endpoint}/{quote(path, safe='/~')}", headers)
+    with clock_at(now):
+        S3SigV4Auth(Credentials(access_key, secret_key, token), "s3", region).add_auth(request)
+    theirs = {name.lower(): value for name, value in request.headers.items()}
+    host, path = signer.host_and_path(request.url)
+    ours = signer.authorization(
+        signer.Credentials(access_key, secret_key),
+        region=region,
+        service="s3",
+        method=method,
+        host=host,
+        path=path,
+        headers={name: value for name, value in theirs.items() if name != "authorization"},
+    )
+    assert ours == theirs["authorization"]
 
 
 def signed_at(now: datetime) -> str:
