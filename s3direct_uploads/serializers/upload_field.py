@@ -34,10 +34,10 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
     model has attached; or its ``form_value``, as ``<s3-upload>`` posts it. For a visitor's upload
     only the ``form_value``, whoever sends it. ``validated_data`` has the Upload.
     ``AttachUploadsMixin`` attaches it, and replaces it by its name; an ``UploadFileField`` of the
-    model takes the Upload itself. The outermost serializer must have
-    this mixin, even if the field is in a nested one. An update also accepts the file that the row
-    already has, by its id or in the form that was read, and leaves it unchanged. In a list of
-    serializers the field does not know which row is meant, unless the list sets ``child.instance``.
+    model takes the Upload itself. The outermost serializer must have this mixin, even if the field
+    is in a nested one. An update also accepts the file that the row already has, by its id or in
+    the form that was read, and leaves it unchanged. In a list of serializers the field does not
+    know which row is meant, unless the list sets ``child.instance``.
     With ``allow_null``, null or "" clears the field.
 
     Output: ``{name, url, size, content_type, filename}``. The URL shows types that are safe in a
