@@ -37,16 +37,15 @@ class NoteSerializer(serializers.Serializer[Note]):
     size = serializers.IntegerField(min_value=0)
 
     def create(self, validated_data: dict[str, Any]) -> Note:
-        return Note.objects.create(**validated_data)
+        note = Note(**validated_data)
+        note.save(force_insert=True)
+        return note
 
 
-class Bare:
-    permission_classes = (IsAuthenticated,)
-    parser_classes = (JSONParser,)
-    renderer_classes = (JSONRenderer,)
-
-
-class CreateNote(Bare, generics.CreateAPIView[Note]):
+class CreateNote(generics.CreateAPIView[Note]):
+    permission_classes = [IsAuthenticated]
+    parser_classes = [JSONParser]
+    renderer_classes = [JSONRenderer]
     serializer_class = NoteSerializer
 
     def perform_create(self, serializer: Any) -> None:
@@ -82,7 +81,10 @@ class NewestFirst(CursorPagination):
     page_size = 50
 
 
-class Rows(Bare, ReadOnlyModelViewSet[Upload]):
+class Rows(ReadOnlyModelViewSet[Upload]):
+    permission_classes = [IsAuthenticated]
+    parser_classes = [JSONParser]
+    renderer_classes = [JSONRenderer]
     serializer_class = RowSerializer
     pagination_class = NewestFirst
 

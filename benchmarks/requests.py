@@ -72,7 +72,9 @@ def confirm() -> Iterator[Line]:
     def begun() -> list[Upload]:
         uploads = []
         for _ in range(PUTS):
-            answer = json.loads(posted(user, "/api/uploads/", {"destination": "films", **DECLARED})())
+            answer = json.loads(
+                posted(user, "/api/uploads/", {"destination": "films", **DECLARED})()
+            )
             upload = Upload.objects.get(pk=answer["id"])
             bucket._client.put_object(
                 Bucket=bucket.name, Key=upload.key, Body=b"hello", ContentType="video/mp4"
@@ -119,7 +121,10 @@ def listing() -> Iterator[Line]:
 def posted(user: Any, path: str, body: Any) -> Callable[[], bytes]:
     text = json.dumps(body)
     return answered(
-        user, lambda: RequestFactory(headers={"host": "localhost"}).post(path, text, content_type="application/json")
+        user,
+        lambda: RequestFactory(headers={"host": "localhost"}).post(
+            path, text, content_type="application/json"
+        ),
     )
 
 
@@ -150,9 +155,7 @@ def answered(user: Any, make: Callable[[], Any]) -> Callable[[], bytes]:
 Calls = Callable[[], Sequence[Callable[[], Any]]]
 
 
-def compare(
-    what: str, with_what: str, ours: Calls, theirs: Calls, goal: float
-) -> Iterator[Line]:
+def compare(what: str, with_what: str, ours: Calls, theirs: Calls, goal: float) -> Iterator[Line]:
     cost(ours()), cost(theirs())  # the first ones make caches
     pairs = []
     for number in range(PAIRS):

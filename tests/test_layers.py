@@ -89,7 +89,8 @@ __init__
 buckets
 bucket
 configuration queue reading signing
-client failures signer values
+client failures values
+signer
 """,
     "management": """
 commands.adopt_files commands.check_bucket
