@@ -104,6 +104,7 @@ __init__
 __init__
 attaching
 answers requests upload_field
+building
 """,
 }
 UNORDERED = {"migrations"}  # Django orders them
