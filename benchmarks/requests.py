@@ -21,10 +21,10 @@ from s3direct_uploads.s3 import get_bucket
 from .bare import Note
 from .report import Benchmark, Line, middle, say
 
-PAIRS = 15
-BLOCK = 40  # requests, of a kind, one after the other
-PUTS = 16  # in a block of confirms: each of them needs an object
-LISTS = 10
+PAIRS = 41
+BLOCK = 15  # requests, of a kind, one after the other
+PUTS = 5  # in a block of confirms: each of them needs an object
+LISTS = 3
 URLCONF = "benchmarks.bare"
 DECLARED = {"filename": "film.mp4", "content_type": "video/mp4", "size": 5}
 

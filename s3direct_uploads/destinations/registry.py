@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 
 from s3direct_uploads import conf
@@ -21,10 +24,25 @@ def get(name: str) -> Destination:
         raise ValidationError(
             {"destination": ValidationError("No such destination.", code="unknown")}
         ) from None
-    for problem in problems(name, spec):
-        if problem.is_error:
-            raise ImproperlyConfigured(problem.message)
+    if not _is_sound(name, spec):
+        for problem in problems(name, spec):
+            if problem.is_error:
+                raise ImproperlyConfigured(problem.message)
+        _found_sound(name, spec)
     return build(name, spec)
+
+
+# The dicts in which no problem was found, as they were then. A class may change at any time.
+_sound: dict[str, tuple[dict[str, Any], int]] = {}
+
+
+def _is_sound(name: str, spec: object) -> bool:
+    return _sound.get(name) == (spec, conf.max_name_length())
+
+
+def _found_sound(name: str, spec: object) -> None:
+    if isinstance(spec, dict):
+        _sound[name] = copy.deepcopy(spec), conf.max_name_length()
 
 
 def find(name: str) -> Destination | None:

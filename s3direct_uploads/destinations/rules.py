@@ -125,6 +125,11 @@ class Destination:
         return self.max_pending is not None or self.max_total_size is not None
 
     @property
+    def hears_completed(self) -> bool:
+        """Whether a host wrote the hook ``completed``."""
+        return getattr(self.completed, "__func__", None) is not Destination.completed
+
+    @property
     def takes_pages(self) -> bool:
         """Whether a type that can run scripts in a browser may be uploaded."""
         return any(each == "*/*" or content_types.is_page(each) for each in self.content_types)
