@@ -294,6 +294,11 @@ class Upload(models.Model):
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
+    def _do_insert(self, manager: Any, using: Any, fields: Any, *args: Any) -> Any:
+        # Without the columns that are NULL anyway: Django takes long for each column.
+        named = [each for each in fields if getattr(self, each.attname) is not None]
+        return super()._do_insert(manager, using, named, *args)  # type: ignore[misc]
+
     @property
     def name(self) -> str:
         """The value for a FileField: the key without the storage's location.
@@ -429,6 +434,8 @@ class Upload(models.Model):
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:
     """Log one record for a change of status. Its ``duration`` is in seconds since begin."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
     age = times.utc(timezone.now()) - times.utc(upload.created_at)
     record = {
         "upload_id": str(upload.pk),

@@ -11,7 +11,7 @@ from s3direct_uploads import destinations, times
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import PresignedMultipart, PresignedRequest
 
-from .building import BuiltOnce
+from .building import BuiltOnce, represented
 
 
 class MomentField(serializers.DateTimeField):
@@ -145,7 +145,7 @@ class UploadSerializer(BuiltOnce, serializers.ModelSerializer[Upload]):
         if presigned is not None and self.built() is not self:  # which knows no context
             for name, serializer in PRESIGNED.items():
                 if isinstance(presigned, serializer.kind):
-                    answer[name] = serializer().to_representation(presigned)
+                    answer[name] = represented(serializer, presigned)
         return answer
 
     def get_reason(self, upload: Upload) -> str | None:
