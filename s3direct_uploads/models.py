@@ -18,7 +18,7 @@ from django.db import connections, models, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import conf, form_values, keys, times
+from . import conf, form_values, inserting, keys, times
 from .exceptions import AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
 from .storage import is_asked_anew
 
@@ -297,26 +297,11 @@ class Upload(models.Model):
     def _do_insert(
         self, manager: Any, using: str, fields: Any, returning_fields: Any, raw: bool
     ) -> Any:
-        # Without the columns that are NULL anyway, and with the text that Django wrote for the same
-        # columns before. Django would write it for each row, which takes a fifth of begin.
-        connection = connections[using]
-        values = {
-            field: value
-            for field in fields
-            if (value := field.pre_save(self, True) if not raw else getattr(self, field.attname))
-            is not None
-        }
-        if returning_fields or any(hasattr(each, "resolve_expression") for each in values.values()):
-            return super()._do_insert(  # type: ignore[misc]
-                manager, using, fields, returning_fields, raw
-            )
-        statement = _insert_statement(self, using, tuple(values))
-        with connection.cursor() as cursor:
-            cursor.execute(
-                statement,
-                [field.get_db_prep_save(value, connection) for field, value in values.items()],
-            )
-        return []
+        if not returning_fields and inserting.insert(self, using, fields, raw=raw):
+            return []
+        return super()._do_insert(  # type: ignore[misc]
+            manager, using, fields, returning_fields, raw
+        )
 
     @property
     def name(self) -> str:
@@ -449,20 +434,6 @@ class Upload(models.Model):
         self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
         if self.status != self.Status.DELETED:
             raise NotAttached("No model uses this upload.", upload=self)
-
-
-_insert_statements: dict[tuple[Any, ...], str] = {}
-
-
-def _insert_statement(upload: Upload, using: str, fields: tuple[Any, ...]) -> str:
-    """The text of the INSERT with these columns, as Django writes it. It has no values."""
-    columns = using, connections[using].vendor, *(field.column for field in fields)
-    if columns not in _insert_statements:
-        query = models.sql.InsertQuery(Upload)
-        query.insert_values(fields, [upload])
-        [(statement, _)] = query.get_compiler(using).as_sql()
-        _insert_statements[columns] = statement
-    return _insert_statements[columns]
 
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:

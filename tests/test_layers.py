@@ -27,7 +27,7 @@ lifecycle provisioning
 content
 models s3 checks cors
 destinations signals storage
-conf content_types exceptions form_values keys times
+conf content_types exceptions form_values inserting keys times
 partitions
 __init__
 """

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
-
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 
 from s3direct_uploads import conf
@@ -24,25 +21,18 @@ def get(name: str) -> Destination:
         raise ValidationError(
             {"destination": ValidationError("No such destination.", code="unknown")}
         ) from None
-    if not _is_sound(name, spec):
+    written = f"{spec!r} {conf.max_name_length()}"
+    if _sound.get(name) != written:
         for problem in problems(name, spec):
             if problem.is_error:
                 raise ImproperlyConfigured(problem.message)
-        _found_sound(name, spec)
+        if isinstance(spec, dict):  # a class may change at any time
+            _sound[name] = written
     return build(name, spec)
 
 
-# The dicts in which no problem was found, as they were then. A class may change at any time.
-_sound: dict[str, tuple[dict[str, Any], int]] = {}
-
-
-def _is_sound(name: str, spec: object) -> bool:
-    return _sound.get(name) == (spec, conf.max_name_length())
-
-
-def _found_sound(name: str, spec: object) -> None:
-    if isinstance(spec, dict):
-        _sound[name] = copy.deepcopy(spec), conf.max_name_length()
+# The dicts in which no problem was found, as they were written then.
+_sound: dict[str, str] = {}
 
 
 def find(name: str) -> Destination | None:
