@@ -1,6 +1,6 @@
 """`make bench`: measures, prints a table and writes RESULTS.md.
 
-    python -m benchmarks [signing] [begin] [scaling] [curl] [browser]
+    python -m benchmarks [requests] [signing] [begin] [scaling] [curl] [browser]
 
 With names it does these alone, and writes nothing. It wants the servers that scripts/with-servers starts.
 """
@@ -17,7 +17,7 @@ from .browser import PACKAGES, bundle
 from .report import Benchmark, as_table, machine, say, versions, write
 from .served import BenchSite, Film
 
-ALL = ("signing", "begin", "scaling", "curl", "browser")
+ALL = ("requests", "signing", "begin", "scaling", "curl", "browser")
 
 
 def main(names: list[str]) -> None:
@@ -27,12 +27,14 @@ def main(names: list[str]) -> None:
         folder = Path(temporary)
         static = folder / "static"
         static.mkdir()
-        bundle(static)
+        if not names or "browser" in names:
+            bundle(static)
         site = BenchSite(static)
         with site.serving(folder / "log"):
             try:
                 benchmarks = measure(site, folder, names or list(ALL))
-                facts |= {**versions(), **servers(site), **PACKAGES}
+                if not names:
+                    facts |= {**versions(), **servers(site), **PACKAGES}
             finally:
                 site.remove()
     for benchmark in benchmarks:
@@ -46,9 +48,11 @@ def measure(site: BenchSite, folder: Path, names: list[str]) -> list[Benchmark]:
     import django
 
     django.setup()
-    from . import begin, browser, curl, scaling, signing
+    from . import begin, browser, curl, requests, scaling, signing
 
     benchmarks = []
+    if "requests" in names:
+        benchmarks.append(requests.run())
     if "signing" in names:
         benchmarks.append(signing.run())
     if "begin" in names:

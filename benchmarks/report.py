@@ -93,7 +93,7 @@ def write(benchmarks: Sequence[Benchmark], facts: dict[str, str], seconds: float
         "Client, Django and S3 were one machine, so that what they compute counts and a network does "
         "not. What is compared ran in pairs, turn about; a ratio is the median of the pairs' "
         "ratios, and in brackets are the least and the greatest. `scripts/with-servers .venv/bin/python -m benchmarks curl` measures one "
-        "of these alone: `signing`, `begin`, `scaling`, `curl`, `browser`.",
+        "of these alone: `requests`, `signing`, `begin`, `scaling`, `curl`, `browser`.",
     ]
     for benchmark in benchmarks:
         parts += [f"## {benchmark.title}", benchmark.how, as_table(benchmark.lines)]

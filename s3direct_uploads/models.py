@@ -18,7 +18,7 @@ from django.db import connections, models, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import conf, disowning, form_values, keys, times
+from . import conf, disowning, form_values, inserting, keys, times
 from .exceptions import AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
 from .storage import is_asked_anew
 
@@ -311,6 +311,15 @@ class Upload(models.Model):
 
     delete.alters_data = True  # type: ignore[attr-defined]
 
+    def _do_insert(
+        self, manager: Any, using: str, fields: Any, returning_fields: Any, raw: bool
+    ) -> Any:
+        if not returning_fields and inserting.insert(self, using, fields, raw=raw):
+            return []
+        return super()._do_insert(  # type: ignore[misc]
+            manager, using, fields, returning_fields, raw
+        )
+
     @property
     def name(self) -> str:
         """The value for a FileField: the key without the storage's location.
@@ -448,6 +457,8 @@ class Upload(models.Model):
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:
     """Log one record for a change of status. Its ``duration`` is in seconds since begin."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
     age = times.utc(timezone.now()) - times.utc(upload.created_at)
     record = {
         "upload_id": str(upload.pk),

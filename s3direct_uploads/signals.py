@@ -6,6 +6,8 @@
     dies before the handlers ran, a sweep sends the signal later, unless the upload was deleted by
     then. So a handler may run twice for one upload: if the process died inside the handlers, or
     after them before the row was updated, or if the handlers ran for more than five minutes.
+    Only the handlers of the process that noticed the completion run: connect yours in
+    ``AppConfig.ready``, so that web processes and workers have them.
 ``upload_held(sender=Upload, upload=, cause=)``
     Start your scan. It answers by ``lifecycle.accept(upload)`` or ``lifecycle.reject(upload,
     reason)``. Until it answers, a sweep sends this signal again (``HOLD_RETRY``). So a handler runs

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -130,7 +131,13 @@ class S3Storage(s3.S3Storage):  # type: ignore[misc]
 
 def connection_facts(storage: s3.S3Storage) -> tuple[Any, ...]:
     """The current values that boto3's clients depend on. Each tenant may have another S3."""
-    return (*(getattr(storage, name, None) for name in CONNECTION_FACTS), storage.client_config)
+    try:
+        return _facts(storage)
+    except AttributeError:  # of django-storages, without our options
+        return (*(getattr(storage, name, None) for name in CONNECTION_FACTS), storage.client_config)
+
+
+_facts: Callable[[s3.S3Storage], tuple[Any, ...]] = attrgetter(*CONNECTION_FACTS, "client_config")
 
 
 def is_asked_anew(storage: s3.S3Storage, name: str) -> bool:

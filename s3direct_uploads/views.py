@@ -298,7 +298,7 @@ def is_for_visitors(declaration: Any) -> bool:
 
 def idempotency_key(request: Request) -> str | None:
     """The header Idempotency-Key; None if there is none. Raises ValidationError."""
-    key = request.headers.get("Idempotency-Key")
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not (0 < len(key) <= 64 and key.isascii() and key.isprintable()):
         error = ValidationError("Send 1 to 64 printable ASCII characters.", code="invalid")
         raise ValidationError({"Idempotency-Key": error})

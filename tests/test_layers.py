@@ -27,7 +27,7 @@ lifecycle provisioning
 content
 models s3 checks cors visitors
 destinations signals storage
-conf content_types disowning exceptions form_values keys times
+conf content_types disowning exceptions form_values inserting keys times
 partitions
 __init__
 """
@@ -90,7 +90,8 @@ __init__
 buckets
 bucket
 configuration heading queue reading signing
-client failures signer values
+client failures values
+signer
 """,
     "management": """
 commands.adopt_files commands.check_bucket
@@ -104,6 +105,7 @@ __init__
 __init__
 attaching
 answers requests upload_field
+building
 """,
 }
 UNORDERED = {"migrations"}  # Django orders them

@@ -21,10 +21,18 @@ def get(name: str) -> Destination:
         raise ValidationError(
             {"destination": ValidationError("No such destination.", code="unknown")}
         ) from None
-    for problem in problems(name, spec):
-        if problem.is_error:
-            raise ImproperlyConfigured(problem.message)
+    written = f"{spec!r} {conf.max_name_length()}"
+    if _sound.get(name) != written:
+        for problem in problems(name, spec):
+            if problem.is_error:
+                raise ImproperlyConfigured(problem.message)
+        if isinstance(spec, dict):  # a class may change at any time
+            _sound[name] = written
     return build(name, spec)
+
+
+# The dicts in which no problem was found, as they were written then.
+_sound: dict[str, str] = {}
 
 
 def usable() -> dict[str, Destination]:

@@ -129,6 +129,11 @@ class Destination:
         return self.max_pending is not None or self.max_total_size is not None
 
     @property
+    def hears_completed(self) -> bool:
+        """Whether a host wrote the hook ``completed``."""
+        return getattr(self.completed, "__func__", None) is not Destination.completed
+
+    @property
     def takes_pages(self) -> bool:
         """Whether a type that can run scripts in a browser may be uploaded."""
         return any(each == "*/*" or content_types.is_page(each) for each in self.content_types)
@@ -185,7 +190,9 @@ class Destination:
         if filename in (".", "..") or re.search(r"[/\\]", filename):
             raise ValidationError("Send the file's name without its path.", code="path")
         # Cc: control characters. Cs: lone surrogates, which no database stores.
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in filename):
+        if not filename.isprintable() and any(
+            unicodedata.category(character) in ("Cc", "Cs") for character in filename
+        ):
             raise ValidationError("This name has control characters.", code="characters")
 
     def _clean_content_type(self, upload: Upload) -> None:
@@ -270,7 +277,7 @@ class Destination:
                 said = as_kept(context)
             except NOT_STORABLE:
                 raise ValidationError("The context must be plain JSON.", code="invalid") from None
-            if len(json.dumps(said).encode()) > MAX_CONTEXT_BYTES:
+            if said and len(json.dumps(said).encode()) > MAX_CONTEXT_BYTES:
                 raise ValidationError(
                     f"At most {MAX_CONTEXT_BYTES} bytes as JSON.",
                     code="too_large",

@@ -16,6 +16,8 @@ def as_kept(value: object) -> Any:
     it was written. Raises one of NOT_STORABLE for a value that some database cannot keep, such as
     a NUL, a surrogate or an infinity.
     """
+    if value == {}:
+        return {}
     text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     text.encode()
     if "\\u0000" in text:

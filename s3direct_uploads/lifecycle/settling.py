@@ -162,17 +162,27 @@ def _hold(upload: Upload, cause: str, **said: str) -> None:
 def complete(upload: Upload, cause: str, **said: str) -> None:
     """Complete an upload that is as it was read, and announce it. ``said`` are S3's columns."""
     now = timezone.now()
-    if move(
-        upload,
-        cause=cause,
-        status=Status.COMPLETED,
-        completed_at=now,
-        busy_until=None,
-        # If this process dies before the handlers have run, a sweep runs them at this time.
-        due_at=times.later(now, ANNOUNCE_LEASE),
-        **said,
-    ):
+    changes = {"status": Status.COMPLETED, "completed_at": now, "busy_until": None, **said}
+    if not _is_heard(upload):
+        move(upload, cause=cause, due_at=None, announced_at=now, **changes)
+        return
+    # If this process dies before the handlers have run, a sweep runs them at this time.
+    if move(upload, cause=cause, due_at=times.later(now, ANNOUNCE_LEASE), **changes):
         announce(upload, cause)
+
+
+def _is_heard(upload: Upload) -> bool:
+    """Whether anything in this process acts on the completion. If not, ``announce`` calls nobody.
+
+    A handler that only another process has is not called for this upload, by either way.
+    """
+    if signals.upload_completed.has_listeners(Upload):
+        return True
+    try:
+        rules = destinations.find(upload.destination)
+    except ImproperlyConfigured:
+        return True  # so that ``announce`` reports it
+    return rules is not None and rules.hears_completed
 
 
 def announce(upload: Upload, cause: str) -> None:

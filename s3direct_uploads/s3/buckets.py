@@ -84,7 +84,7 @@ def find_bucket(alias: str, name: str) -> Bucket:
     If each tenant has its own bucket, this is the row's bucket, not that of the current tenant.
     Raises BucketUnavailable if no storage has this bucket any more.
     """
-    for candidate in dict.fromkeys((alias, *settings.STORAGES)):
+    for candidate in (alias, *settings.STORAGES):
         try:
             bucket = get_bucket(candidate)
         except (ImproperlyConfigured, StorageNotS3):

@@ -20,6 +20,8 @@ from storages.backends.s3 import S3Storage
 from s3direct_uploads.storage import addressed, find_endpoint
 from s3direct_uploads.storage import connection_facts as facts_of
 
+from .signer import Place
+
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
@@ -57,6 +59,7 @@ class Connection:
         self._config: Config = storage.client_config
         self._making = threading.Lock()  # a session is not thread-safe while it makes a client
         self.buckets: dict[tuple[Any, ...], Any] = {}  # a cache of get_bucket
+        self.places: dict[tuple[str, str], Place | None] = {}  # a cache of Signing
         public: str | None = getattr(storage, "public_endpoint_url", None)
         try:
             self.session = storage._create_session()
@@ -111,6 +114,7 @@ class Connection:
         except (BotoCoreError, ValueError) as error:
             raise ImproperlyConfigured(f"No S3 client can be made: {error}") from error
         client.meta.events.register("after-call.s3", watch_clock)
+        client.meta.events.register("needs-retry.s3", self._watch_region)
         if self._shared:
             client.meta.events.register("provide-client-params.s3", self._share)
             client.meta.events.register("before-sign.s3.GetObject", _say_it_in_the_url)
@@ -119,6 +123,36 @@ class Connection:
     def _share(self, params: Any, model: Any, **_: Any) -> Any:
         takes = model.input_shape.members if model.input_shape else ()
         return {name: value for name, value in self._shared.items() if name in takes} | params
+
+    def _watch_region(self, response: Any, **_: Any) -> None:
+        # botocore now knows that a bucket is in another region, and signs for that one.
+        if response is not None and response[0].status_code in (301, 302, 307, 400):
+            self.places.clear()
+
+
+# What botocore asks its handlers while it presigns.
+PRESIGNING = (
+    *("provide-client-params", "before-parameter-build", "before-endpoint-resolution"),
+    *("choose-signer", "before-sign"),
+)
+
+
+def has_foreign_handlers(client: S3Client, operation: str) -> bool:
+    """Whether a host's own code takes part when this client presigns; also if nobody can tell.
+
+    A host registers such handlers on the session that its storage makes.
+    """
+    try:
+        tree = client.meta.events._emitter._handlers  # type: ignore[attr-defined]
+        handlers = [
+            handler
+            for event in PRESIGNING
+            for handler in tree.prefix_search(f"{event}.s3.{operation}")
+        ]
+    except AttributeError:
+        return True
+    ours = ("botocore.", "boto3.", __name__)
+    return not all(getattr(each, "__module__", "").startswith(ours) for each in handlers)
 
 
 class Facts(NamedTuple):

@@ -1,6 +1,7 @@
 """AWS Signature Version 4, in a URL or a header: pure functions with the same result as botocore.
 
-botocore takes 0.3 ms for a presigned URL. Ten thousand parts would keep a worker busy for seconds.
+botocore takes 0.3 ms for a presigned URL. That is a third of begin; and ten thousand parts would
+keep a worker busy for seconds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -34,6 +35,42 @@ class Signature:
     key: bytes = field(repr=False)
     before: str  # the parameters up to the signed headers, percent-encoded
     after: str = field(repr=False)  # the parameters after them: the token
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a bucket's URLs lead. Only botocore knows it, so a URL that it signed says it."""
+
+    base: str  # "https://media.s3.eu-central-1.amazonaws.com/", up to the key
+    region: str
+    service: str
+
+    def url_of(self, key: str) -> str:
+        return f"{self.base}{quote(key, safe='/~')}"
+
+
+def place_in(
+    example: str,
+    method: str,
+    key: str,
+    *,
+    query: Mapping[str, str],
+    headers: Mapping[str, str],
+    credentials: Credentials,
+) -> Place | None:
+    """The place of ``example``, a URL that botocore signed. None if ours would not be the same."""
+    url, _, asked = example.partition("?")
+    said = {name: values[0] for name, values in parse_qs(asked).items()}
+    try:
+        region, service = said["X-Amz-Credential"].split("/")[-3:-1]
+        now = datetime.strptime(f"{said['X-Amz-Date']}+0000", "%Y%m%dT%H%M%SZ%z")
+        expires = int(said["X-Amz-Expires"])
+    except (KeyError, ValueError):
+        return None  # another version of the signature
+    place = Place(url.removesuffix(quote(key, safe="/~")), region, service)
+    signature = signature_of(credentials, region=region, service=service, expires=expires, now=now)
+    ours = presign(signature, method, place.url_of(key), query=query, headers=headers)
+    return place if ours == example else None
 
 
 def signature_of(

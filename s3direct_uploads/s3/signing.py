@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
+from botocore import xform_name
 from botocore.serialize import create_serializer
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.http import content_disposition_header
@@ -23,12 +24,23 @@ from s3direct_uploads.storage import (
 )
 
 from . import signer
-from .client import SHARED_HEADERS
+from .client import SHARED_HEADERS, Connection, has_foreign_handlers
 from .failures import failures
 from .values import Declared, PresignedPart, PresignedRequest
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+
+
+# No request of a client's decides who signs the next ones.
+EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "PutObject": ("a b/c", {"ContentLength": 1, "ContentType": "image/png", "IfNoneMatch": "*"}),
+    "UploadPart": ("a b/c", {"UploadId": "a+b", "PartNumber": 1, "ContentLength": 1}),
+    "GetObject": ("a b/c", {"ResponseContentDisposition": "inline; a=b", "VersionId": "a+b"}),
+}
+METHODS = {"PutObject": "PUT", "UploadPart": "PUT", "GetObject": "GET"}
+MAX_PLACES = 30_000  # each tenant may have a bucket of its own
+UNKNOWN: Any = object()
 
 
 class Signing:
@@ -41,6 +53,7 @@ class Signing:
     _shared: Mapping[str, str]
     _client: S3Client
     _signer: S3Client
+    _connection: Connection
     _credentials: Any
 
     def presign_put(self, key: str, declared: Declared, *, expires: timedelta) -> PresignedRequest:
@@ -50,7 +63,7 @@ class Signing:
         """
         parameters = parameters_of(declared)
         signed = {"ContentLength": declared.size, **self._condition, **parameters}
-        url = self._presign("put_object", key, signed, expires)
+        url = self._presign("PutObject", key, signed, expires)
         headers = self.headers_of({**self._condition, **parameters})
         return PresignedRequest("PUT", url, headers, int(expires.total_seconds()))
 
@@ -77,7 +90,7 @@ class Signing:
             parameters = {"ResponseContentDisposition": disposition}
             if version_id:
                 parameters["VersionId"] = version_id
-            url = self._presign("get_object", key, parameters, expires)
+            url = self._presign("GetObject", key, parameters, expires)
         return PresignedRequest("GET", url, {}, int(expires.total_seconds()))
 
     def _url_by_storage(
@@ -113,40 +126,16 @@ class Signing:
         self, key: str, upload_id: str, sizes: Mapping[int, int], *, expires: timedelta
     ) -> list[PresignedPart]:
         """Sign a PUT for each part, with exactly its size. ``sizes`` has bytes by part number."""
-        with failures("presigning parts"):
-            credentials = self._credentials and self._credentials.get_frozen_credentials()
-        if not credentials or not credentials.access_key or not credentials.secret_key:
-            raise ImproperlyConfigured("There are no credentials to sign with.")
-        # Only botocore knows the host, the path and the region. They come from a URL that it signs.
-        example = self._presign(
-            "upload_part", key, {"UploadId": upload_id, "PartNumber": 1}, expires
-        )
-        url, _, query = example.partition("?")
-        region, service = parse_qs(query)["X-Amz-Credential"][0].split("/")[-3:-1]
         shared = {SHARED_HEADERS[name]: value for name, value in self._shared.items()}
-        signature = signer.signature_of(
-            signer.Credentials(
-                credentials.access_key, credentials.secret_key, credentials.token or ""
-            ),
-            region=region,
-            service=service,
-            expires=int(expires.total_seconds()),
-            now=datetime.now(UTC),
-        )
-        return [
-            PresignedPart(
-                number,
-                size,
-                signer.presign(
-                    signature,
-                    "PUT",
-                    url,
-                    query={"uploadId": upload_id, "partNumber": str(number)},
-                    headers={"content-length": str(size), **shared},
-                ),
-                shared,  # without the length: every HTTP client sends it by itself
-            )
+        requests = [
+            {"UploadId": upload_id, "PartNumber": number, "ContentLength": size}
             for number, size in sizes.items()
+        ]
+        urls = self._presign_all("UploadPart", key, requests, expires)
+        return [
+            # Without the length: every HTTP client sends it by itself.
+            PresignedPart(number, size, url, shared)
+            for (number, size), url in zip(sizes.items(), urls, strict=True)
         ]
 
     def object_parameters(self, key: str, acl: str | None) -> dict[str, Any]:
@@ -168,22 +157,137 @@ class Signing:
     def _presign(
         self, operation: str, key: str, parameters: Mapping[str, Any], expires: timedelta
     ) -> str:
-        with failures(f"presigning {operation}"):
-            url: str = self._signer.generate_presigned_url(
-                operation,
-                Params={"Bucket": self.name, "Key": key, **parameters},
-                ExpiresIn=int(expires.total_seconds()),
-            )
+        [url] = self._presign_all(operation, key, [parameters], expires)
         return url
+
+    def _presign_all(
+        self,
+        operation: str,
+        key: str,
+        requests: Sequence[Mapping[str, Any]],
+        expires: timedelta,
+    ) -> list[str]:
+        """Sign them with one set of credentials, by our own signer if it can. This decides it.
+
+        Before the first request of an operation, both sign an example. If the two URLs are the
+        same, ours signs from then on. They differ with another version of the signature, or with
+        buckets that need sessions of their own (S3 Express).
+        """
+        seconds = int(expires.total_seconds())
+        with failures(f"presigning {operation}"):
+            credentials = self._frozen_credentials()
+            known = self._connection.places.get((self.name, operation), UNKNOWN)
+            if known is UNKNOWN:
+                known = self._find_place(operation, credentials)
+            if not known or not credentials:
+                return [self._by_botocore(operation, key, each, seconds) for each in requests]
+        signature = signer.signature_of(
+            credentials,
+            region=known.region,
+            service=known.service,
+            expires=seconds,
+            now=datetime.now(UTC),
+        )
+        url, method = known.url_of(key), METHODS[operation]
+        sent = [self._sent(operation, each) for each in requests]
+        return [
+            signer.presign(signature, method, url, query=query, headers=headers)
+            for query, headers in sent
+        ]
+
+    def _find_place(
+        self, operation: str, credentials: signer.Credentials | None
+    ) -> signer.Place | None:
+        """Where this operation's URLs lead; None if only botocore can sign them."""
+        key, parameters = EXAMPLES[operation]
+        example = self._by_botocore(operation, key, parameters, 60)
+        if credentials is None or credentials != self._frozen_credentials():
+            return None  # they were changed meanwhile, so the next request compares again
+        place = None
+        if not has_foreign_handlers(self._signer, operation):
+            query, headers = self._sent(operation, parameters)
+            place = signer.place_in(
+                example,
+                METHODS[operation],
+                key,
+                query=query,
+                headers=headers,
+                credentials=credentials,
+            )
+        places = self._connection.places
+        if len(places) > MAX_PLACES:
+            places.clear()
+        places[self.name, operation] = place
+        return place
+
+    def _frozen_credentials(self) -> signer.Credentials | None:
+        """The credentials of this moment: those of a role change every few hours."""
+        found = self._credentials and self._credentials.get_frozen_credentials()
+        if not found or not found.access_key or not found.secret_key:
+            return None
+        return signer.Credentials(found.access_key, found.secret_key, found.token or "")
+
+    def _by_botocore(
+        self, operation: str, key: str, parameters: Mapping[str, Any], seconds: int
+    ) -> str:
+        url: str = self._signer.generate_presigned_url(
+            xform_name(operation),
+            Params={"Bucket": self.name, "Key": key, **parameters},
+            ExpiresIn=seconds,
+        )
+        return url
+
+    def _sent(
+        self, operation: str, parameters: Mapping[str, Any]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """The query and the headers that boto3 sends for these parameters and the shared ones."""
+        model = self._client.meta.service_model
+        if operation != "GetObject":
+            return _serialized(model, operation, {**self._shared, **parameters})
+        # A browser sends no headers for a link, so they are in its query.
+        query, headers = _serialized(model, operation, parameters)
+        shared = {SHARED_HEADERS[name]: value for name, value in self._shared.items()}
+        return {**query, **shared}, headers
 
     def headers_of(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """The headers that boto3 sends for these parameters of a PUT."""
-        model = self._client.meta.service_model
-        serializer = create_serializer(model.resolved_protocol, include_validation=False)
-        request = {"Bucket": self.name, "Key": "-", **self._shared, **parameters}
-        sent = serializer.serialize_to_request(request, model.operation_model("PutObject"))
-        headers: dict[str, str] = {**sent["headers"]}
-        return headers
+        return self._sent("PutObject", parameters)[1]
+
+
+def _serialized(
+    model: Any, operation: str, parameters: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The query and the headers of a request, as botocore's serializer makes them."""
+    locations = _locations(model, operation)
+    query: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    for member, value in parameters.items():
+        location, name = locations.get(member, ("", ""))
+        if type(value) not in (str, int) or location not in ("querystring", "header"):
+            break  # dates, dicts and booleans have forms of their own
+        (query if location == "querystring" else headers)[name] = str(value)
+    else:
+        return query, headers
+    serializer = create_serializer(model.resolved_protocol, include_validation=False)
+    sent = serializer.serialize_to_request(
+        {"Bucket": "-", "Key": "-", **parameters}, model.operation_model(operation)
+    )
+    query, headers = (
+        {name: str(value) for name, value in sent[part].items()}
+        for part in ("query_string", "headers")
+    )
+    return query, headers
+
+
+@lru_cache(maxsize=64)
+def _locations(model: Any, operation: str) -> dict[str, tuple[str, str]]:
+    """Where a request has each parameter that is text or a number, and under which name."""
+    members = model.operation_model(operation).input_shape.members
+    return {
+        member: (shape.serialization["location"], shape.serialization["name"])
+        for member, shape in members.items()
+        if shape.type_name in ("string", "integer", "long") and "location" in shape.serialization
+    }
 
 
 def parameters_of(declared: Declared) -> dict[str, Any]:

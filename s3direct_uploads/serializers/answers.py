@@ -11,6 +11,8 @@ from s3direct_uploads import destinations, times
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import PresignedMultipart, PresignedRequest
 
+from .building import BuiltOnce, represented
+
 
 class MomentField(serializers.DateTimeField):
     """A time in UTC with a "Z", whatever a host's USE_TZ, TIME_ZONE and DATETIME_FORMAT are."""
@@ -26,7 +28,7 @@ URL_HELP = "It is a secret: anyone who has it can send the file."
 HEADERS_HELP = "Send all of these headers, and add no others."
 
 
-class PresignedSerializer(serializers.Serializer[Any]):
+class PresignedSerializer(BuiltOnce):
     kind: type[PresignedRequest | PresignedMultipart]
 
     def get_attribute(self, upload: Upload) -> Any:
@@ -45,7 +47,7 @@ class PresignedRequestSerializer(PresignedSerializer):
     expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
 
 
-class PresignedPartSerializer(serializers.Serializer[Any]):
+class PresignedPartSerializer(BuiltOnce):
     """One part of the file. Send exactly this part to S3, by PUT."""
 
     part_number = serializers.IntegerField(min_value=1, max_value=destinations.MAX_PARTS)
@@ -79,7 +81,10 @@ class PresignedMultipartSerializer(PresignedSerializer):
     expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
 
 
-class UploadSerializer(serializers.ModelSerializer[Upload]):
+PRESIGNED = {"request": PresignedRequestSerializer, "multipart": PresignedMultipartSerializer}
+
+
+class UploadSerializer(BuiltOnce, serializers.ModelSerializer[Upload]):
     """An upload. `request` or `multipart` says how to send the file, if it is to be sent now."""
 
     # `request` and `multipart` come from context["presigned"].
@@ -139,6 +144,15 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             },
         }
 
+    def to_representation(self, upload: Upload) -> Any:
+        answer = super().to_representation(upload)
+        presigned = self.context.get("presigned")
+        if presigned is not None and self.built() is not self:  # which knows no context
+            for name, serializer in PRESIGNED.items():
+                if isinstance(presigned, serializer.kind):
+                    answer[name] = represented(serializer, presigned)
+        return answer
+
     def get_reason(self, upload: Upload) -> str | None:
         return upload.reason or None
 
@@ -146,18 +160,18 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
         return upload.form_value
 
 
-class StoredPartSerializer(serializers.Serializer[Any]):
+class StoredPartSerializer(BuiltOnce):
     part_number = serializers.IntegerField(min_value=1, max_value=destinations.MAX_PARTS)
     size = serializers.IntegerField(
         min_value=0, max_value=destinations.MAX_PART_SIZE, help_text="In bytes."
     )
 
 
-class SignedPartsSerializer(serializers.Serializer[Any]):
+class SignedPartsSerializer(BuiltOnce):
     parts = PresignedPartSerializer(many=True)
     expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")
 
 
-class DownloadUrlSerializer(serializers.Serializer[Any]):
+class DownloadUrlSerializer(BuiltOnce):
     url = serializers.URLField(help_text="It is a secret: anyone who has it can read the file.")
     expires_in = serializers.IntegerField(min_value=1, help_text="In seconds.")

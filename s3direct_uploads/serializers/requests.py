@@ -9,6 +9,8 @@ from rest_framework import serializers
 from s3direct_uploads import destinations
 from s3direct_uploads.models import Upload
 
+from .building import BuiltOnce
+
 MOST_PARTS_SIGNED = 1_000  # in one answer, which then has about half a megabyte
 
 
@@ -43,7 +45,7 @@ class TrueOrFalseField(serializers.BooleanField):
         return data
 
 
-class ChecksumSerializer(serializers.Serializer[Any]):
+class ChecksumSerializer(BuiltOnce):
     """A checksum of the whole file. S3 refuses a file that has another one.
 
     A SHA256 is 32 bytes long, a CRC32 4 bytes, a CRC64NVME 8 bytes. A file that is sent in parts
@@ -54,7 +56,7 @@ class ChecksumSerializer(serializers.Serializer[Any]):
     value = serializers.CharField(help_text="The bytes of the checksum, in base64.")
 
 
-class BeginSerializer(serializers.Serializer[Any]):
+class BeginSerializer(BuiltOnce):
     """A file to upload. The server ignores fields that it does not know.
 
     A file of more than 5 GiB needs `"multipart": true`: S3 takes it only in parts. The destination
@@ -116,7 +118,7 @@ class BoundedListField(serializers.ListField):
         return super().to_internal_value(data)
 
 
-class PartNumbersSerializer(serializers.Serializer[Any]):
+class PartNumbersSerializer(BuiltOnce):
     part_numbers = BoundedListField(
         child=WholeNumberField(),
         allow_empty=False,
@@ -125,7 +127,7 @@ class PartNumbersSerializer(serializers.Serializer[Any]):
     )
 
 
-class ListQuerySerializer(serializers.Serializer[Any]):
+class ListQuerySerializer(BuiltOnce):
     """Which of the user's uploads to list. Every value must match exactly."""
 
     status = serializers.ChoiceField(choices=Upload.Status.choices, required=False)
@@ -137,7 +139,7 @@ class ListQuerySerializer(serializers.Serializer[Any]):
         return destinations.strip_invisible(filename)  # as begin keeps it
 
 
-class DownloadQuerySerializer(serializers.Serializer[Any]):
+class DownloadQuerySerializer(BuiltOnce):
     disposition = serializers.ChoiceField(
         choices=["attachment", "inline"],
         default="attachment",

@@ -13,7 +13,7 @@ from s3direct_uploads import conf, signals
 from s3direct_uploads.destinations import Destination
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.models import Upload
-from tests.conftest import ROOT, App, Connect, row
+from tests.conftest import ROOT, App, Connect, assert_error, row
 from tests.host.conftest import RIGHT, Find, assert_found
 
 ABSENT = object()
@@ -113,6 +113,22 @@ def test_a_dict_a_path_and_a_class_are_all_the_same(alice: App, settings: Any, s
     answer = alice.begin()
     assert answer.status_code == 201
     assert Upload.objects.get().name.startswith("p/")
+
+
+def test_a_setting_that_is_changed_in_place_is_checked_again(alice: App, settings: Any) -> None:
+    photos: dict[str, Any] = {**RIGHT}
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": photos}}
+    assert alice.begin().status_code == 201
+    for key, wrong in (("MAX_SIZE", float(RIGHT["MAX_SIZE"])), ("PREFIX", "/"), ("NO_SUCH", 1)):
+        photos[key] = wrong
+        assert_error(alice.begin(), 503, "misconfigured")
+        photos.pop(key)
+        photos |= RIGHT
+        assert alice.begin().status_code == 201
+    photos["PREFIX"] = "p" * 40 + "/"
+    assert alice.begin().status_code == 201
+    settings.S3DIRECT_UPLOADS["MAX_NAME_LENGTH"] = 64
+    assert_error(alice.begin(), 503, "misconfigured")
 
 
 GLOBAL: list[tuple[str, Any]] = [

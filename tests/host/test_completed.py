@@ -16,10 +16,12 @@ import django
 import pytest
 from celery import current_app
 from django.core.files.storage import storages
+from django.db import connection
 from django.utils import timezone
 from PIL import Image
 
 from s3direct_uploads import events, lifecycle, signals, tasks
+from s3direct_uploads.destinations import Destination
 from s3direct_uploads.models import Upload
 from tests.conftest import JPEG, ROOT, App, Bucket, Connect, age, row, sweep
 from tests.content.files import image
@@ -138,6 +140,71 @@ def test_a_process_that_died_before_the_hook_is_made_good_by_the_sweep(
     assert told == [(upload.pk, "completed", False)]
     upload.refresh_from_db()
     assert (upload.due_at, upload.announced_at is not None) == (None, True)
+
+
+def updates_of(confirm: Callable[[], Any]) -> list[list[str]]:
+    """The columns that each UPDATE of the upload's row sets."""
+    updates: list[list[str]] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith('UPDATE "s3direct_uploads_upload"'):
+            setting = sql.partition(" SET ")[2].partition(" WHERE ")[0]
+            updates.append(sorted(re.findall(r'"(\w+)" = ', setting)))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        confirm()
+    return updates
+
+
+COMPLETES = ["busy_until", "completed_at", "due_at", "etag", "status", "version_id"]
+
+
+def test_a_completion_that_nobody_hears_is_announced_by_its_own_update(
+    alice: App, any_context: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Albums, "completed", Destination.completed)
+    upload = sent(alice)
+    updates = updates_of(lambda: lifecycle.confirm(upload))
+    assert updates == [["announced_at", *COMPLETES]]
+    upload.refresh_from_db()
+    assert (upload.status, upload.due_at) == ("completed", None)
+    assert upload.announced_at == upload.completed_at
+    age(3 * HOUR)
+    assert sweep() == {}
+
+
+@pytest.mark.parametrize("hearer", ["hook", "hook of the instance", "signal"])
+def test_a_completion_that_somebody_hears_is_announced_after_it(
+    alice: App,
+    any_context: None,
+    monkeypatch: pytest.MonkeyPatch,
+    connect: Connect,
+    hearer: str,
+) -> None:
+    """If the process died in between, the row would be due."""
+    seen: list[tuple[str, bool, bool]] = []
+
+    def hear(*_: Any, upload: Upload, **__: Any) -> None:
+        now = Upload.objects.get(pk=upload.pk)
+        seen.append((now.status, now.due_at is not None, now.announced_at is not None))
+
+    monkeypatch.setattr(Albums, "completed", Destination.completed)
+    if hearer == "hook":
+        monkeypatch.setattr(Albums, "completed", lambda self, upload: hear(upload=upload))
+    elif hearer == "hook of the instance":
+
+        def init(self: Albums, name: str) -> None:
+            self.name = name
+            self.completed = lambda upload: hear(upload=upload)  # type: ignore[method-assign]
+
+        monkeypatch.setattr(Albums, "__init__", init)
+    else:
+        connect(signals.upload_completed, hear)
+    upload = sent(alice)
+    updates = updates_of(lambda: lifecycle.confirm(upload))
+    assert seen == [("completed", True, False)]
+    assert updates == [COMPLETES, ["announced_at", "due_at"]]
 
 
 def test_a_destination_that_is_wrong_by_then_is_told_once_it_is_right(

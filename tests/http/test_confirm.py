@@ -373,15 +373,15 @@ def test_a_second_put_is_refused_by_s3_and_leads_to_the_same_confirm(
     assert s3.read(upload) == JPEG
 
 
-def test_confirm_is_one_head_and_three_queries(
+def test_confirm_is_one_head_and_two_queries(
     alice: App, s3_calls: list[str], django_assert_num_queries: Any
 ) -> None:
     begun = alice.begin().json()
     alice.send(begun["request"])
-    with django_assert_num_queries(5) as queries:
+    with django_assert_num_queries(4) as queries:
         assert alice.confirm(begun["id"]).status_code == 200
     verbs = [query["sql"].split()[0] for query in queries.captured_queries]
-    assert verbs == ["SELECT", "SELECT", "SELECT", "UPDATE", "UPDATE"]  # two authenticate
+    assert verbs == ["SELECT", "SELECT", "SELECT", "UPDATE"]  # two authenticate
     assert s3_calls == ["HeadObject"]
 
     with django_assert_num_queries(3):

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Value, signals
+from django.db.models.functions import Lower
 from django.utils import timezone
 
+from s3direct_uploads import inserting
 from s3direct_uploads.models import Upload, new_id
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Connect
 
 NOW = timezone.now()
 
@@ -33,6 +36,55 @@ def make(**fields: Any) -> Upload:
         "expires_at": NOW,
     }
     return Upload.objects.create(**values | fields)
+
+
+FULL = {
+    "object_parameters": {"CacheControl": "no-cache", "Metadata": {"by": "é"}},
+    "context": {"a": [1, None, "\U0001f996"]},
+    "idempotency_key": "k",
+    "part_size": 5,
+    "busy_until": NOW,
+    "multipart_upload_id": "2~x",
+    "due_at": NOW,
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("fields", [{}, FULL, {"part_size": 5}, {"size": 2**63 - 1}])
+def test_a_row_is_inserted_as_django_would_insert_it(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def values(upload: Upload) -> dict[str, Any]:
+        own = ("id", "key", "idempotency_key", "created_at")
+        return {k: v for k, v in Upload.objects.values().get(pk=upload.pk).items() if k not in own}
+
+    ours = [make(**fields | {"idempotency_key": None}) for _ in range(2)]
+    monkeypatch.setattr(inserting, "insert", lambda *_, **__: False)
+    theirs = make(**fields)
+    assert values(ours[0]) == values(ours[1]) == values(theirs)
+    assert ours[0].pk == Upload.objects.get(key=ours[0].key).pk
+
+
+@pytest.mark.django_db
+def test_an_expression_is_inserted_by_django() -> None:
+    upload = make(filename=Lower(Value("A.JPG")))
+    assert Upload.objects.get(pk=upload.pk).filename == "a.jpg"
+
+
+@pytest.mark.django_db
+def test_the_signals_of_a_models_row_are_sent(connect: Connect) -> None:
+    heard: list[tuple[str, Any, bool]] = []
+
+    def before(instance: Upload, **_: Any) -> None:
+        heard.append(("before", instance.pk, Upload.objects.filter(pk=instance.pk).exists()))
+
+    def after(instance: Upload, created: bool, **_: Any) -> None:
+        heard.append(("after", instance.pk, created))
+
+    connect(signals.pre_save, before)
+    connect(signals.post_save, after)
+    upload = make()
+    assert heard == [("before", upload.pk, False), ("after", upload.pk, True)]
 
 
 @pytest.mark.django_db

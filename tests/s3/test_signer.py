@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,16 +11,19 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+import boto3
 import pytest
 from botocore import auth
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
+from django.utils.http import content_disposition_header
 from hypothesis import assume, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from s3direct_uploads.s3 import Bucket, signer, signing
+from s3direct_uploads.s3.values import CHECKSUMS, Declared
 from s3direct_uploads.storage import S3Storage
 
 DAY = timedelta(days=1)
@@ -67,16 +69,15 @@ ENDPOINTS = [endpoint for _, endpoint, _, _ in WHERE if endpoint]
 def bucket_of(
     region: str | None, endpoint: str | None, style: str | None, token: str | None
 ) -> Bucket:
-    storage = S3Storage(
-        bucket_name="media",
-        access_key="AKIA/EXAMPLE",
-        secret_key="s/e+cret=",
-        security_token=token,
-        region_name=region,
-        endpoint_url=endpoint,
-        addressing_style=style,
+    storage = a_storage(
+        security_token=token, region_name=region, endpoint_url=endpoint, addressing_style=style
     )
     return Bucket(storage)
+
+
+def a_storage(storage_class: type[S3Storage] = S3Storage, **options: Any) -> S3Storage:
+    keys = {"access_key": "AKIA/EXAMPLE", "secret_key": "s/e+cret="}
+    return storage_class(**{"bucket_name": "media", **keys, **options})
 
 
 buckets = st.sampled_from(WHERE).map(lambda where: bucket_of(*where))
@@ -139,44 +140,112 @@ def test_a_parts_url_is_botocores(
             "upload_part", Params={"Bucket": bucket.name, "Key": key, **part}, ExpiresIn=life
         )
     assert ours.url == theirs
+    assert signed_by_us(bucket, "UploadPart")
     assert parse_qs(urlsplit(theirs).query)["X-Amz-SignedHeaders"] == ["content-length;host"]
 
 
-@cases(200)
-@given(
-    buckets,
-    keys,
-    st.fixed_dictionaries(
-        {"ContentLength": st.integers(0, 5 * 1024**3)},
+def signed_by_us(bucket: Bucket, operation: str) -> bool:
+    return bool(bucket._connection.places[bucket.name, operation])
+
+
+def declare(algorithm: str, **declared: Any) -> Declared:
+    checksum = "AAAA+/==" if algorithm else ""
+    return Declared(checksum_algorithm=algorithm, checksum=checksum, **declared)
+
+
+declarations = st.builds(
+    declare,
+    st.sampled_from(["", *CHECKSUMS]),
+    size=st.integers(0, 5 * 1024**3),
+    content_type=st.sampled_from(["", "image/png", "video/webm;codecs=vp8,opus", "a/b  ; c"]),
+    parameters=st.fixed_dictionaries(
+        {},
         optional={
-            "ContentType": st.sampled_from(["video/webm;codecs=vp8,opus", "a/b  ; c"]),
-            "IfNoneMatch": st.just("*"),
             "CacheControl": st.just("max-age=60,  private"),
+            "ContentDisposition": st.just("attachment; filename*=utf-8''%C3%A9"),
             "ACL": st.just("public-read"),
-            "ChecksumCRC32": st.just("AAAA+/=="),
+            "StorageClass": st.just("STANDARD_IA"),
+            "Tagging": st.just("a=b&c=d e"),
+            "ServerSideEncryption": st.just("aws:kms"),
+            "BucketKeyEnabled": st.booleans(),
+            "Expires": st.just("Thu, 01 Jan 2026 00:00:00 GMT"),
+            "ObjectLockRetainUntilDate": st.just("2026-01-01T00:00:00+00:00"),
+            "Metadata": st.just({"by": "a  b", "x-y_z": "=?"}),
         },
     ),
-    lives,
-    moments,
 )
+
+
+@cases(300)
+@given(buckets, keys, declarations, lives, moments)
 def test_a_puts_url_is_botocores(
-    bucket: Bucket, key: str, parameters: dict[str, Any], life: int, now: datetime
+    bucket: Bucket, key: str, declared: Declared, life: int, now: datetime
 ) -> None:
+    said = {"ContentLength": declared.size, "IfNoneMatch": "*", **signing.parameters_of(declared)}
     with clock_at(now):
+        ours = bucket.presign_put(key, declared, expires=timedelta(seconds=life))
         theirs = bucket._signer.generate_presigned_url(
-            "put_object", Params={"Bucket": bucket.name, "Key": key, **parameters}, ExpiresIn=life
+            "put_object", Params={"Bucket": bucket.name, "Key": key, **said}, ExpiresIn=life
         )
-    url, _, query = theirs.partition("?")
-    credential = parse_qs(query)["X-Amz-Credential"][0]
-    token = parse_qs(query).get("X-Amz-Security-Token", [""])[0]
-    signature = signer.signature_of(
-        signer.Credentials("AKIA/EXAMPLE", "s/e+cret=", token),
-        region=credential.split("/")[-3],
-        expires=life,
-        now=now,
+    assert ours.url == theirs
+    assert signed_by_us(bucket, "PutObject")
+    signed = parse_qs(urlsplit(theirs).query)["X-Amz-SignedHeaders"][0].split(";")
+    assert sorted(signed) == sorted([*map(str.lower, ours.headers), "content-length", "host"])
+
+
+@cases(300)
+@given(buckets, keys, text, st.booleans(), text, lives, moments)
+def test_a_downloads_url_is_botocores(
+    bucket: Bucket,
+    key: str,
+    filename: str,
+    inline: bool,
+    version_id: str,
+    life: int,
+    now: datetime,
+) -> None:
+    said = {"ResponseContentDisposition": content_disposition_header(not inline, filename)}
+    assume(said["ResponseContentDisposition"] is not None)
+    if version_id:
+        said["VersionId"] = version_id
+    with clock_at(now):
+        ours = bucket.presign_get(
+            key,
+            filename=filename,
+            inline=inline,
+            version_id=version_id,
+            expires=timedelta(seconds=life),
+        )
+        theirs = bucket._signer.generate_presigned_url(
+            "get_object", Params={"Bucket": bucket.name, "Key": key, **said}, ExpiresIn=life
+        )
+    assert ours.url == theirs
+    assert signed_by_us(bucket, "GetObject")
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "UploadPart", "GetObject"])
+def test_what_every_request_says_is_signed_as_by_botocore(operation: str) -> None:
+    """The storage's RequestPayer and ExpectedBucketOwner: in headers, or in a link's query."""
+    bucket = Bucket(
+        a_storage(object_parameters={"RequestPayer": "requester", "ExpectedBucketOwner": "1" * 12})
     )
-    headers = {**bucket.headers_of(parameters), "Content-Length": str(parameters["ContentLength"])}
-    assert signer.presign(signature, "PUT", url, query={}, headers=headers) == theirs
+    key, parameters = "a b", signing.EXAMPLES[operation][1]
+    with clock_at(MIDNIGHT):
+        ours = bucket._presign(operation, key, parameters, DAY)
+        theirs = bucket._by_botocore(operation, key, parameters, 24 * 60 * 60)
+    assert ours == theirs
+    assert "x-amz-expected-bucket-owner" in ours
+    assert signed_by_us(bucket, operation)
+
+
+def test_a_type_that_botocore_would_not_sign_is_signed() -> None:
+    """botocore leaves out the type that HTTP clients send by themselves. Then any type would do."""
+    form = "application/x-www-form-urlencoded; charset=utf-8"
+    put = bucket_of("us-east-1", None, None, None).presign_put(
+        "k", Declared(1, content_type=form), expires=DAY
+    )
+    assert put.headers["Content-Type"] == form
+    assert "SignedHeaders=content-length%3Bcontent-type%3Bhost" in put.url
 
 
 header_names = st.text("ABYZabyz09-_", min_size=1, max_size=12) | st.sampled_from(
@@ -313,8 +382,9 @@ def test_ten_thousand_parts_take_no_key_of_their_own() -> None:
 
 
 def test_credentials_that_rotate_sign_each_call_with_one_set() -> None:
-    made: dict[str, ReadOnlyCredentials] = {}
+    clock = [datetime.now(UTC)]
     numbers = itertools.count()
+    made: dict[str, ReadOnlyCredentials] = {}
 
     def refresh() -> dict[str, str]:
         number = next(numbers)
@@ -323,28 +393,33 @@ def test_credentials_that_rotate_sign_each_call_with_one_set() -> None:
             "access_key": f"AKIA{number}",
             "secret_key": f"s{number}",
             "token": f"t{number}",
-            "expiry_time": (datetime.now(UTC) + timedelta(seconds=1)).isoformat(),  # at once
+            "expiry_time": (clock[0] + timedelta(hours=1)).isoformat(),
         }
 
-    bucket = Bucket(S3Storage(bucket_name="media", access_key="a", secret_key="s"))
-    bucket._credentials = RefreshableCredentials.create_from_metadata(refresh(), refresh, "test")
+    class OfARole(S3Storage):
+        def _create_session(self) -> Any:
+            session: Any = boto3.Session(region_name="us-east-1")
+            session._session._credentials = RefreshableCredentials(
+                *("AKIA", "s", "t", clock[0]), refresh, "test", time_fetcher=lambda: clock[0]
+            )
+            return session
 
+    bucket = Bucket(a_storage(OfARole))
     calls = []
     for number in range(3):
+        clock[0] += timedelta(hours=1)
         with clock_at(MIDNIGHT):
-            calls.append(
-                bucket.presign_parts("k", "2~x", {1: number, 2: number, 3: number}, expires=DAY)
-            )
+            sizes = {1: number, 2: number, 3: number}
+            calls.append(bucket.presign_parts("k", "2~x", sizes, expires=DAY))
+            put = bucket.presign_put("k", Declared(number), expires=DAY)
+        assert f"X-Amz-Credential=AKIA{number}%2F" in put.url
+    assert signed_by_us(bucket, "UploadPart")
+    assert signed_by_us(bucket, "PutObject")
 
-    used = []
     for number, parts in enumerate(calls):
-        names = {re.findall(r"X-Amz-Credential=(\w+)%2F", part.url)[0] for part in parts}
-        assert len(names) == 1, "one set for all the parts of a call"
-        [name] = names
-        used.append(name)
         for part in parts:
             assert part.url == by_botocore(
-                made[name],
+                made[f"AKIA{number}"],
                 "PUT",
                 part.url.partition("?")[0],
                 query={"uploadId": "2~x", "partNumber": str(part.part_number)},
@@ -353,7 +428,24 @@ def test_credentials_that_rotate_sign_each_call_with_one_set() -> None:
                 expires=24 * 60 * 60,
                 now=MIDNIGHT,
             ), "key, secret and token are of the same one"
-    assert len(set(used)) == 3, "each call has a set of its own"
+
+
+def test_a_url_of_another_form_is_not_taken_for_an_example() -> None:
+    """As those of SigV4A are, and those of a session: they have more, or other, parameters."""
+    url = signed_at(MIDNIGHT)
+    credentials = signer.Credentials("AKIA", "s")
+    asked: dict[str, Any] = {"query": {}, "headers": {}, "credentials": credentials}
+    place = signer.place_in(url, "PUT", "k", **asked)
+    assert place == signer.Place("https://x/", "eu-central-1", "s3")
+    for wrong in (
+        url.replace("X-Amz-Signature=", "X-Amz-S3session-Token=t&X-Amz-Signature="),
+        url.replace("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"),
+        url.replace("eu-central-1", "us-east-1"),
+        url.replace("X-Amz-Credential", "AWSAccessKeyId"),
+        url.replace("https://x/k", "https://x/other"),
+        "https://x/k",
+    ):
+        assert signer.place_in(wrong, "PUT", "k", **asked) is None, wrong
 
 
 def test_no_secret_is_in_a_repr() -> None:
