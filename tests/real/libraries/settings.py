@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from example_project.settings import *  # noqa: F403
 from example_project.settings import TEMPLATES
@@ -11,7 +12,7 @@ LIBRARIES = Path(os.environ["LIBRARIES"])
 ROOT_URLCONF = "tests.real.libraries.urls"
 STATICFILES_DIRS = [LIBRARIES / "static"]
 TEMPLATES = [{**TEMPLATES[0], "DIRS": [LIBRARIES / "templates"]}]
-S3DIRECT_UPLOADS = {
+S3DIRECT_UPLOADS: dict[str, Any] = {
     "DESTINATIONS": {
         "photos": "tests.real.libraries.uploads.Photos",
         "papers": {"MAX_SIZE": 1024**2, "CONTENT_TYPES": ["application/pdf"]},
