@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from example_project.settings import *  # noqa: F403
 from example_project.settings import TEMPLATES
@@ -11,10 +12,9 @@ LIBRARIES = Path(os.environ["LIBRARIES"])
 ROOT_URLCONF = "tests.real.libraries.urls"
 STATICFILES_DIRS = [LIBRARIES / "static"]
 TEMPLATES = [{**TEMPLATES[0], "DIRS": [LIBRARIES / "templates"]}]
-S3DIRECT_UPLOADS = {
-    "DESTINATIONS": {
-        "photos": "tests.real.libraries.uploads.Photos",
-        "papers": {"MAX_SIZE": 1024**2, "CONTENT_TYPES": ["application/pdf"]},
-    }
+DESTINATIONS: dict[str, Any] = {
+    "photos": "tests.real.libraries.uploads.Photos",
+    "papers": {"MAX_SIZE": 1024**2, "CONTENT_TYPES": ["application/pdf"]},
 }
+S3DIRECT_UPLOADS = {"DESTINATIONS": DESTINATIONS}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a real hash takes 0.3 s
