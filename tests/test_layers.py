@@ -69,6 +69,7 @@ files statements
 """,
     "lifecycle": """
 __init__
+batches
 adopting operations reconciling sweeping
 holding
 settling
@@ -102,6 +103,7 @@ __init__
     "serializers": """
 __init__
 attaching
+batches
 answers requests upload_field
 """,
 }
