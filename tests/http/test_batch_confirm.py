@@ -18,6 +18,7 @@ from rest_framework import exceptions
 from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.exceptions import ObjectMismatch
 from s3direct_uploads.lifecycle import batches
+from s3direct_uploads.lifecycle.settling import tell
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.s3 import Bucket as OurBucket
 from s3direct_uploads.views import UploadViewSet
@@ -37,6 +38,7 @@ from tests.http.test_batch import Limit, codes, limit, results, statements
 
 __all__ = ["limit"]  # the fixture
 MINUTE = timedelta(minutes=1)
+BATCHES = batches.__name__
 
 
 def sent(app: App, s3: Bucket, count: int = 1, **declaration: Any) -> list[str]:
@@ -53,7 +55,7 @@ def heard(connect: Connect) -> list[tuple[str, str, str]]:
     said: list[tuple[str, str, str]] = []
 
     def listen(upload: Upload, cause: str, **_: Any) -> None:
-        assert not connection.in_atomic_block or connection.vendor == "sqlite"
+        assert not lifecycle.in_transaction()
         said.append((str(upload.pk), Upload.objects.get(pk=upload.pk).status, cause))
 
     connect(signals.upload_completed, listen)
@@ -173,7 +175,7 @@ def test_each_is_shown_to_its_destinations_hooks(
 ) -> None:
     told: list[str] = []
     monkeypatch.setattr(Albums, "completed", lambda self, upload: told.append(str(upload.pk)))
-    album = {"destination": "albums", "context": {"album": 1}}
+    album: dict[str, Any] = {"destination": "albums", "context": {"album": 1}}
     ids = sent(alice, s3, 2, **album)
     unlucky = alice.begin(**album, size=13)
     s3.write(row(unlucky), b"x" * 13)
@@ -228,15 +230,14 @@ def test_what_the_handlers_have_no_time_for_a_sweep_announces(
 ) -> None:
     """The lease of all begins at once. Two processes must not announce the same upload."""
     ids = sent(alice, s3, 3)
-    tell = batches.tell
 
     def be_slow(upload: Upload, cause: str) -> bool:
         told = tell(upload, cause)
-        monkeypatch.setattr(batches.timezone, "now", lambda: real_now() + 6 * MINUTE)
+        monkeypatch.setattr(f"{BATCHES}.timezone.now", lambda: real_now() + 6 * MINUTE)
         return told
 
     real_now = timezone.now
-    monkeypatch.setattr(batches, "tell", be_slow)
+    monkeypatch.setattr(f"{BATCHES}.tell", be_slow)
     assert codes(alice.confirm_batch(ids)) == [(200, None)] * 3
     assert len(heard) == 1
     sweep()
@@ -247,14 +248,13 @@ def test_what_was_announced_is_known_although_the_process_ends(
     alice: App, s3: Bucket, heard: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = sent(alice, s3, 3)
-    tell = batches.tell
 
     def end(upload: Upload, cause: str) -> bool:
         if len(heard) == 2:
             raise SystemExit
         return tell(upload, cause)
 
-    monkeypatch.setattr(batches, "tell", end)
+    monkeypatch.setattr(f"{BATCHES}.tell", end)
     with pytest.raises(SystemExit):
         alice.confirm_batch(ids)
     assert Upload.objects.filter(status="completed").count() == 3
@@ -324,7 +324,7 @@ def test_slow_hooks_hold_no_worker_for_long(
         clock[0] += 6
 
     monkeypatch.setattr(Albums, "verify", be_slow)
-    monkeypatch.setattr(batches.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(f"{BATCHES}.time.monotonic", lambda: clock[0])
     answer = alice.confirm_batch(ids)
     assert codes(answer) == [(200, None), (200, None), (503, "bucket_unavailable")]
 
