@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from rest_framework.permissions import BasePermission
+from rest_framework.routers import SimpleRouter
 
 from s3direct_uploads import lifecycle
 from s3direct_uploads.exceptions import OwnerUnknown
@@ -424,3 +425,15 @@ def test_an_owner_who_was_deleted_meanwhile_is_unknown(alice: App) -> None:
     photo = {"destination": "photos", "filename": "a.jpg", "size": 5}
     with transaction.atomic(), pytest.raises(OwnerUnknown):
         lifecycle.begin_many([photo], owner=user)
+
+
+def test_a_host_can_remove_the_calls(alice: App) -> None:
+    class Alone(UploadViewSet):
+        begin_batch = None  # type: ignore[assignment]
+        confirm_batch = None  # type: ignore[assignment]
+
+    router = SimpleRouter()
+    router.register("", Alone, basename="upload")
+    names = {pattern.name for pattern in router.urls}
+    assert "upload-confirm" in names
+    assert not {name for name in names if "batch" in str(name)}
