@@ -1,6 +1,6 @@
 """`make bench`: measures, prints a table and writes RESULTS.md.
 
-    python -m benchmarks [signing] [begin] [scaling] [curl] [browser]
+    python -m benchmarks [signing] [begin] [batch] [scaling] [curl] [browser]
 
 With names it does these alone, and writes nothing. It wants the servers that scripts/with-servers starts.
 """
@@ -17,7 +17,7 @@ from .browser import PACKAGES, bundle
 from .report import Benchmark, as_table, machine, say, versions, write
 from .served import BenchSite, Film
 
-ALL = ("signing", "begin", "scaling", "curl", "browser")
+ALL = ("signing", "begin", "batch", "scaling", "curl", "browser")
 
 
 def main(names: list[str]) -> None:
@@ -46,13 +46,15 @@ def measure(site: BenchSite, folder: Path, names: list[str]) -> list[Benchmark]:
     import django
 
     django.setup()
-    from . import begin, browser, curl, scaling, signing
+    from . import batch, begin, browser, curl, scaling, signing
 
     benchmarks = []
     if "signing" in names:
         benchmarks.append(signing.run())
     if "begin" in names:
         benchmarks.append(begin.run())
+    if "batch" in names:
+        benchmarks.append(batch.run())
     if "scaling" in names:
         benchmarks.append(scaling.run(site, folder))
     if "curl" in names or "browser" in names:

@@ -7,7 +7,10 @@ from example_project.settings import *  # noqa: F403
 ROOT_URLCONF = "benchmarks.urls"
 STATICFILES_DIRS = [os.environ["BENCH_STATIC"]]
 S3DIRECT_UPLOADS = {
-    "DESTINATIONS": {"films": {"MAX_SIZE": 5 * 1024**4, "CONTENT_TYPES": ["*/*"]}},
+    "DESTINATIONS": {
+        "films": {"MAX_SIZE": 5 * 1024**4, "CONTENT_TYPES": ["*/*"]},
+        "photos": {"MAX_SIZE": 1024**3, "CONTENT_TYPES": ["image/*"]},  # of the example project
+    },
 }
 # A password's proper hash takes a third of a second, in each request of whoever has no session.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
