@@ -1,6 +1,6 @@
 """`make bench`: measures, prints a table and writes RESULTS.md.
 
-    python -m benchmarks [requests] [signing] [begin] [scaling] [curl] [browser]
+    python -m benchmarks [requests] [batch] [signing] [begin] [scaling] [curl] [browser]
 
 With names it does these alone, and writes nothing. It wants the servers that scripts/with-servers starts.
 """
@@ -17,7 +17,7 @@ from .browser import PACKAGES, bundle
 from .report import Benchmark, as_table, machine, say, versions, write
 from .served import BenchSite, Film
 
-ALL = ("requests", "signing", "begin", "scaling", "curl", "browser")
+ALL = ("requests", "batch", "signing", "begin", "scaling", "curl", "browser")
 
 
 def main(names: list[str]) -> None:
@@ -48,7 +48,7 @@ def measure(site: BenchSite, folder: Path, names: list[str]) -> list[Benchmark]:
     import django
 
     django.setup()
-    from . import begin, browser, curl, requests, scaling, signing
+    from . import batch, begin, browser, curl, requests, scaling, signing
 
     benchmarks = []
     if "requests" in names:
@@ -57,6 +57,8 @@ def measure(site: BenchSite, folder: Path, names: list[str]) -> list[Benchmark]:
         benchmarks.append(signing.run())
     if "begin" in names:
         benchmarks.append(begin.run())
+    if "batch" in names:
+        benchmarks.append(batch.run())
     if "scaling" in names:
         benchmarks.append(scaling.run(site, folder))
     if "curl" in names or "browser" in names:

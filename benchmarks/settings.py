@@ -9,10 +9,7 @@ STATICFILES_DIRS = [os.environ["BENCH_STATIC"]]
 S3DIRECT_UPLOADS = {
     "DESTINATIONS": {
         "films": {"MAX_SIZE": 5 * 1024**4, "CONTENT_TYPES": ["*/*"]},
-        "photos": {
-            "MAX_SIZE": 1024**3,
-            "CONTENT_TYPES": ["image/*"],
-        },  # the example's model names it
+        "photos": {"MAX_SIZE": 1024**3, "CONTENT_TYPES": ["image/*"]},  # of the example project
     },
 }
 # A password's proper hash takes a third of a second, in each request of whoever has no session.

@@ -186,6 +186,16 @@ class IdempotencyKeyReused(UploadError):
     status = 409
 
 
+class NotInBatch(UploadError):
+    """A batch takes only files that are sent by one PUT: call begin or confirm for this one alone.
+
+    Nothing has changed.
+    """
+
+    code = "not_in_batch"
+    status = 409
+
+
 class QuotaExceeded(UploadError):
     """The owner has no room left in this destination, and must delete uploads to get room.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, cast
+from uuid import UUID
 
 from django.core.exceptions import (
     ImproperlyConfigured,
@@ -36,7 +37,10 @@ from .exceptions import UploadError
 from .models import Upload, UploadQuerySet, owner_key
 from .s3 import PresignedMultipart, PresignedRequest
 from .serializers import (
+    MOST_IN_BATCH,
+    BeginBatchSerializer,
     BeginSerializer,
+    ConfirmBatchSerializer,
     DownloadQuerySerializer,
     DownloadUrlSerializer,
     ListQuerySerializer,
@@ -54,6 +58,8 @@ RETRY_AFTER = 5  # seconds: most failures of S3 are as short
 # numbers of 1,000 parts, each on its own line, need all of it.
 MAX_BODY_BYTES = 16 * 1024
 MAX_EMPTY_BODY_BYTES = 1024  # for a call that needs no body
+# A hundred declarations with every character escaped. It is less than 1 MiB, nginx's limit.
+MAX_BATCH_BODY_BYTES = MOST_IN_BATCH * 6 * 1024
 MAX_QUERY_BYTES = 8 * 1024  # a filename of 255 escaped characters needs a third of it
 # The limits of the errors in one answer, so that it has at most 64 KiB.
 MOST_ERRORS = 20
@@ -149,6 +155,7 @@ class UploadViewSet(GenericViewSet[Upload]):
     body_limits: ClassVar[Mapping[str, int]] = {
         "confirm": MAX_EMPTY_BODY_BYTES,
         "renew": MAX_EMPTY_BODY_BYTES,
+        "begin_batch": MAX_BATCH_BODY_BYTES,
     }
 
     @classmethod
@@ -199,6 +206,30 @@ class UploadViewSet(GenericViewSet[Upload]):
         upload = lifecycle.confirm(self.get_object())
         settled = upload.status == Upload.Status.COMPLETED
         return self.render(upload, status=200 if settled else status.HTTP_202_ACCEPTED)
+
+    @action(detail=False, methods=["post"], url_path="batch", url_name="batch")
+    def begin_batch(self, request: Request, **kwargs: Any) -> Response:
+        owner = self.get_owner()
+        asked = BeginBatchSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        begun = lifecycle.begin_many(
+            asked.validated_data["uploads"],
+            owner=owner,
+            request=request,
+            idempotency_key=idempotency_key(request),
+        )
+        return self.render_batch(begun)
+
+    @action(detail=False, methods=["post"], url_path="batch/confirm", url_name="batch-confirm")
+    def confirm_batch(self, request: Request, **kwargs: Any) -> Response:
+        asked = ConfirmBatchSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        found = self.get_objects(asked.validated_data["ids"])
+        mine = {each.pk: each for each in found if isinstance(each, Upload)}
+        confirmed = lifecycle.confirm_many(mine.values())
+        return self.render_batch(
+            [confirmed[each.pk] if isinstance(each, Upload) else each for each in found]
+        )
 
     @action(detail=True, methods=["post"])
     def renew(self, request: Request, pk: str, **kwargs: Any) -> Response:
@@ -266,6 +297,20 @@ class UploadViewSet(GenericViewSet[Upload]):
         self.check_object_permissions(self.request, upload)
         return upload
 
+    def get_objects(self, ids: Sequence[str]) -> Sequence[Upload | Exception]:
+        """As ``get_object`` for each of these ids: the upload or the error. One query."""
+        mine = self.get_queryset().using(router.db_for_write(Upload))
+        pks = [as_pk(id) for id in ids]
+        rows = {upload.pk: upload for upload in mine.filter(pk__in={pk for pk in pks if pk})}
+        found: dict[UUID | None, Upload | Exception] = {}
+        for upload in rows.values():
+            try:
+                self.check_object_permissions(self.request, upload)
+                found[upload.pk] = upload
+            except exceptions.APIException as error:
+                found[upload.pk] = error
+        return [found.get(pk, Http404()) for pk in pks]
+
     def presign_download(self) -> PresignedRequest:
         query = DownloadQuerySerializer(data=self.request.query_params)
         query.is_valid(raise_exception=True)
@@ -281,6 +326,26 @@ class UploadViewSet(GenericViewSet[Upload]):
         context = {**self.get_serializer_context(), "presigned": presigned}
         rendered = self.get_serializer_class()(upload, context=context)
         return Response(rendered.data, status=status)
+
+    def render_batch(self, results: Sequence[lifecycle.Begun | Upload | Exception]) -> Response:
+        """The answer to each of many calls, with the status that it would have alone."""
+        serializer = self.get_serializer_class()(context=self.get_serializer_context())
+        return Response({"results": [self.render_result(serializer, each) for each in results]})
+
+    def render_result(
+        self, serializer: Any, result: lifecycle.Begun | Upload | Exception
+    ) -> dict[str, Any]:
+        if isinstance(result, Exception):
+            answer = self.get_exception_handler()(result, self.get_exception_handler_context())
+            if answer is None:
+                raise result
+            return {"status": answer.status_code, "upload": None, "error": answer.data}
+        begun, upload = isinstance(result, tuple), result
+        if isinstance(upload, tuple):
+            upload, serializer.context["presigned"] = upload
+        settled = upload.status == Upload.Status.COMPLETED
+        code = 201 if begun else 200 if settled else status.HTTP_202_ACCEPTED
+        return {"status": code, "upload": serializer.to_representation(upload), "error": None}
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
@@ -303,6 +368,14 @@ def idempotency_key(request: Request) -> str | None:
         error = ValidationError("Send 1 to 64 printable ASCII characters.", code="invalid")
         raise ValidationError({"Idempotency-Key": error})
     return key
+
+
+def as_pk(id: str) -> UUID | None:
+    """The primary key that this text is; None if it is none."""
+    try:
+        return cast("UUID", Upload._meta.pk.to_python(id))
+    except ValidationError:
+        return None
 
 
 # Errors. All of them have one shape.

@@ -35,7 +35,7 @@ from rest_framework.test import APIClient
 from urllib3 import HTTPResponse
 
 from s3direct_uploads import lifecycle, signals, views
-from s3direct_uploads.exceptions import OwnerUnknown, UploadError, raised_by
+from s3direct_uploads.exceptions import NotInBatch, OwnerUnknown, UploadError, raised_by
 from s3direct_uploads.models import Upload
 from s3direct_uploads.openapi.operations import OPERATIONS
 from s3direct_uploads.s3 import failures
@@ -386,6 +386,16 @@ class App:
     def confirm(self, id: str) -> Any:
         return self.client.post(f"{URL}{id}/confirm/", {}, format="json")
 
+    def begin_batch(self, *declarations: Any, headers: dict[str, str] | None = None) -> Any:
+        """POST declarations of small photographs; each dict says what is different."""
+        photo = {"destination": "photos", "filename": "beach.jpg", "size": len(JPEG)}
+        uploads = [{**photo, **each} if isinstance(each, dict) else each for each in declarations]
+        url = f"{URL}batch/"
+        return self.client.post(url, {"uploads": uploads}, format="json", headers=headers or {})
+
+    def confirm_batch(self, ids: Iterable[str]) -> Any:
+        return self.client.post(f"{URL}batch/confirm/", {"ids": list(ids)}, format="json")
+
     def renew(self, id: str) -> Any:
         return self.client.post(f"{URL}{id}/renew/", {}, format="json")
 
@@ -540,6 +550,7 @@ def every_error_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
         if called and isinstance(error, UploadError) and type(error).__module__ == ours:
             declared: list[type[UploadError]] = [OwnerUnknown]  # any call may raise it
             declared += raised_by(called.raises) if called.raises else ()
+            declared += [*raised_by(called.items), NotInBatch] if called.items else ()
             codes = {each.code for each in declared}
             assert error.code in codes, f"@raises of {called.id} lacks {type(error).__name__}"
         return render(error, context)

@@ -69,7 +69,7 @@ files statements
 """,
     "lifecycle": """
 __init__
-erasing
+batches erasing
 adopting operations reconciling sweeping
 holding
 settling
@@ -104,6 +104,7 @@ __init__
     "serializers": """
 __init__
 attaching
+batches
 answers requests upload_field
 building
 """,

@@ -1,7 +1,7 @@
 """Destinations: the named rules that an upload must obey, as the settings have them."""
 
 from .filenames import MAX_FILENAME_LENGTH, strip_invisible
-from .hooks import ask, completed, verify
+from .hooks import ask, completed, is_refusal, verify
 from .image_rules import IMAGE_FORMATS, ImageRules
 from .problems import Problem, problems
 from .registry import find, get, takes_visitors, usable
@@ -36,6 +36,7 @@ __all__ = [
     "find",
     "format_size",
     "get",
+    "is_refusal",
     "is_storable",
     "problems",
     "strip_invisible",

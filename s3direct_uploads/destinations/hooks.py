@@ -47,13 +47,16 @@ def ask(
     except refusals:
         raise
     except Exception as error:
-        if refusals is REFUSALS and _is_rest_frameworks_refusal(error):
+        if refusals is REFUSALS and is_refusal(error):
             raise
         logger.exception("The hook %s failed", name)
         raise HookFailed("A check on this server failed; try again later.") from error
 
 
-def _is_rest_frameworks_refusal(error: Any) -> bool:
+def is_refusal(error: Any) -> bool:
+    """Whether a hook, or begin itself, refuses an upload by this error. If not, it is a bug."""
+    if isinstance(error, REFUSALS):
+        return True
     # By name, because only serializers and views import REST Framework.
     modules = {each.__module__ for each in type(error).__mro__}
     return "rest_framework.exceptions" in modules and error.status_code < 500

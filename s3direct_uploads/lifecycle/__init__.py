@@ -5,12 +5,14 @@ conditional UPDATE settles the row. A second caller finds the row settled, and a
 """
 
 from .adopting import DONE, Adoption, adopt
+from .batches import begin_many, confirm_many
 from .connection import in_transaction, never_atomic, site
 from .erasing import Erasure, InUse, erase
 from .holders import holder_of, let_go, name_of, rows_of, share, share_elsewhere, uploads_of
 from .holding import accept, open_held, reject
 from .operations import (
     FIRST_PARTS,
+    Begun,
     begin,
     cancel,
     list_parts,
@@ -30,6 +32,7 @@ __all__ = [
     "DONE",
     "FIRST_PARTS",
     "Adoption",
+    "Begun",
     "Erasure",
     "InUse",
     "Stray",
@@ -37,8 +40,10 @@ __all__ = [
     "accept",
     "adopt",
     "begin",
+    "begin_many",
     "cancel",
     "confirm",
+    "confirm_many",
     "due",
     "erase",
     "holder_of",

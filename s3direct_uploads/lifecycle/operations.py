@@ -131,7 +131,7 @@ def begin(
         context=dict(context or {}),
         idempotency_key=idempotency_key,
     )
-    expires = _prepare(upload, request, multipart=multipart)
+    expires = prepare(upload, request, multipart=multipart)
     try:
         _insert(upload, "client" if request else "script")
     except (IntegrityError, QuotaExceeded) as error:
@@ -139,9 +139,9 @@ def begin(
     try:
         if upload.is_multipart:
             create_multipart(upload)
-        return upload, _presign(upload, expires)
+        return upload, presign(upload, expires)
     except (BucketUnavailable, ImproperlyConfigured) as error:
-        _give_up(upload, error)
+        give_up(upload, error)
         raise
 
 
@@ -177,7 +177,7 @@ def store(
         checksum=base64.b64encode(digest).decode(),
         context=dict(context or {}),
     )
-    _prepare(upload, None, multipart=None)
+    prepare(upload, None, multipart=None)
     _insert(upload, "store")
     file.seek(0)
     release_connection()
@@ -202,7 +202,7 @@ def renew(upload: Upload) -> Presigned:
     expires = _lengthen(upload)
     if upload.is_multipart and not upload.multipart_upload_id:
         create_again(upload)
-    return _presign(upload, expires)
+    return presign(upload, expires)
 
 
 @raises(NotMultipart, NotPending, BucketUnavailable)
@@ -332,7 +332,7 @@ def notice(bucket: str, key: str) -> Upload | None:
 # Begin, step by step.
 
 
-def _prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | None) -> timedelta:
+def prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | None) -> timedelta:
     """Validate the declaration, and set key, bucket and times. Returns the life of a signature.
 
     ``multipart`` is None if a script stores the file itself.
@@ -372,7 +372,7 @@ def _insert(upload: Upload, cause: str) -> None:
     whole = limited or upload.idempotency_key is not None
     if in_transaction():
         write_first(database())
-        _require_owner(upload)  # the database would report it only at the end of the transaction
+        require_owner(upload)  # the database would report it only at the end of the transaction
     try:
         with transaction.atomic(using=database()) if whole else nullcontext():
             if limited:
@@ -380,12 +380,12 @@ def _insert(upload: Upload, cause: str) -> None:
             upload.save(force_insert=True)
     except IntegrityError:
         if not connections[database()].in_atomic_block:
-            _require_owner(upload)
+            require_owner(upload)
         raise
     log_transition(upload, None, cause)
 
 
-def _require_owner(upload: Upload) -> None:
+def require_owner(upload: Upload) -> None:
     """Raises OwnerUnknown if the owner was deleted after the caller had read it."""
     users = get_user_model()._base_manager.using(database())
     if upload.owner_id is not None and not users.filter(pk=upload.owner_id).exists():
@@ -397,7 +397,7 @@ def _begin_after(error: IntegrityError | QuotaExceeded, upload: Upload) -> Begun
     earlier = _begun_before(upload)
     try:
         if earlier is not None:
-            return _begin_again(earlier, upload)
+            return begin_again(earlier, upload)
         if upload.idempotency_key is None or isinstance(error, QuotaExceeded):
             raise error
     except Upload.DoesNotExist:
@@ -406,7 +406,7 @@ def _begin_after(error: IntegrityError | QuotaExceeded, upload: Upload) -> Begun
     raise BucketUnavailable("The request before this one failed; try again.") from None
 
 
-def _give_up(upload: Upload, error: BucketUnavailable | ImproperlyConfigured) -> None:
+def give_up(upload: Upload, error: BucketUnavailable | ImproperlyConfigured) -> None:
     """The client gets no signature: delete the row, unless it is needed to clean up in S3."""
     if isinstance(error, AnswerLost):
         # S3 may have a multipart upload at this key. The next begin gets a row with another key.
@@ -426,15 +426,20 @@ def _begun_before(upload: Upload) -> Upload | None:
     return Upload.objects.using(database()).filter(**same).first()
 
 
-def _begin_again(earlier: Upload, upload: Upload) -> Begun:
-    if _declaration(earlier) != _declaration(upload):
-        raise IdempotencyKeyReused(
-            "This Idempotency-Key was used for another upload.", upload=earlier
-        )
+def begin_again(earlier: Upload, upload: Upload) -> Begun:
+    require_same(earlier, upload)
     try:
         return earlier, renew(earlier)
     except NotPending:
         return earlier, None  # its status says how it ended; if it is pending, confirm it
+
+
+def require_same(earlier: Upload, upload: Upload) -> None:
+    """Raises IdempotencyKeyReused if they declare different files."""
+    if _declaration(earlier) != _declaration(upload):
+        raise IdempotencyKeyReused(
+            "This Idempotency-Key was used for another upload.", upload=earlier
+        )
 
 
 def _declaration(upload: Upload) -> list[Any]:
@@ -469,7 +474,7 @@ def _lengthen(upload: Upload) -> timedelta:
     raise NotPending(f"This upload is {upload.status}.", upload=upload)
 
 
-def _presign(upload: Upload, expires: timedelta) -> Presigned:
+def presign(upload: Upload, expires: timedelta) -> Presigned:
     """Sign the PUT, or those of the first parts."""
     if upload.part_size is None:
         return bucket_of(upload).presign_put(upload.key, declared(upload), expires=expires)

@@ -6,7 +6,7 @@ usage before rows, and always in the same order, so that two operations cannot b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +47,35 @@ def charge(upload: Upload, rules: Destination) -> None:
         if not mine.filter(room).update(**one_more):
             raise _exceeded(usage, rules, upload.size)
     upload.counted = True
+
+
+def charge_in_order(uploads: Sequence[Upload], rules: Destination) -> dict[Upload, QuotaExceeded]:
+    """As ``charge``, for many uploads of one owner. Returns the error of each that has no room.
+
+    If there is room for all, this is one conditional UPDATE. If not, each upload that still fits is
+    counted, in this order.
+    """
+    owner_id, count, size = uploads[0].owner_id, len(uploads), sum(each.size for each in uploads)
+    mine = _usages(rules.name).filter(owner=owner_id)
+    most_pending = MOST if rules.max_pending is None else rules.max_pending
+    most_size = _max_total_size(rules)
+    refused: dict[Upload, QuotaExceeded] = {}
+    room = Q(total_size__lte=most_size - size, pending__lte=most_pending - count)
+    if not mine.filter(room).update(
+        pending=F("pending") + count, total_size=F("total_size") + size
+    ):
+        usage = mine.select_for_update().first() or _count(owner_id, rules.name)[0]
+        for upload in uploads:
+            if usage.pending < most_pending and usage.total_size + upload.size <= most_size:
+                usage.pending += 1
+                usage.total_size += upload.size
+            else:
+                refused[upload] = _exceeded(usage, rules, upload.size)
+        if len(refused) < count:
+            mine.update(pending=usage.pending, total_size=usage.total_size)
+    for upload in uploads:
+        upload.counted = upload not in refused
+    return refused
 
 
 def charge_adopted(uploads: Iterable[Upload], rules: Destination) -> None:

@@ -84,6 +84,11 @@ def confirm(
         found: Found = stored
     except (ObjectMissing, MultipartGone, ObjectMismatch) as error:
         found = error
+    return conclude(upload, found, asked_at=asked_at, cause=cause)
+
+
+def conclude(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> Upload:
+    """Settle the row by what S3 had. Returns or raises what ``confirm`` does."""
     settle(upload, found, asked_at=asked_at, cause=cause)
     if upload.status == Status.PENDING and isinstance(found, UploadError):
         found.upload = upload
@@ -131,18 +136,13 @@ def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> N
     stays pending as long as an object can still arrive. After that it expires.
     """
     if isinstance(found, StoredObject):
-        # None if it was renamed or removed since. Then only its hook is missing.
-        rules = destinations.find(upload.destination)
         try:
-            if rules is not None:
-                release_connection()  # the hook may ask S3, too
-                destinations.verify(rules, upload, found)
+            is_held = verify(upload, found)
         except ObjectMismatch as error:
             found = error
         else:
-            is_held = upload.hold if rules is None else rules.hold
             said = {"etag": found.etag, "version_id": found.version_id}
-            (_hold if is_held else complete)(upload, cause, **said)
+            (hold if is_held else complete)(upload, cause, **said)
             return
     if isinstance(found, ObjectMismatch):
         reject_for(upload, found.detail, cause)
@@ -150,7 +150,20 @@ def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> N
         _expire(upload, cause)
 
 
-def _hold(upload: Upload, cause: str, **said: str) -> None:
+def verify(upload: Upload, stored: StoredObject) -> bool:
+    """Let the host's ``verify`` look at the object. Returns whether a scan must hold the upload.
+
+    Raises ObjectMismatch, HookFailed.
+    """
+    rules = destinations.find(upload.destination)
+    if rules is None:  # it was renamed or removed since; then only its hook is missing
+        return upload.hold
+    release_connection()  # the hook may ask S3, too
+    destinations.verify(rules, upload, stored)
+    return rules.hold
+
+
+def hold(upload: Upload, cause: str, **said: str) -> None:
     """Keep a confirmed upload from everybody, and ask for its scan."""
     now = timezone.now()
     due_at = times.later(now, min(conf.hold_retry(), conf.hold_expires()))
@@ -163,7 +176,7 @@ def complete(upload: Upload, cause: str, **said: str) -> None:
     """Complete an upload that is as it was read, and announce it. ``said`` are S3's columns."""
     now = timezone.now()
     changes = {"status": Status.COMPLETED, "completed_at": now, "busy_until": None, **said}
-    if not _is_heard(upload):
+    if not is_heard(upload):
         move(upload, cause=cause, due_at=None, announced_at=now, **changes)
         return
     # If this process dies before the handlers have run, a sweep runs them at this time.
@@ -171,7 +184,7 @@ def complete(upload: Upload, cause: str, **said: str) -> None:
         announce(upload, cause)
 
 
-def _is_heard(upload: Upload) -> bool:
+def is_heard(upload: Upload) -> bool:
     """Whether anything in this process acts on the completion. If not, ``announce`` calls nobody.
 
     A handler that only another process has is not called for this upload, by either way.
@@ -186,19 +199,28 @@ def _is_heard(upload: Upload) -> bool:
 
 
 def announce(upload: Upload, cause: str) -> None:
-    """Tell the host: call its destination's ``completed``, then send ``upload_completed``."""
+    """Tell the host of a completion, and write down that it was told."""
+    if tell(upload, cause):
+        move(upload, announced_at=timezone.now(), due_at=None)
+
+
+def tell(upload: Upload, cause: str) -> bool:
+    """Call the destination's ``completed``, then send ``upload_completed``.
+
+    Returns False if the host is told later, or if a handler deleted the upload.
+    """
     try:
         rules = destinations.find(upload.destination)
     except ImproperlyConfigured:
         logger.exception("The upload %s is announced later: its destination is wrong", upload.pk)
-        return  # the row is due, so a sweep tries again
+        return False  # the row is due, so a sweep tries again
     if rules is not None:  # the destination may have been removed since
         destinations.completed(rules, upload)
     signals.upload_completed.send_robust(Upload, upload=upload, cause=cause)
     if upload.status != Status.COMPLETED:  # A handler's transaction may have rolled back since.
         upload.refresh_from_db(using=database())
-    if upload.status == Status.COMPLETED:  # A handler may have deleted it, which set a due_at.
-        move(upload, announced_at=timezone.now(), due_at=None)
+    # A handler may have deleted it, which set a due_at.
+    return bool(upload.status == Status.COMPLETED)
 
 
 def reject_for(

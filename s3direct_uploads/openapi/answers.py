@@ -40,11 +40,24 @@ class ErrorSerializer(serializers.Serializer[Any]):
     )
     upload = UploadSerializer(
         required=False,
-        help_text="The upload as it is after the error. 409, 410 and 422 always have it.",
+        help_text="The upload as it is after the error. 409, 410 and 422 always have it, except "
+        "`not_in_batch` of a file that did not begin.",
     )
     retry_after = serializers.IntegerField(
         required=False, min_value=1, help_text="In seconds. 429 and 503 always have it."
     )
+
+
+class ResultSerializer(serializers.Serializer[Any]):
+    """What the call for this upload alone would answer."""
+
+    status = serializers.IntegerField(help_text="The HTTP status: below 300 if there is an upload.")
+    upload = UploadSerializer(allow_null=True, help_text="Null if there is an error.")
+    error = ErrorSerializer(allow_null=True, help_text="Null if there is none.")
+
+
+class BatchSerializer(serializers.Serializer[Any]):
+    results = ResultSerializer(many=True)
 
 
 class FileSerializer(serializers.Serializer[Any]):

@@ -163,6 +163,19 @@ _describe(
     parts={"minItems": 1, "maxItems": serializers.MOST_PARTS_SIGNED},
 )
 _describe(serializers.StoredPartSerializer, "DirectUploadStoredPart")
+_describe(serializers.BeginBatchSerializer, "DirectUploadDeclarations", uploads={"minItems": 1})
+_describe(
+    serializers.ConfirmBatchSerializer,
+    "DirectUploadIds",
+    # Any text is an id: if there is no such upload, its result says so.
+    ids={"minItems": 1, "items": {"type": "string", "minLength": 1, "pattern": NO_NUL_NOR_BLANK}},
+)
+_describe(answers.ResultSerializer, "DirectUploadResult")
+_describe(
+    answers.BatchSerializer,
+    "DirectUploadBatch",
+    results={"minItems": 1, "maxItems": serializers.MOST_IN_BATCH},
+)
 _describe(answers.PageSerializer, "DirectUploadPage", results={"maxItems": NewestFirst.page_size})
 _describe(serializers.DownloadUrlSerializer, "DirectUploadUrl")
 _describe(answers.ErrorSerializer, "DirectUploadError")

@@ -17,7 +17,12 @@ from s3direct_uploads import exceptions, lifecycle
 from s3direct_uploads.destinations import MAX_OBJECT_SIZE, MAX_PUT_SIZE, Destination
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import PresignedMultipart, PresignedPart, PresignedRequest
-from s3direct_uploads.serializers import ListQuerySerializer, UploadSerializer
+from s3direct_uploads.serializers import (
+    MOST_IN_BATCH,
+    ConfirmBatchSerializer,
+    ListQuerySerializer,
+    UploadSerializer,
+)
 from s3direct_uploads.views import RequestTooLarge, handle_exception
 
 JSON = dict[str, Any]
@@ -89,7 +94,13 @@ def _bodies() -> dict[str, Any]:
         "photo": PHOTO,
         "with_checksum": PHOTO_WITH_CHECKSUM,
         "in_parts": {**VIDEO, "multipart": True},
+        "declarations": {"uploads": [PHOTO, {**VIDEO, "multipart": True}]},
         "begun": begun,
+        "begun_batch": _batch(begun, 201, exceptions.NotInBatch("This file is sent in parts.")),
+        "confirmed_batch": _batch(
+            completed, 200, exceptions.ObjectMissing("Nothing has been uploaded yet.")
+        ),
+        "ids": {"ids": [begun["id"], "01930c4e-7b1b-7d02-8a44-6f1e2d3c4b5a"]},
         "begun_in_parts": in_parts,
         "page": {"next": None, "previous": None, "results": [completed]},
         "completed": completed,
@@ -102,6 +113,11 @@ def _bodies() -> dict[str, Any]:
         "signed": {"parts": in_parts["multipart"]["parts"], "expires_in": 3600},
         "url": {"url": f"{_PHOTO_URL}&response-content-disposition=...", "expires_in": 3600},
     }
+
+
+def _batch(upload: JSON, status: int, error: exceptions.UploadError) -> JSON:
+    good = {"status": status, "upload": upload, "error": None}
+    return {"results": [good, {"status": error.status, "upload": None, "error": _answer(error)}]}
 
 
 def _errors() -> list[Exception]:
@@ -169,6 +185,8 @@ def _refusals() -> Iterator[Callable[[], Any]]:
     yield partial(documents.clean, with_sha256, None)
     yield partial(lifecycle.sign_parts, in_parts, [4])
     yield partial(lifecycle.presign_download, page, inline=True)
+    many = ConfirmBatchSerializer(data={"ids": ["-"] * (MOST_IN_BATCH + 1)})
+    yield partial(many.is_valid, raise_exception=True)
     yield partial(ListQuerySerializer(data={"status": "ready"}).is_valid, raise_exception=True)
 
 

@@ -20,7 +20,9 @@ from drf_spectacular.utils import (
 
 from s3direct_uploads import lifecycle
 from s3direct_uploads.serializers import (
+    BeginBatchSerializer,
     BeginSerializer,
+    ConfirmBatchSerializer,
     DownloadQuerySerializer,
     DownloadUrlSerializer,
     ListQuerySerializer,
@@ -30,7 +32,7 @@ from s3direct_uploads.serializers import (
     UploadSerializer,
 )
 
-from .answers import PageSerializer
+from .answers import BatchSerializer, PageSerializer
 from .errors import ANY_BODY, describe_errors
 from .examples import Examples, make_examples
 
@@ -59,6 +61,14 @@ UPLOAD_TOKEN = _header(
     description="Only for the upload of a visitor, who is not logged in: its `form_value`, as the "
     "answer to begin has it. It is a secret: anyone who has it can make all calls for this upload.",
 )
+BATCH_KEY = _header(
+    "Idempotency-Key",
+    IDEMPOTENCY_KEY.type,
+    description="A random key for this batch. If you send the same key and the same body again, "
+    "the answer has the same uploads, signed again. Those that did not begin are tried again.",
+)
+
+
 LOCATION = _header("Location", OpenApiTypes.URI, required=True, response=[302])
 CURSOR = OpenApiParameter("cursor", str, description="Follow `next` instead of writing one.")
 
@@ -80,6 +90,7 @@ class Operation:
     description: str
     answers: Mapping[int, Body]
     raises: Callable[..., Any] | None = None
+    items: Callable[..., Any] | None = None  # the operation for one of a batch
     codes: tuple[str, ...] = ()  # of errors that are raised before the operation is called
     invalid: tuple[str, ...] = ()  # names of examples for a 400 "invalid"
     parameters: tuple[Any, ...] = ()
@@ -165,6 +176,44 @@ OPERATIONS = {
         raises=lifecycle.confirm,
         codes=("not_found", *ANY_BODY),
         parameters=(UPLOAD_TOKEN,),
+    ),
+    "begin_batch": Operation(
+        "begin_uploads",
+        "Begin many uploads",
+        "Declare up to 100 files, each of which is sent by one PUT. What is wrong with one of them "
+        "does not affect the others: its result has the status and the error that begin would "
+        "answer. A file that must be sent in parts gets 409 `not_in_batch`: begin it alone. If the "
+        "quota has not enough room, the files that still fit begin, in this order. The answer is "
+        "200 even if none begins.",
+        {
+            200: Body(
+                BatchSerializer, "A result for each file, in the same order.", ("begun_batch",)
+            )
+        },
+        raises=lifecycle.begin_many,
+        items=lifecycle.begin,
+        codes=("invalid", *ANY_BODY),
+        invalid=("max_length",),
+        parameters=(BATCH_KEY,),
+        request=Body(BeginBatchSerializer, "", ("declarations",)),
+    ),
+    "confirm_batch": Operation(
+        "confirm_uploads",
+        "Confirm that many files were sent",
+        "As confirm, for up to 100 uploads. Each result has the status and the upload, or the "
+        "error, that confirm would answer. S3 does not join parts in this call: an upload in parts "
+        "gets 409 `not_in_batch`, unless it is joined already. If S3 is slow, some uploads get 503 "
+        "`bucket_unavailable`: confirm these again. The answer is 200 even if none is completed.",
+        {
+            200: Body(
+                BatchSerializer, "A result for each id, in the same order.", ("confirmed_batch",)
+            )
+        },
+        raises=lifecycle.confirm_many,
+        items=lifecycle.confirm,
+        codes=("invalid", *ANY_BODY),
+        invalid=("max_length",),
+        request=Body(ConfirmBatchSerializer, "", ("ids",)),
     ),
     "renew": Operation(
         "renew_upload",

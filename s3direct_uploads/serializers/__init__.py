@@ -10,6 +10,7 @@ from .answers import (
     UploadSerializer,
 )
 from .attaching import AttachUploadsMixin
+from .batches import MOST_IN_BATCH, BeginBatchSerializer, ConfirmBatchSerializer
 from .requests import (
     MOST_PARTS_SIGNED,
     BeginSerializer,
@@ -21,10 +22,13 @@ from .requests import (
 from .upload_field import UploadField
 
 __all__ = [
+    "MOST_IN_BATCH",
     "MOST_PARTS_SIGNED",
     "AttachUploadsMixin",
+    "BeginBatchSerializer",
     "BeginSerializer",
     "ChecksumSerializer",
+    "ConfirmBatchSerializer",
     "DownloadQuerySerializer",
     "DownloadUrlSerializer",
     "ListQuerySerializer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
@@ -95,7 +96,11 @@ class BeginSerializer(BuiltOnce):
     def declaration(self) -> dict[str, Any]:
         """The arguments of ``lifecycle.begin``. Raises rest_framework's ValidationError."""
         self.is_valid(raise_exception=True)
-        said = self.validated_data
+        return self.declared(self.validated_data)
+
+    @staticmethod
+    def declared(said: Mapping[str, Any]) -> dict[str, Any]:
+        """As ``declaration``, of data that is validated."""
         checksum = said.get("checksum") or {}
         return {
             "destination": said["destination"],

@@ -10,7 +10,7 @@ import pytest
 from django.core.checks import CheckMessage, run_checks
 from django.db.models import Field
 
-RIGHT = {"MAX_SIZE": 1024, "CONTENT_TYPES": ["image/*"]}
+RIGHT: dict[str, Any] = {"MAX_SIZE": 1024, "CONTENT_TYPES": ["image/*"]}
 Find = Callable[[], list[CheckMessage]]
 
 

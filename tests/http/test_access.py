@@ -51,7 +51,8 @@ def test_without_a_login_every_call_is_refused(
 @pytest.mark.parametrize("method", ["put", "patch", "options", "trace"])
 def test_other_methods_are_not_allowed(alice: App, method: str) -> None:
     id = alice.begin().json()["id"]
-    for url in (URL, f"{URL}{id}/", f"{URL}{id}/confirm/", f"{URL}{id}/parts/"):
+    others = [f"{id}/", f"{id}/confirm/", f"{id}/parts/", "batch/", "batch/confirm/"]
+    for url in (URL, *(f"{URL}{path}" for path in others)):
         assert_error(getattr(alice.client, method)(url), 405, "method_not_allowed")
 
 

@@ -104,6 +104,12 @@ BODIES: dict[str, Callable[[int], str]] = {
     "a long context": lambda n: filled('{"context":{"a":"', "\\u0041", '"}}', n),
     "a context of lists": lambda n: filled('{"context":{"a":[', "[],", "0]}}", n),
     "a context of keys": lambda n: f'{{"context":{distinct_keys(n - 20)}}}',
+    "declarations that are lists": lambda n: filled('{"uploads":[', "[],", "[]]}", n),
+    "declarations that are empty": lambda n: filled('{"uploads":[', "{},", "{}]}", n),
+    "a declaration that is long": lambda n: filled('{"uploads":["', "x", '"]}', n),
+    "ids that are lists": lambda n: filled('{"ids":[', "[],", "[]]}", n),
+    "ids that are short": lambda n: filled('{"ids":[', '"a",', '"a"]}', n),
+    "an id that is long": lambda n: filled('{"ids":["', "-", '"]}', n),
     "nested lists": lambda n: filled("", "[", "", n),
     "nested objects": lambda n: filled("", '{"a":', "", n),
     "nested lists that end": lambda n: "[" * (n // 2) + "]" * (n // 2),
@@ -115,6 +121,8 @@ BODIES: dict[str, Callable[[int], str]] = {
 }
 CALLS = {
     "begin": ("post", URL),
+    "begin_batch": ("post", f"{URL}batch/"),
+    "confirm_batch": ("post", f"{URL}batch/confirm/"),
     "list": ("get", URL),
     "retrieve": ("get", f"{URL}{{id}}/"),
     "confirm": ("post", f"{URL}{{id}}/confirm/"),
@@ -176,6 +184,41 @@ def test_a_body_costs_little(alice: App, kind: str) -> None:
     assert Upload.objects.get().status == "pending"
 
 
+# As many declarations as a batch takes, each as long as the body allows.
+DECLARATIONS: dict[str, Callable[[int], str]] = {
+    "empty": lambda n: "{}",
+    "lists": lambda n: filled("[", "[],", "[]]", n),
+    "long filenames": lambda n: filled('{"filename":"', "\\ud83c", '"}', n),
+    "long destinations": lambda n: filled('{"destination":"', "x", '"}', n),
+    "long contexts": lambda n: filled('{"context":{"a":["', "\\u0041", '"]}}', n),
+    "keys nobody knows": distinct_keys,
+    "types that are not allowed": lambda n: '{"destination":"photos","filename":"a","size":1}',
+    "good ones": lambda n: '{"destination":"photos","filename":"a.jpg","size":1}',
+}
+
+
+@pytest.mark.parametrize("kind", DECLARATIONS)
+def test_a_batch_costs_little(alice: App, kind: str) -> None:
+    send(alice, "begin_batch", "", "{}")()
+    each = DECLARATIONS[kind](6 * KIB - 3)
+    body = '{"uploads":[' + ",".join([each] * 100) + "]}"
+    answer, cost = measure(send(alice, "begin_batch", "", body))
+    assert answer.status_code == 200, answer.content[:300]
+    assert len(answer.json()["results"]) == 100
+    assert cost.answer <= 2.5 * KIB * 100
+    assert cost.memory <= MOST_MEMORY
+    assert cost.cpu <= MOST_CPU
+
+
+def test_a_batch_of_one_id_again_and_again_costs_little(alice: App) -> None:
+    id = str(row(alice.begin()).pk)
+    body = json.dumps({"ids": [id] * 100})
+    answer, cost = measure(send(alice, "confirm_batch", "", body))
+    assert answer.status_code == 200
+    assert cost.answer <= 2 * KIB * 100
+    assert (cost.memory <= MOST_MEMORY, cost.cpu <= MOST_CPU) == (True, True)
+
+
 @pytest.mark.parametrize("kind", QUERIES)
 def test_a_query_costs_little(alice: App, kind: str) -> None:
     id = str(row(alice.upload()).pk)
@@ -197,7 +240,7 @@ HEADERS = {
 def test_a_header_costs_little(alice: App, kind: str) -> None:
     """Servers accept about 8 KiB of each header, as gunicorn does."""
     id = begin_in_parts(alice)
-    for call in ("begin", "list", "confirm", "sign_parts"):
+    for call in ("begin", "begin_batch", "list", "confirm", "sign_parts"):
         assert_cheap(send(alice, call, id, '{"filename": 1}', **HEADERS[kind]))
 
 

@@ -326,6 +326,63 @@ def test_the_parts_of_another_owner_are_not_found(
     assert s3.read(upload) == LAST
 
 
+def test_the_upload_of_another_owner_is_in_no_batch(alice: App, bob: App, s3: Bucket) -> None:
+    theirs, mine = row(alice.begin()), row(bob.begin())
+    for upload in (theirs, mine):
+        s3.write(upload, JPEG)
+    before = Upload.objects.filter(pk=theirs.pk).values().get()
+
+    answer = bob.confirm_batch([str(mine.pk), str(theirs.pk), theirs.pk.hex, f"{{{theirs.pk}}}"])
+
+    found = answer.json()["results"]
+    assert [each["status"] for each in found] == [200, 404, 404, 404]
+    assert str(theirs.pk) not in answer.text
+    assert Upload.objects.filter(pk=theirs.pk).values().get() == before
+
+
+def test_a_batch_ignores_columns_in_its_declarations(alice: App, bob: App) -> None:
+    columns = {"owner": bob.user.pk, "status": "completed", "key": "evil", "counted": True}  # type: ignore[union-attr]
+    answer = alice.begin_batch({**columns, "idempotency_key": "x", "id": str(UUID(int=0))})
+    assert answer.json()["results"][0]["status"] == 201
+    upload = Upload.objects.get()
+    assert (upload.owner, upload.status, upload.counted) == (alice.user, "pending", False)
+    assert (upload.idempotency_key, upload.pk.int > 0, "evil" in upload.key) == (None, True, False)
+
+
+HUGE = 500 * 1024
+HUGE_DECLARATIONS: dict[str, Any] = {
+    "a filename": {"filename": "x" * HUGE},
+    "a content type": {"content_type": "image/jpeg" + ";a=b" * (HUGE // 4)},
+    "a destination": {"destination": "x" * HUGE},
+    "a size": {"size": "9" * HUGE},
+    "a checksum": {"checksum": {"algorithm": "CRC32", "value": "A" * HUGE}},
+    "a context": {"destination": "albums", "context": {"album": 1, "tags": ["x" * HUGE]}},
+    "a list": [[]] * (HUGE // 4),
+    "text": "x" * HUGE,
+}
+
+
+@pytest.mark.parametrize("kind", HUGE_DECLARATIONS)
+def test_a_huge_declaration_refuses_no_other(alice: App, kind: str) -> None:
+    answer = alice.begin_batch({}, HUGE_DECLARATIONS[kind], {})
+    found = answer.json()["results"]
+    assert [each["status"] for each in found] == [201, 400, 201]
+    assert len(json.dumps(found[1])) < 4 * 1024
+    assert Upload.objects.count() == 2
+
+
+@pytest.mark.parametrize("field", ["context", "filename", "checksum", "destination", "unknown"])
+def test_a_declaration_that_is_nested_deeply_refuses_no_other(alice: App, field: str) -> None:
+    deep = "[" * 400 + "]" * 400
+    if field == "context":
+        deep = f'{{"a": {deep}}}'
+    photo = '"destination": "photos", "filename": "a.jpg", "size": 5'
+    body = f'{{"uploads": [{{{photo}}}, {{{photo}, "{field}": {deep}}}, {{{photo}}}]}}'
+    answer = alice.client.post(f"{URL}batch/", body, content_type="application/json")
+    found = [each["status"] for each in answer.json()["results"]]
+    assert found == [201, 201 if field == "unknown" else 400, 201]
+
+
 @pytest.mark.parametrize(
     "query",
     ["", "?owner=1", "?owner__isnull=False", "?id=x", "?search=beach", "?filename=beach.jpg"],

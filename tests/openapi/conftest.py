@@ -26,6 +26,8 @@ STATUSES = {  # and those of the errors that the operation declares by @raises
     "list_uploads": {200, 400, 404},
     "retrieve_upload": {200, 404},
     "confirm_upload": {200, 202, 400, 404, 415},
+    "begin_uploads": {200, 400, 415},
+    "confirm_uploads": {200, 400, 415},
     "renew_upload": {200, 400, 404, 415},
     "list_upload_parts": {200, 404},
     "sign_upload_parts": {200, 400, 404, 415},

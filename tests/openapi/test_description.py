@@ -103,6 +103,8 @@ def test_every_code_is_described_under_its_status(committed: dict[str, Any]) -> 
     [
         ("`POST /` begin", lifecycle.begin),
         ("`POST /{id}/confirm/`", lifecycle.confirm),
+        ("`POST /batch/` begin many", lifecycle.begin_many),
+        ("`POST /batch/confirm/`", lifecycle.confirm_many),
         ("`POST /{id}/renew/`", lifecycle.renew),
         ("`POST /{id}/parts/`", lifecycle.sign_parts),
         ("`GET /{id}/parts/`", lifecycle.list_parts),

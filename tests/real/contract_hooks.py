@@ -51,6 +51,11 @@ def map_body(context: HookContext, body: Any) -> Any:
     """Made up, hardly any upload in parts could be sent. What is wrong stays so."""
     if not isinstance(body, dict):
         return body
+    if isinstance(body.get("uploads"), list):
+        return {**body, "uploads": [map_body(context, each) for each in body["uploads"]]}
+    ids = body.get("ids")
+    if isinstance(ids, list) and 0 < len(ids) <= 100 and all(isinstance(id, str) for id in ids):
+        return {**body, "ids": [*ids[1:], *KNOWN_IDS][:100]}
     body = made_likelier(body)
     size, numbers = body.get("size"), body.get("part_numbers")
     if body.get("multipart") is True and type(size) is int and PART_SIZE < size <= LARGEST:
@@ -78,7 +83,18 @@ def after_call(context: HookContext, case: Case[Any], response: Response) -> Non
     """The client's part. Two in four send all, one a header that nobody signed, or one part."""
     if case.method != "POST" or response.status_code not in (200, 201):
         return
-    answer = response.json()
+    for answer in answers_in(response.json()):
+        send(answer)
+
+
+def answers_in(body: Any) -> list[dict[str, Any]]:
+    """What is said of each upload: the answer itself, or those of a batch."""
+    if isinstance(body, dict) and "results" in body:
+        return [each["upload"] for each in body["results"] if each.get("upload")]
+    return [body] if isinstance(body, dict) else []
+
+
+def send(answer: dict[str, Any]) -> None:
     parts = (answer.get("multipart") or answer).get("parts", [])
     if answer.get("request"):
         sent = [{**answer["request"], "size": answer["size"]}]
@@ -103,6 +119,8 @@ def after_call(context: HookContext, case: Case[Any], response: Response) -> Non
 @schemathesis.hook
 def filter_body(context: HookContext, body: Any) -> bool:
     """A context is at most 1 KiB as JSON, and has no NUL anywhere."""
+    if isinstance(body, dict) and isinstance(body.get("uploads"), list):
+        return all(filter_body(context, each) for each in body["uploads"])
     note = json.dumps(body.get("context") if isinstance(body, dict) else None)
     return "\\u0000" not in note and len(note) <= MAX_CONTEXT_BYTES
 
@@ -118,12 +136,25 @@ def one_way_to_send(context: CheckContext, response: Response, case: Case[Any]) 
     """Begin and renew say one of the two for what is pending; nobody else says either."""
     if response.status_code not in (200, 201, 202):
         return
-    answer = response.json()
-    if not isinstance(answer, dict) or "multipart" not in answer:
-        return
     signs = case.method == "POST" and not case.path.endswith("/confirm/")
-    expected = 1 if signs and answer["status"] == "pending" else 0
-    assert (answer["request"], answer["multipart"]).count(None) == 2 - expected
+    for answer in answers_in(response.json()):
+        if "multipart" in answer:
+            expected = 1 if signs and answer["status"] == "pending" else 0
+            assert (answer["request"], answer["multipart"]).count(None) == 2 - expected
+
+
+@schemathesis.check
+def each_as_described(context: CheckContext, response: Response, case: Case[Any]) -> None:
+    """Each result of a batch is an upload or an error, and there is one for each that was asked."""
+    if response.status_code != 200 or not case.path.endswith(("/batch/", "/batch/confirm/")):
+        return
+    body: Any = case.body
+    asked = body.get("uploads", body.get("ids"))
+    results = response.json()["results"]
+    assert len(results) == len(asked)
+    for each in results:
+        assert (each["upload"] is None) == (each["status"] >= 300) != (each["error"] is None)
+        assert each["status"] < 500 or each["error"]["retry_after"]
 
 
 @schemathesis.check
@@ -143,6 +174,9 @@ def filter_failure(
 ) -> bool:
     """What is refused, or given, for the state that the upload is in."""
     answer = response.json()
+    if type(failure).__name__ == "AcceptedNegativeData" and case.path.endswith("/batch/"):
+        # What is wrong with one declaration refuses no other: its own result says so.
+        return not any(each["status"] == 400 for each in answer["results"])
     if type(failure).__name__ == "RejectedPositiveData":
         said = {(error["field"], error["code"]) for error in answer["errors"]}
         return not said <= NOT_IN_THE_SCHEMA

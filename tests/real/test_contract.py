@@ -56,6 +56,8 @@ expected-statuses = ["2xx", "3xx", 401, 403, 404, 409, 410, 422, 429, "5xx"]
 # Else it was all 404s, and shows nothing. 403: with no session, or one that was made up.
 MUST_BE_SEEN = {
     "begin_upload": {201, 400, 403, 409, 415},
+    "begin_uploads": {200, 400, 403},
+    "confirm_uploads": {200, 400, 403},
     "list_uploads": {200, 400, 403, 404},
     "retrieve_upload": {200, 403, 404},
     "confirm_upload": {200, 403, 404, 409, 410, 422},

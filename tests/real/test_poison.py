@@ -125,6 +125,21 @@ def test_forty_of_them_hold_up_no_honest_upload(
     assert not {upload.key for upload in poisoned} & set(keys(s3))
 
 
+def test_in_a_batch_each_concerns_itself_alone(alice: App, s3: Bucket) -> None:
+    poisoned = [begin_and_poison(alice, poison) for poison in POISONS]
+    honest = [alice.begin() for _ in range(97)]
+    for begun in honest:
+        assert alice.send(begun.json()["request"]) == 200
+    ids = [str(row(begun).pk) for begun in honest]
+    ids[50:50] = [str(upload.pk) for upload in poisoned]
+
+    found = alice.confirm_batch(ids).json()["results"]
+
+    assert [each["status"] for each in found[50:53]] == [422] * 3
+    assert {each["status"] for each in found[:50] + found[53:]} == {200}
+    assert {row(begun).status for begun in honest} == {"completed"}
+
+
 def test_a_key_of_their_own_does_nothing_to_parts(alice: App, films: None, s3: Bucket) -> None:
     """S3 knows since Create that the parts are not encrypted by their uploader's key."""
     begun = alice.begin_film()
