@@ -130,7 +130,7 @@ class MoodViewSet(UploadViewSet):
 
 class HiddenViewSet(UploadViewSet):
     def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
-        serializer = super().get_serializer(*args, **kwargs)
+        serializer: Any = super().get_serializer(*args, **kwargs)
         getattr(serializer, "child", serializer).fields.pop("form_value")
         return serializer
 
