@@ -126,6 +126,9 @@ class Signing:
         self, key: str, upload_id: str, sizes: Mapping[int, int], *, expires: timedelta
     ) -> list[PresignedPart]:
         """Sign a PUT for each part, with exactly its size. ``sizes`` has bytes by part number."""
+        with failures("presigning parts"):
+            if self._frozen_credentials() is None:
+                raise ImproperlyConfigured("There are no credentials to sign with.")
         shared = {SHARED_HEADERS[name]: value for name, value in self._shared.items()}
         requests = [
             {"UploadId": upload_id, "PartNumber": number, "ContentLength": size}

@@ -119,7 +119,7 @@ def test_a_setting_that_is_changed_in_place_is_checked_again(alice: App, setting
     photos: dict[str, Any] = {**RIGHT}
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": photos}}
     assert alice.begin().status_code == 201
-    for key, wrong in (("MAX_SIZE", float(RIGHT["MAX_SIZE"])), ("PREFIX", "/"), ("NO_SUCH", 1)):
+    for key, wrong in (("MAX_SIZE", float(photos["MAX_SIZE"])), ("PREFIX", "/"), ("NO_SUCH", 1)):
         photos[key] = wrong
         assert_error(alice.begin(), 503, "misconfigured")
         photos.pop(key)

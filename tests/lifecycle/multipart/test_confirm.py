@@ -27,11 +27,11 @@ def test_confirm_lists_completes_and_looks(
 ) -> None:
     id = str(sent(alice).pk)
     s3_calls.clear()
-    with django_assert_num_queries(6) as queries:
+    with django_assert_num_queries(5) as queries:
         assert alice.confirm(id).status_code == 200
     verbs = [query["sql"].split()[0] for query in queries.captured_queries]
-    # Two authenticate; the first UPDATE is the lease, the others settle and announce.
-    assert verbs == ["SELECT", "SELECT", "SELECT", "UPDATE", "UPDATE", "UPDATE"]
+    # Two authenticate; the first UPDATE is the lease, the other settles. Nobody is to be told.
+    assert verbs == ["SELECT", "SELECT", "SELECT", "UPDATE", "UPDATE"]
     assert s3_calls == ["ListParts", "CompleteMultipartUpload", "HeadObject"]
 
     with django_assert_num_queries(3):
