@@ -87,7 +87,7 @@ def put(ids: list[str]) -> None:
 
     def put_one(key: str) -> None:
         bucket._client.put_object(
-            Bucket=bucket.name, Key=key, Body=b"hello", ContentType=FILE["content_type"]
+            Bucket=bucket.name, Key=key, Body=b"hello", ContentType=str(FILE["content_type"])
         )
 
     keys = Upload.objects.filter(pk__in=ids).values_list("key", flat=True)

@@ -148,7 +148,8 @@ def each_as_described(context: CheckContext, response: Response, case: Case[Any]
     """Each result of a batch is an upload or an error, and there is one for each that was asked."""
     if response.status_code != 200 or not case.path.endswith(("/batch/", "/batch/confirm/")):
         return
-    asked = case.body.get("uploads", case.body.get("ids"))
+    body: Any = case.body
+    asked = body.get("uploads", body.get("ids"))
     results = response.json()["results"]
     assert len(results) == len(asked)
     for each in results:
