@@ -307,7 +307,7 @@ class UploadViewSet(GenericViewSet[Upload]):
             try:
                 self.check_object_permissions(self.request, upload)
                 found[upload.pk] = upload
-            except exceptions.APIException as error:
+            except (exceptions.APIException, DjangoPermissionDenied, Http404) as error:
                 found[upload.pk] = error
         return [found.get(pk, Http404()) for pk in pks]
 

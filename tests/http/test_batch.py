@@ -434,6 +434,6 @@ def test_a_host_can_remove_the_calls(alice: App) -> None:
 
     router = SimpleRouter()
     router.register("", Alone, basename="upload")
-    names = {getattr(pattern, "name", None) for pattern in router.urls}
+    names = [getattr(pattern, "name", "") for pattern in router.urls]
     assert "upload-confirm" in names
-    assert not {name for name in names if "batch" in str(name)}
+    assert not [name for name in names if "batch" in name]

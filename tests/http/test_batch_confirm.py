@@ -9,8 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.exceptions import PermissionDenied
 from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
+from django.http import Http404
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework import exceptions
@@ -417,8 +419,21 @@ def test_what_is_no_id_is_not_found(alice: App, s3: Bucket, id: str) -> None:
     assert codes(alice.confirm_batch([id, mine])) == [(404, "not_found"), (200, None)]
 
 
+@pytest.mark.parametrize(
+    ("refusal", "expected"),
+    [
+        (exceptions.PermissionDenied("Not this one."), (403, "permission_denied")),
+        (PermissionDenied("Not this one."), (403, "permission_denied")),
+        (Http404(), (404, "not_found")),  # as REST Framework's DjangoObjectPermissions
+    ],
+    ids=["REST Framework's", "Django's", "not found"],
+)
 def test_a_hosts_view_decides_about_each(
-    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
+    alice: App,
+    s3: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: Exception,
+    expected: tuple[int, str],
 ) -> None:
     ids = sent(alice, s3, 3)
     hidden, forbidden, _ = ids
@@ -426,12 +441,12 @@ def test_a_hosts_view_decides_about_each(
 
     def check(self: UploadViewSet, request: Any, obj: Any) -> None:
         if str(obj.pk) == forbidden:
-            raise exceptions.PermissionDenied("Not this one.")
+            raise refusal
 
     monkeypatch.setattr(UploadViewSet, "get_queryset", lambda self: mine(self).exclude(pk=hidden))
     monkeypatch.setattr(UploadViewSet, "check_object_permissions", check)
     answer = alice.confirm_batch(ids)
-    assert codes(answer) == [(404, "not_found"), (403, "permission_denied"), (200, None)]
+    assert codes(answer) == [(404, "not_found"), expected, (200, None)]
     assert Upload.objects.filter(status="pending").count() == 2
 
 

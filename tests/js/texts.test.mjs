@@ -58,7 +58,7 @@ test("every code that Django or upload.js may give has words of its own", () => 
   const codes = new Set([...schema.matchAll(/^ +code: ([a-z0-9_]+)$/gm)].map(([, code]) => code));
   const ofDeclarations = ["out_of_range", "multipart_required", "not_for_multipart", "not_inline", "invalid_choice", "too_large"];
   const ofCallsThatItNeverMakes = ["parse_error", "unsupported_media_type", "request_too_large", "not_multipart",
-    "not_completed", "idempotency_key_reused", "missing", "wrong_size", "replaced", "object_missing", "parts_incomplete", "not_in_batch"];
+    "not_completed", "idempotency_key_reused", "missing", "wrong_size", "replaced", "object_missing", "parts_incomplete", "not_in_batch", "max_length"];
   for (const code of [...ofDeclarations, ...ofCallsThatItNeverMakes, "invalid"]) codes.delete(code);
   assert.ok(codes.size > 8, [...codes].join());
   const unknown = explain({code: "never heard of"}, PDF);
