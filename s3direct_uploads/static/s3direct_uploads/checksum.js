@@ -4,7 +4,7 @@
  *
  * @module
  *
- * @import {ReadableSlice} from "./types.js"
+ * @import {Slice} from "./types.js"
  */
 
 const WORKER = "s3direct-uploads checksum";
@@ -16,7 +16,7 @@ const PIECE = 4 * 1024 ** 2; // bytes in memory at once
  * Computes a checksum. Rejects if the file cannot be read, or is shorter than its size.
  *
  * @param {"CRC32" | "SHA256"} algorithm
- * @param {Blob | ReadableSlice} file
+ * @param {Blob | Slice} file
  * @param {AbortSignal} [signal]
  * @returns {Promise<{algorithm: string, value: string}>}
  */
@@ -24,7 +24,8 @@ export async function checksum(algorithm, file, signal) {
   const sum = algorithm === "CRC32" ? new Crc32() : new Sha256();
   for (let start = 0; start < file.size; start += PIECE) {
     if (signal?.aborted) throw signal.reason;
-    const piece = new Uint8Array(await file.slice(start, start + PIECE).arrayBuffer());
+    const slice = /** @type {Blob} */ (file.slice(start, start + PIECE));
+    const piece = new Uint8Array(await slice.arrayBuffer());
     const expected = Math.min(PIECE, file.size - start);
     if (piece.length !== expected) throw new DOMException("The file is shorter than it was.", "NotReadableError");
     sum.update(piece);
@@ -35,7 +36,7 @@ export async function checksum(algorithm, file, signal) {
 /**
  * Computes a checksum in a worker, or on the page if no worker loads. Also rejects if it is aborted.
  *
- * @param {"CRC32" | "SHA256"} algorithm @param {Blob | ReadableSlice} file @param {AbortSignal} [signal]
+ * @param {"CRC32" | "SHA256"} algorithm @param {Blob | Slice} file @param {AbortSignal} [signal]
  * @returns {Promise<{algorithm: string, value: string}>}
  */
 export async function inWorker(algorithm, file, signal) {

@@ -113,10 +113,9 @@ export interface FileLike extends Slice {
 }
 
 /** The result of openFile in node.js. */
-export interface FileOnDisk extends ReadableSlice {
-  readonly name: string;
-  /** In milliseconds since 1970. */
+export interface FileOnDisk extends FileLike {
   readonly lastModified: number;
+  arrayBuffer(): Promise<ArrayBuffer>;
 }
 
 /** A part of a file: what upload() needs of a Blob. */
@@ -134,11 +133,6 @@ export interface Slice {
    * half of the old file and half of the new one, and the old content is lost.
    */
   arrayBuffer?(): Promise<ArrayBuffer>;
-}
-
-export interface ReadableSlice extends Slice {
-  slice(start?: number, end?: number): ReadableSlice;
-  arrayBuffer(): Promise<ArrayBuffer>;
 }
 
 /** Treat a status that you do not know as not final. */

@@ -736,7 +736,7 @@ async function computed(algorithm, file, signal) {
   // package.json leaves checksum.js out of bundles for React Native, because Hermes refuses import.meta.
   if (!inWorker || !file.arrayBuffer) throw unsupported("No checksum can be computed here. Give its value in the option checksum.");
   try {
-    return await inWorker(algorithm, /** @type {Blob} */ (file), signal);
+    return await inWorker(algorithm, file, signal);
   } catch (cause) {
     throw unreadable("begin", cause);
   }
