@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import django
+from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -40,3 +41,18 @@ html_theme = "furo"
 html_title = f"s3direct_uploads {version}"
 html_extra_path = ["openapi.yaml"]
 html_theme_options = {"top_of_page_buttons": []}
+
+
+# These stand beside README.md, where a visitor of the repository looks for them.
+PAGES = {"SECURITY": "security", "CONTRIBUTING": "contributing", "CHANGELOG": "changelog"}
+
+
+def read(app: Sphinx, page: str, source: list[str]) -> None:
+    """Lead the links of a page to the pages of this site."""
+    for name, there in PAGES.items():
+        source[0] = source[0].replace(f"](../{name}.md", f"]({there}.md")
+    source[0] = source[0].replace("](../benchmarks/RESULTS.md", "](results.md")
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", read)
