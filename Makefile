@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Else each worker, and each process that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-real bench schema format lint
+.PHONY: help demo test coverage test-real bench docs schema format lint
 
 help:  ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do \
@@ -30,6 +30,9 @@ test-real: .venv/.installed  ## The whole suite on Ceph, PostgreSQL, Redis, Chro
 bench: .venv/.installed  ## Measure the speed beside botocore, curl and others; writes benchmarks/RESULTS.md
 	scripts/with-servers $(BIN)/python -m benchmarks
 
+docs: .venv/.docs  ## The documentation's site, in docs/_build: open docs/_build/index.html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+
 schema: .venv/.installed  ## Write docs/openapi.yaml from the code
 	DJANGO_SETTINGS_MODULE=tests.openapi_settings $(BIN)/python manage.py spectacular \
 		--file docs/openapi.yaml --validate --fail-on-warn
@@ -52,4 +55,8 @@ lint: .venv/.installed  ## ruff, mypy, migrations, and the types of the JavaScri
 	$(BIN)/pip install --quiet --constraint constraints.txt pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
 		--editable '.[dev,openapi]' --group dev
+	@touch $@
+
+.venv/.docs: .venv/.installed pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
 	@touch $@

@@ -607,14 +607,14 @@ def serve(settings: Any, **templates: str) -> None:
 
 
 @isolate_apps("tests")
-def test_the_readmes_page_needs_at_most_ten_lines_and_saves_a_photo_once(
+def test_the_documented_page_needs_at_most_ten_lines_and_saves_a_photo_once(
     beach: Upload, alice: App, settings: Any
 ) -> None:
     models, urls = (
-        block("README.md", "# models.py: a model with a file"),
-        block("README.md", "# urls.py: a page with its form"),
+        block("docs/forms.md", "# models.py: a model with a file"),
+        block("docs/forms.md", "# urls.py: a page with its form"),
     )
-    page = block("README.md", "{# templates/photos/photo_form.html #}", "html")
+    page = block("docs/forms.md", "{# templates/photos/photo_form.html #}", "html")
     lines = [each for each in f"{models}{urls}".splitlines() if each]
     assert len([each for each in lines if not re.match("from |import ", each)]) <= 10
     # The table of tests.models.Photo is as if Django's own field had been there before.

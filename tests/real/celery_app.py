@@ -1,4 +1,4 @@
-"""A host's Celery, whose beat has the very schedule that the README shows; only oftener."""
+"""A host's Celery, whose beat has the very schedule that docs/sweep.md shows; only oftener."""
 
 import os
 import re
@@ -12,7 +12,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 _shown = re.search(
-    r"```python\n(CELERY_BEAT_SCHEDULE = .*?)```", (ROOT / "README.md").read_text(), re.S
+    r"```python\n(CELERY_BEAT_SCHEDULE = .*?)```", (ROOT / "docs/sweep.md").read_text(), re.S
 )
 assert _shown
 _settings: dict[str, dict[str, dict[str, object]]] = {}
