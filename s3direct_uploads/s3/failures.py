@@ -52,8 +52,8 @@ _MEND_READING = (
 )
 _MEND_KMS = "Enable the KMS key of the bucket, and grant the server kms:Decrypt on it."
 HINTS = {
-    "AccessDenied": "Grant the server the permissions that docs/settings.md lists, s3:GetObject and "
-    "s3:ListBucket included. Without s3:ListBucket, S3 answers 403 for a missing object. If "
+    "AccessDenied": "Grant the server the permissions that docs/settings.md lists, s3:GetObject "
+    "and s3:ListBucket included. Without s3:ListBucket, S3 answers 403 for a missing object. If "
     "objects are encrypted with aws:kms, grant it kms:Decrypt on the key too.",
     "InvalidObjectState": "Objects are archived: correct the lifecycle rules of the bucket.",
     "InvalidAccessKeyId": _MEND_KEYS,
