@@ -9,8 +9,14 @@ from collections.abc import Iterator
 
 def commands(code: str) -> Iterator[list[str]]:
     """The words of each command, without comments. A prompt and a schedule are no part of it."""
+    command = ""
     for line in re.sub(r"\\\n\s*", " ", code).splitlines():
-        line = re.sub(r"^(\$ |(?:[*/\d]+ ){5})", "", line)
-        words = shlex.split(line, comments=True)
+        command += re.sub(r"^(\$ |(?:[*/\d]+ ){5})", "", line)
+        try:
+            words = shlex.split(command, comments=True)
+        except ValueError:  # a quotation that ends in another line
+            command += "\n"
+            continue
+        command = ""
         if words:
             yield words

@@ -37,18 +37,18 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> I
         names.append(name)
         settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, name]
         models = import_module(f"{name}.models")
-        with connection.schema_editor() as editor:
-            for model in apps.get_app_config(name).get_models():
+        for model in apps.get_app_config(name).get_models():
+            with connection.schema_editor() as editor:
                 editor.create_model(model)
-                made.append(model)
+            made.append(model)
         return models
 
     yield install
-    with connection.schema_editor() as editor:
-        for model in reversed(made):
+    for model in reversed(made):
+        with connection.schema_editor() as editor:
             editor.delete_model(model)
     for name in names:
-        apps.all_models.pop(name)
+        apps.all_models.pop(name, None)
     for module in [each for each in sys.modules if each.split(".")[0] in names]:
         del sys.modules[module]
 
