@@ -14,13 +14,12 @@ from tests.documents import ROOT, Block, blocks, documents
 TESTS = ROOT / "tests"
 # Documents that one test runs from their first block to their last, and that test.
 WHOLE = {"docs/tutorial.md": "tests/real/browser/test_tutorial.py"}
-# A drawing, or the text of an answer: there is nothing to run.
+# A drawing, or the shape of an answer: there is nothing to run.
 PICTURES = {
-    ("docs/design.md", "the layers, which tests/test_layers.py checks"),
-    ("docs/life.md", "how the status of a row changes"),
-    ("docs/clients.md", "the shape of a batch: tests/http/test_batch.py has real ones"),
+    "docs/design.md": "the layers: tests/test_layers.py checks them",
+    "docs/life.md": "how the status of a row changes",
+    "docs/clients.md": "the shape of a batch: tests/http/test_batch.py has real ones",
 }
-PICTURED = {document for document, _ in PICTURES}
 
 
 def calls(source: str) -> Iterator[tuple[str, str, str]]:
@@ -41,7 +40,7 @@ def run_by_tests() -> set[tuple[str, str, str]]:
 
 
 def is_picture(each: Block) -> bool:
-    return each.language == "text" and each.document in PICTURED
+    return each.language == "text" and each.document in PICTURES
 
 
 def test_every_block_of_code_is_run_by_a_test() -> None:

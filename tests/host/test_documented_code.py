@@ -60,8 +60,11 @@ def beach(alice: App, s3: Bucket) -> Upload:
 
 def test_the_readmes_page_is_for_users_who_are_logged_in(alice: App, settings: Any) -> None:
     serve(settings, upload=block("README.md", "{% load static %}", "html"))
-    first_line = "from django.contrib.auth.decorators import login_required"
-    [route] = read(block("README.md", first_line), urlpatterns=[], path=path)["urlpatterns"]
+    [route] = read(
+        block("README.md", "from django.contrib.auth.decorators import login_required"),
+        urlpatterns=[],
+        path=path,
+    )["urlpatterns"]
 
     def get(user: Any) -> Any:
         request = RequestFactory().get("/upload/")
@@ -94,8 +97,9 @@ def test_the_page_install_shows_what_the_readme_shows() -> None:
 
 
 def test_a_serializer_of_the_documentation_attaches(alice: App, beach: Upload) -> None:
-    first_line = "from rest_framework import serializers"
-    names = read(photo_is("Portrait", block("docs/attach.md", first_line)))
+    names = read(
+        photo_is("Portrait", block("docs/attach.md", "from rest_framework import serializers"))
+    )
     request = SimpleNamespace(user=alice.user)
     serializer = names["PhotoSerializer"](
         data={"image": str(beach.pk)}, context={"request": request}
@@ -153,8 +157,9 @@ def test_a_field_claims_replaces_and_releases(alice: App, beach: Upload) -> None
 
 
 def test_a_template_shows_the_name_that_people_know(beach: Upload) -> None:
-    first_line = '<a href="{{ photo.image.url }}">{{ photo.image.filename }}</a>'
-    code = block("docs/fields.md", first_line, "html")
+    code = block(
+        "docs/fields.md", '<a href="{{ photo.image.url }}">{{ photo.image.filename }}</a>', "html"
+    )
     photo = Portrait.objects.create(image=beach)
     assert ">beach 1.png</a>" in Template(code).render(Context({"photo": photo}))
 
@@ -192,8 +197,11 @@ def test_with_whitenoise_the_imports_have_hashed_names(
     module.CompressedManifestStaticFilesStorage = ManifestStaticFilesStorage
     monkeypatch.setitem(sys.modules, "whitenoise", ModuleType("whitenoise"))
     monkeypatch.setitem(sys.modules, "whitenoise.storage", module)
-    first_line = "from whitenoise.storage import CompressedManifestStaticFilesStorage"
-    names = read(block("docs/clients.md", first_line))
+    names = read(
+        block(
+            "docs/clients.md", "from whitenoise.storage import CompressedManifestStaticFilesStorage"
+        )
+    )
     hashed: Any = ModuleType("hashed_for_a_test")
     hashed.Storage = names["HashedStaticFilesStorage"]
     monkeypatch.setitem(sys.modules, "hashed_for_a_test", hashed)
@@ -256,8 +264,12 @@ def test_the_settings_of_the_documentation_are_right(
 
 
 def test_the_setting_that_names_the_class_of_the_recipe() -> None:
-    first_line = 'S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": "gallery.uploads.Photos"}}'
-    names = read(block("docs/recipes.md", first_line))
+    names = read(
+        block(
+            "docs/recipes.md",
+            'S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": "gallery.uploads.Photos"}}',
+        )
+    )
     assert names["S3DIRECT_UPLOADS"]["DESTINATIONS"] == {"photos": "gallery.uploads.Photos"}
     assert "class Photos(Destination)" in block("docs/recipes.md", "# gallery/uploads.py")
 
@@ -273,15 +285,19 @@ def test_the_sweep_is_enqueued_in_djangos_tasks(s3: Bucket) -> None:
 
 
 def test_the_webhook_has_a_url() -> None:
-    first_line = "from s3direct_uploads.events import webhook"
-    names = read(block("docs/events.md", first_line), urlpatterns=[], path=path)
+    names = read(
+        block("docs/events.md", "from s3direct_uploads.events import webhook"),
+        urlpatterns=[],
+        path=path,
+    )
     [route] = names["urlpatterns"]
     assert route.callback is events.webhook
 
 
 def test_cookies_for_another_site_are_marked(alice: App, settings: Any, client: Client) -> None:
-    first_line = 'SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "None"'
-    names = read(block("docs/other-origin.md", first_line))
+    names = read(
+        block("docs/other-origin.md", 'SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "None"')
+    )
     for name in [each for each in names if each.isupper()]:
         setattr(settings, name, names[name])
     answer = client.get("/admin/login/")
