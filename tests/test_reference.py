@@ -129,7 +129,7 @@ def test_the_page_of_commands_has_every_command_and_every_option() -> None:
         ours = command.create_parser("manage.py", name)
         mine = {each.dest for each in ours._actions if each.dest not in DJANGOS}
         for action in [each for each in ours._actions if each.dest in mine]:
-            assert (action.option_strings or [action.metavar or action.dest])[0] in said
+            assert [*action.option_strings, str(action.metavar or action.dest)][0] in said
             assert action.help
             assert action.help.replace("*", "\\*").replace("|", "\\|") in said
 

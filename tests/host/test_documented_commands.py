@@ -138,6 +138,7 @@ def test_our_commands_run(call: Callable[..., str], alice: App, code: str) -> No
 
 def test_the_commands_that_adopt_and_erase_do_so(alice: App, s3: Bucket) -> None:
     """Photos of the example project, whose owner is alice."""
+    assert alice.user
     upload = row(alice.upload())
     Photo.objects.create(owner=alice.user, image=upload.attach())
     adopting = block(

@@ -8,12 +8,13 @@ import re
 import shutil
 import subprocess
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import FilePayload, Route, expect
 
 from tests.documents import block, write
 from tests.shell import commands
@@ -67,6 +68,7 @@ def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def site(running_site: Site) -> Site:
     running_site.web.mend()
     running_site.s3.mend()
+    running_site.allow(running_site.url)
     return running_site
 
 
@@ -242,15 +244,16 @@ def page(project: Path) -> Path:
     return folder / "dist"
 
 
+def serve(asset: Path, route: Route) -> None:
+    route.fulfill(path=asset, content_type="text/javascript")
+
+
 @pytest.fixture
-def alice(visit: object, page: Path) -> Visitor:
+def alice(visit: Callable[..., Visitor], page: Path) -> Visitor:
     """Alice at the built page, which Django's host would serve."""
-    alice: Visitor = visit()  # type: ignore[operator]
+    alice = visit()
     for asset in (page / "assets").glob("*.js"):
-        alice.page.route(
-            f"**/assets/{asset.name}",
-            lambda route, asset=asset: route.fulfill(path=asset, content_type="text/javascript"),
-        )
+        alice.page.route(f"**/assets/{asset.name}", partial(serve, asset))
     alice.page.goto(f"{alice.site.url}/api/uploads/")
     alice.page.set_content((page / "index.html").read_text())
     return alice
@@ -263,8 +266,7 @@ def test_the_react_component_uploads_and_says_what_is_wrong(alice: Visitor) -> N
     expect(status).to_have_text("beach.jpg is uploaded.")
     assert alice.row().status == "completed"
 
-    text = {"name": "page.html", "mimeType": "text/html", "buffer": b"<p>"}
-    chosen.set_input_files([text])  # type: ignore[list-item]
+    chosen.set_input_files(FilePayload(name="page.html", mimeType="text/html", buffer=b"<p>"))
     expect(status).to_contain_text("cannot be added")
     expect(chosen).to_be_enabled()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.apps import apps
@@ -112,7 +112,7 @@ def test_from_django_s3direct(
     [operation] = migration["Migration"].operations
     assert isinstance(operation, RunPython)
 
-    operation.code(apps, None)
+    operation.code(cast(Any, apps), cast(Any, None))
     run(block("docs/moving.md", "python manage.py migrate cinema", "sh"))
 
     full.refresh_from_db()
