@@ -37,6 +37,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "separated"
+autodoc_preserve_defaults = True
 
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
