@@ -3,9 +3,13 @@
 import os
 import sys
 import tomllib
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import django
+from django.core.management import load_command_class
 from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +37,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "separated"
+autodoc_preserve_defaults = True
 
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
@@ -47,11 +52,41 @@ html_theme_options = {"top_of_page_buttons": []}
 PAGES = {"SECURITY": "security", "CONTRIBUTING": "contributing", "CHANGELOG": "changelog"}
 
 
+def commands() -> Iterator[str]:
+    """What each of our commands does, and its options, as its own parser says it."""
+    folder = files("s3direct_uploads.management.commands")
+    for name in sorted(each.name.removesuffix(".py") for each in folder.iterdir()):
+        if name.startswith("_"):
+            continue
+        command = load_command_class("s3direct_uploads", name)
+        parser = ArgumentParser(prog=f"manage.py {name}", add_help=False)
+        command.add_arguments(parser)
+        usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
+        yield f"## {name}\n\n{command.help}\n\n```text\n{usage}\n```\n\n"
+        yield from options(parser)
+
+
+def options(parser: ArgumentParser) -> Iterator[str]:
+    shown = [each for each in parser._actions if each.help != SUPPRESS]
+    if shown:
+        yield "| option | meaning |\n| --- | --- |\n"
+    for each in shown:
+        value = (
+            "|".join(map(str, each.choices)) if each.choices else each.metavar or each.dest.upper()
+        )
+        names = each.option_strings or [""]
+        said = " ".join(filter(None, [names[0], "" if each.nargs == 0 else str(value)]))
+        meaning = (each.help or "").replace("|", "\\|").replace("*", "\\*")
+        yield f"| `{said}` | {meaning} |\n".replace("`" + said, "`" + said.replace("|", " or "))
+    yield "\n"
+
+
 def read(app: Sphinx, page: str, source: list[str]) -> None:
     """Lead the links of a page to the pages of this site."""
     for name, there in PAGES.items():
         source[0] = source[0].replace(f"](../{name}.md", f"]({there}.md")
     source[0] = source[0].replace("](../benchmarks/RESULTS.md", "](results.md")
+    source[0] = source[0].replace("<!-- commands -->", "".join(commands()))
 
 
 def setup(app: Sphinx) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -19,8 +18,7 @@ from django.conf import settings
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT, Bucket
-
-README = (ROOT / "README.md").read_text()
+from tests.documents import block
 
 TRY = """
 import json, requests
@@ -39,12 +37,6 @@ print(sent.status_code, confirmed.json()["status"], requests.get(url).text)
 import s3direct_uploads
 print(s3direct_uploads.__file__)
 """
-
-
-def code_after(words: str) -> str:
-    match = re.search(rf"```python\n# {words}\n(.*?)```", README, re.DOTALL)
-    assert match
-    return match[1]
 
 
 @pytest.fixture(scope="module")
@@ -167,12 +159,12 @@ def test_the_wheel_works_in_an_empty_project(wheel: Path, s3: Bucket, tmp_path: 
         f"AWS_SECRET_ACCESS_KEY = {options['secret_key']!r}\n"
         "ALLOWED_HOSTS = ['testserver']\n"
     )
-    lines = code_after("settings.py").replace('"media"', repr(s3.name))
+    lines = block("README.md", "# settings.py").replace('"media"', repr(s3.name))
     lines = lines.replace("eu-central-1", options["region_name"])
     with (project / "site_" / "settings.py").open("a") as file:
         file.write(lines + own)
     with (project / "site_" / "urls.py").open("a") as file:
-        file.write(code_after("urls.py"))
+        file.write(block("README.md", "# urls.py"))
 
     assert "no issues" in run("manage.py", "check")
     run("manage.py", "migrate", "--verbosity", "0")

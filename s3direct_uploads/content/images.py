@@ -73,7 +73,7 @@ class Measured:
 def measure_image(
     upload: Upload, stored: StoredObject, formats: Sequence[str] = tuple(IMAGE_FORMATS)
 ) -> Measured:
-    """Read the format and the size of the object. Call it in a ``verify`` hook.
+    """Read the format and the size of the object. Call it in a ``verify`` hook::
 
         def verify(self, upload, stored):
             image = content.measure_image(upload, stored, ["JPEG", "PNG"])

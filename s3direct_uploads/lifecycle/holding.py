@@ -72,7 +72,7 @@ def reject(upload: Upload, reason: str, *, cause: str = "scan") -> Upload:
 
 @raises(NotHeld)
 def open_held(upload: Upload) -> io.BufferedReader:
-    """The object of an upload that a scan holds, as a file that you can read and seek in.
+    """The object of an upload that a scan holds, as a file that you can read and seek in::
 
         with lifecycle.open_held(upload) as file:
             while chunk := file.read(1024**2): …

@@ -23,13 +23,13 @@ from PIL import Image
 from s3direct_uploads import events, lifecycle, signals, tasks
 from s3direct_uploads.destinations import Destination
 from s3direct_uploads.models import Upload
-from tests.conftest import JPEG, ROOT, App, Bucket, Connect, age, row, sweep
+from tests.conftest import JPEG, App, Bucket, Connect, age, row, sweep
 from tests.content.files import image
+from tests.documents import block
 from tests.events.conftest import s3_record
 from tests.host_app import Albums
 
 HOUR = timedelta(hours=1)
-RECIPES = ROOT / "docs" / "recipes.md"
 
 
 @pytest.fixture
@@ -239,19 +239,21 @@ def test_the_hook_must_be_a_method(alice: App, monkeypatch: pytest.MonkeyPatch) 
 # The recipes.
 
 
-def recipe(filename: str) -> str:
-    match = re.search(rf"```python\n(# gallery/{filename}\n.*?)```", RECIPES.read_text(), re.S)
-    assert match
-    return match[1]
+RECIPE = {
+    "thumbnails": block("docs/recipes.md", "# gallery/thumbnails.py"),
+    "tasks": block("docs/recipes.md", "# gallery/tasks.py"),
+    "uploads": block("docs/recipes.md", "# gallery/uploads.py"),
+    "django_tasks": block("docs/recipes.md", "# gallery/django_tasks.py"),
+    "django_uploads": block("docs/recipes.md", "# gallery/django_uploads.py"),
+}
 
 
 def write_recipes(folder: Path) -> None:
     """The app that the recipes make, in this folder."""
     (folder / "gallery").mkdir()
     (folder / "gallery" / "__init__.py").touch()
-    names = ("thumbnails", "tasks", "uploads", "django_tasks", "django_uploads")
-    for filename in (f"{name}.py" for name in names):
-        (folder / "gallery" / filename).write_text(recipe(filename))
+    for name, code in RECIPE.items():
+        (folder / "gallery" / f"{name}.py").write_text(code)
 
 
 Use = Callable[[str], None]

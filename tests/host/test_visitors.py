@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +26,8 @@ from s3direct_uploads.forms import UploadField
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.testing import completed_upload
 from s3direct_uploads.views import UploadViewSet
-from tests.conftest import APPLICATIONS, CV, ROOT, App, Bucket, Visitor, row
+from tests.conftest import APPLICATIONS, CV, App, Bucket, Visitor, row
+from tests.documents import block, write
 from tests.host.conftest import RIGHT, Find, assert_found
 from tests.host.test_admin import Cells, Staff, root  # noqa: F401  # a fixture
 
@@ -211,14 +211,15 @@ def test_what_visitors_left_can_be_deleted_by_a_job(visitor: Visitor, s3: Bucket
 
 def write_job_application(folder: Path) -> None:
     """The app ``jobs`` that the recipe makes, in this folder."""
-    recipes = (ROOT / "docs" / "recipes.md").read_text()
-    for block in re.findall(r"```(?:python|html)\n(.*?)```", recipes, re.S):
-        if named := re.match(r"(?:#|\{#) (jobs/[\w/.]+)", block):
-            path = folder / named[1]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block)
-    for package in ("jobs", "jobs/management", "jobs/management/commands"):
-        (folder / package / "__init__.py").touch()
+    write(
+        folder,
+        block("docs/recipes.md", "# jobs/settings.py: add this to the settings of your project"),
+        block("docs/recipes.md", "# jobs/models.py"),
+        block("docs/recipes.md", "# jobs/urls.py"),
+        block("docs/recipes.md", "{# jobs/templates/jobs/application_form.html #}", "html"),
+        block("docs/recipes.md", "{# jobs/templates/jobs/thanks.html #}", "html"),
+        block("docs/recipes.md", "# jobs/management/commands/delete_left_uploads.py"),
+    )
 
 
 @pytest.fixture

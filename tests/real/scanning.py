@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import uuid
 from typing import Any
 
@@ -13,11 +12,10 @@ from celery import Celery
 from django.conf import settings
 
 from s3direct_uploads import signals
-from tests.real.site import ROOT
+from tests.documents import block
 
-_DOCS = (ROOT / "docs" / "scanning.md").read_text()
-[_RECIPE] = re.findall(r"```python\n(# scanning\.py.*?)```", _DOCS, re.S)
-[CLAMD_CONF] = re.findall(r"```\n(StreamMaxLength.*?)```", _DOCS, re.S)
+_RECIPE = block("docs/scanning.md", '# scanning.py in your app, here "documents"')
+CLAMD_CONF = block("docs/scanning.md", "StreamMaxLength 100M", "text")
 
 QUEUE = os.environ.get("SCAN_QUEUE") or f"scan-{uuid.uuid4().hex}"  # of one run of the tests
 

@@ -32,7 +32,7 @@ export class UploadError extends Error {
   constructor(message, {step, code, status = NO_ANSWER, body = null, upload, retryAfter = 0, cause}) {
     super(message, {cause});
     this.step = step;
-    /** Django's `code`, S3's `<Code>`, or one of ours: docs/clients.md has a table of them. */
+    /** Django's `code`, S3's `<Code>`, or one of ours: docs/javascript.md has a table of them. */
     this.code = code;
     /** 0 if there was no answer. */
     this.status = status;

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
+from tests.documents import block
 from tests.real import npm
 from tests.real.site import ROOT, Exchange, Site, Visitor
 
@@ -42,22 +43,21 @@ BEGIN = "/api/uploads/"
 DENIED = b"<Error><Code>AccessDenied</Code></Error>"
 
 
-def document(section: str, language: str) -> str:
-    """The only block of code in this language in this section of docs/clients.md."""
-    text = (ROOT / "docs" / "clients.md").read_text().split(f"\n## {section}\n")[1]
-    [block] = re.findall(rf"```{language}\n(.*?)```", text.split("\n## ")[0], re.DOTALL)
-    assert isinstance(block, str)
-    return block
+MODULES = {
+    "uppy": block("docs/clients.md", "// uppy.js", "js"),
+    "filepond": block("docs/clients.md", "// filepond.js", "js"),
+    "dropzone": block("docs/clients.md", "// dropzone.js", "js"),
+}
 
 
 def build(folder: Path) -> None:
     """The documented modules in bundles, and the documented page without a bundler."""
     templates, static = folder / "templates", folder / "static"
-    (templates / "uppy-5.html").write_text(document("Uppy", "html"))
+    page = block("docs/clients.md", "{% load static %}", "html")
+    (templates / "uppy-5.html").write_text(page)
     npm.install(folder, *BUNDLED, "--install-links", str(PACKAGE))
-    for section in ("Uppy", "FilePond", "Dropzone"):
-        name = section.lower()
-        (folder / f"{name}.js").write_text(document(section, "js"))
+    for name, module in MODULES.items():
+        (folder / f"{name}.js").write_text(module)
         page = BUNDLED_PAGE.replace("ELEMENT", ELEMENTS[name]).replace("NAME", name)
         (templates / f"{name}.html").write_text(page)
     options = ("--bundle", "--splitting", "--format=esm", "--external:node:*")

@@ -63,8 +63,8 @@ def npm(folder: Path, *package: str) -> None:
 def build(site: Site, folder: Path) -> None:
     """The page, for this Django."""
     shutil.copytree(ROOT / "tests" / "real" / "elsewhere" / "page", folder, dirs_exist_ok=True)
-    for name in ("by-session.js", "by-token.js"):
-        (folder / name).write_text(documented.module(name, site.url))
+    for name, module in documented.MODULES.items():
+        (folder / name).write_text(module.replace("https://api.example.com", site.url))
     npm(folder, "--install-links", str(PACKAGE))
     vite = ROOT / ".venv" / "vite"
     npm(vite, VITE)

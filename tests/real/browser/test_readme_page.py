@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 from django.template import Context, Template
 from playwright.sync_api import expect
 
-from tests.real.site import ROOT, Site, Visitor
+from tests.documents import block
+from tests.real.site import Site, Visitor
 
 pytestmark = pytest.mark.journey
 
@@ -19,10 +19,9 @@ MIB = 1024**2
 @pytest.fixture
 def page(alice: Visitor, site: Site) -> Visitor:
     """Alice at the README's page, which a host would serve from its own templates."""
-    shown = re.search(r"```html\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert shown
+    shown = block("README.md", "{% load static %}", "html")
     [token] = [each["value"] for each in alice.context.cookies() if each["name"] == "csrftoken"]
-    html = Template(shown[1]).render(Context({"csrf_token": token}))
+    html = Template(shown).render(Context({"csrf_token": token}))
     # In the place of a page without scripts. Chromium lets no page that Playwright itself serves
     # call an S3 on this machine.
     alice.page.goto(f"{site.url}/api/uploads/")

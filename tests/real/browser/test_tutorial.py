@@ -1,4 +1,4 @@
-"""The tutorial, from an empty folder to a photo: its own blocks are run, in its order."""
+"""The tutorial, from an empty folder to a photo on the page: its own blocks are run in order."""
 
 from __future__ import annotations
 

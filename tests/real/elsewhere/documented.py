@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "other-origin.md"
+from tests.documents import block
 
-
-def block(title: str) -> str:
-    """The block of code whose first line is this comment."""
-    found = re.search(
-        rf"```\w+\n(?:#|//) {re.escape(title)}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL
-    )
-    assert found, title
-    return found[1]
+SETTINGS = block("docs/other-origin.md", "# settings.py")
+SESSION_SETTINGS = block("docs/other-origin.md", "# settings.py, for users with a session")
+VIEWS = block("docs/other-origin.md", "# views.py")
+URLS = block("docs/other-origin.md", "# urls.py")
+MODULES = {
+    "by-token.js": block("docs/other-origin.md", "// by-token.js", "js"),
+    "by-session.js": block("docs/other-origin.md", "// by-session.js", "js"),
+}
 
 
-def settings(title: str) -> str:
+def settings(code: str) -> str:
     """For pages at all of PAGE_ORIGINS."""
     pages = os.environ["PAGE_ORIGINS"].split(",")
-    return block(title).replace('["https://app.example.com"]', repr(pages))
-
-
-def module(title: str, api: str) -> str:
-    """For Django at this address."""
-    return block(title).replace("https://api.example.com", api)
+    return code.replace('["https://app.example.com"]', repr(pages))

@@ -8,8 +8,8 @@ from tests.real.elsewhere import documented
 
 INSTALLED_APPS = [*INSTALLED_APPS]
 MIDDLEWARE = [*MIDDLEWARE]
-exec(documented.settings("settings.py"))  # INSTALLED_APPS += …
-exec(documented.settings("settings.py, for users with a session"))
+exec(documented.settings(documented.SETTINGS))  # INSTALLED_APPS += …
+exec(documented.settings(documented.SESSION_SETTINGS))
 if os.environ.get("FORGETFUL"):
     del CORS_ALLOW_HEADERS  # type: ignore[name-defined]  # noqa: F821  # the easily forgotten line
 

@@ -19,7 +19,7 @@ from tests.real.elsewhere import documented
 
 SALT = "elsewhere.token"
 TOKEN_LIFE = 3  # seconds
-exec(documented.block("views.py"))  # csrf_token
+exec(documented.VIEWS)  # csrf_token
 
 
 @csrf_exempt
