@@ -424,6 +424,9 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
         if isinstance(said, Mapping):  # simplejwt adds the code of the token
             said = said.get("detail", said)
         code = getattr(said, "code", error.default_code)
+        if str(said).startswith("CSRF Failed: "):  # REST Framework's, with Django's reason
+            reason = str(said).removeprefix("CSRF Failed: ")
+            said = _("CSRF Failed: %(reason)s") % {"reason": _(reason)}
         body = {"code": str(code), "detail": str(said), "errors": []}
         retry_after = getattr(error, "wait", None)
         response = _answer(error.status_code, body, retry_after)

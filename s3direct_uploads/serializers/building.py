@@ -65,7 +65,7 @@ def _speak_each_language(field: Any) -> None:
     """
     for validator in field.validators:
         message = getattr(validator, "message", None)
-        if isinstance(message, lazy_format):
+        if isinstance(message, lazy_format) and message.format_string is not None:
             validator.message = format_lazy(message.format_string, *message.args, **message.kwargs)
     inner = getattr(field, "fields", {}).values()
     for each in (*inner, *filter(None, [getattr(field, "child", None)])):
