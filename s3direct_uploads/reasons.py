@@ -22,8 +22,8 @@ class Reason(StrEnum):
     NO_TYPE = _("%(declared)s was declared, nothing was sent.")
     OTHER_TYPE = _("%(declared)s was declared, %(sent)s was sent.")
     NO_CHECKSUM = _("S3 has no %(algorithm)s of the object to compare.")
+    BAD_DIGEST = _("The checksum is not the one declared.")  # before the next, which fits it, too
     OTHER_CHECKSUM = _("The %(algorithm)s is not the one declared.")
-    BAD_DIGEST = _("The checksum is not the one declared.")
     UNSIGNED = _("A header was sent that nobody signed: %(name)s.")
     UNREADABLE = _("S3's answer about this object cannot be read.")
     REPLACED = _("Another object is there now.")

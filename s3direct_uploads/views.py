@@ -20,7 +20,7 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import router
 from django.http import Http404, HttpResponseBase, HttpResponseRedirect, UnreadablePostError
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, gettext_noop
 from rest_framework import exceptions, status
 from rest_framework.decorators import action
 from rest_framework.generics import get_object_or_404
@@ -64,6 +64,13 @@ MAX_EMPTY_BODY_BYTES = 1024  # for a call that needs no body
 # A hundred declarations with every character escaped. It is less than 1 MiB, nginx's limit.
 MAX_BATCH_BODY_BYTES = MOST_IN_BATCH * 6 * 1024
 MAX_QUERY_BYTES = 8 * 1024  # a filename of 255 escaped characters needs a third of it
+# Django's words for what REST Framework quotes after "CSRF Failed: "; Django does not translate them.
+CSRF_REASONS = (
+    gettext_noop("CSRF token missing."),
+    gettext_noop("CSRF cookie not set."),
+    gettext_noop("CSRF token from the 'X-Csrftoken' HTTP header incorrect."),
+    gettext_noop("CSRF token from the 'X-Csrftoken' HTTP header has incorrect length."),
+)
 # The limits of the errors in one answer, so that it has at most 64 KiB.
 MOST_ERRORS = 20
 LONGEST_DETAIL = 500  # characters

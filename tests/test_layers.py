@@ -105,7 +105,7 @@ __init__
 __init__
 attaching
 batches
-answers requests upload_field wording
+answers requests upload_field
 building
 """,
 }
