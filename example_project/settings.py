@@ -29,6 +29,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",  # after the session, before CommonMiddleware
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -97,6 +98,7 @@ LOGIN_REDIRECT_URL = "wall"
 LOGOUT_REDIRECT_URL = "login"
 DEMO_LOGIN = env("DEMO_LOGIN", "")  # "name:password", shown on the sign-in page
 
+LANGUAGES = [("en", "English"), ("ko", "한국어")]  # of the browser: the first that is here
 TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "static"

@@ -19,16 +19,19 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
 
 from . import conf, content_types, lifecycle
 from .destinations import format_size, strip_invisible
 from .exceptions import BucketUnavailable, UploadError
 from .models import Upload, Usage
+from .reasons import Reason
 
 if TYPE_CHECKING:  # Django's classes are generic only in their stubs
     _Paginator = Paginator[Upload]
@@ -41,7 +44,6 @@ else:
 
 MOST_COUNTED = 10_000  # rows; a better search is faster than more pages
 MOST_AT_ONCE = 50  # uploads in one action: each one waits for S3, and a request must end in time
-REJECTED_BY_STAFF = "It was rejected by this site's staff."  # the reason that its owner reads
 LONGEST_TERM = 1024  # characters: the length of a key; SQLite refuses a LIKE of 50,000
 LONGEST_QUERY = 8 * 1024  # bytes: a filename of 255 escaped characters needs a third of it
 
@@ -60,7 +62,7 @@ class BoundedQuery(_AnyAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if len(request.META.get("QUERY_STRING", "")) > LONGEST_QUERY:
-            self.message_user(request, "This search is too long.", messages.WARNING)
+            self.message_user(request, gettext("This search is too long."), messages.WARNING)
             return HttpResponseRedirect(request.path)
         return super().changelist_view(request, extra_context)
 
@@ -68,7 +70,7 @@ class BoundedQuery(_AnyAdmin):
 class DestinationFilter(admin.SimpleListFilter):
     """A filter by the destinations in the settings. To read them from the table needs a scan."""
 
-    title = "destination"
+    title = _("destination")
     parameter_name = "destination"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -96,6 +98,12 @@ def owners_named(username: str) -> list[Any]:
         return []
 
 
+def _why(error: Exception) -> str:
+    if isinstance(error, Upload.DoesNotExist):
+        return gettext("It was deleted meanwhile.")
+    return error.detail if isinstance(error, UploadError) else str(error)
+
+
 @admin.register(Upload)
 class UploadAdmin(BoundedQuery, _ModelAdmin):
     list_display = ["status", "filename", "whose", "destination", "human_size", "age"]
@@ -106,28 +114,30 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     ordering = ["-id"]  # newest first, by the index of the primary key
     sortable_by = ()
     search_fields = ["filename"]  # only shows the search box; get_search_results searches
-    search_help_text = "Search for a whole id, key or username, or for the beginning of a filename."
+    search_help_text = _(
+        "Search for a whole id, key or username, or for the beginning of a filename."
+    )
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # facets count the whole table
     paginator = BoundedPaginator
     actions = ["confirm_again", "accept", "reject", "cancel"]
-    readonly_fields = ["preview", "exact_size", "age", "in_usage", "without_login", "holder"]
+    readonly_fields = ["preview", "exact_size", "age", "in_usage", "without_login", "holder", "why"]
     fieldsets = [
         (
             None,
             {
                 "fields": [
-                    *("preview", "status", "reason", "owner", "without_login", "holder"),
+                    *("preview", "status", "why", "owner", "without_login", "holder"),
                     *("age", "in_usage", "context"),
                 ]
             },
         ),
-        ("Declared", {"fields": ["filename", "content_type", "exact_size"]}),
-        ("Checksum", {"fields": ["checksum_algorithm", "checksum"], "classes": ["collapse"]}),
-        ("Where", {"fields": ["destination", "storage", "bucket", "key", "object_parameters"]}),
-        ("What S3 said", {"fields": ["etag", "version_id", "multipart_upload_id", "part_size"]}),
+        (_("Declared"), {"fields": ["filename", "content_type", "exact_size"]}),
+        (_("Checksum"), {"fields": ["checksum_algorithm", "checksum"], "classes": ["collapse"]}),
+        (_("Where"), {"fields": ["destination", "storage", "bucket", "key", "object_parameters"]}),
+        (_("What S3 said"), {"fields": ["etag", "version_id", "multipart_upload_id", "part_size"]}),
         (
-            "When",
+            _("When"),
             {
                 "fields": [
                     "created_at",
@@ -145,57 +155,64 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
         ),
     ]
 
-    @admin.display(description="size")
+    @admin.display(description=_("size"))
     def human_size(self, upload: Upload) -> str:
         return format_size(upload.size).replace(" ", "\N{NO-BREAK SPACE}")
 
-    @admin.display(description="owner")
+    @admin.display(description=_("owner"))
     def whose(self, upload: Upload) -> Any:
-        return "visitor" if upload.visitor else upload.owner
+        return gettext("visitor") if upload.visitor else upload.owner
 
-    @admin.display(description="size")
+    @admin.display(description=_("size"))
     def exact_size(self, upload: Upload) -> str:
-        return f"{format_size(upload.size)} ({upload.size:,} bytes)"
+        count = number_format(upload.size, force_grouping=True)
+        told = ngettext("%(size)s (%(count)s byte)", "%(size)s (%(count)s bytes)", upload.size)
+        return told % {"size": format_size(upload.size), "count": count}
 
-    @admin.display(description="begun without a login")
+    @admin.display(description=_("reason"))
+    def why(self, upload: Upload) -> str:
+        return upload.localized_reason
+
+    @admin.display(description=_("begun without a login"))
     def without_login(self, upload: Upload) -> str:
-        return "yes, by a visitor" if upload.visitor else "no"
+        return gettext("yes, by a visitor") if upload.visitor else gettext("no")
 
-    @admin.display(description="age")
+    @admin.display(description=_("age"))
     def age(self, upload: Upload) -> str:
         return timesince(upload.created_at, depth=1)
 
-    @admin.display(description="counts in the owner's usage")
+    @admin.display(description=_("counts in the owner's usage"))
     def in_usage(self, upload: Upload) -> str:
-        return "until its object is deleted" if upload.counted else "no"
+        return gettext("until its object is deleted") if upload.counted else gettext("no")
 
-    @admin.display(description="attached to")
+    @admin.display(description=_("attached to"))
     def holder(self, upload: Upload) -> SafeString | str:
         """Links to the list of the rows that name the file: only the click looks for them."""
         if not upload.attached_at:
-            return "nothing"
+            return gettext("nothing")
         field = lifecycle.holder_of(upload.attached_to)
         name = lifecycle.name_of(field, upload) if field else None
         if name is None or not self.admin_site.is_registered(field.model):
-            return upload.attached_to or "the project's own code"
+            return upload.attached_to or gettext("the project's own code")
         model = field.model._meta
         url = reverse(f"{self.admin_site.name}:{model.app_label}_{model.model_name}_changelist")
         query = urlencode({field.name: name})
         return format_html('<a href="{}?{}">{}</a>', url, query, upload.attached_to)
 
-    @admin.display(description="object")
+    @admin.display(description=_("object"))
     def preview(self, upload: Upload) -> SafeString | str:
         """A link to our own view. It signs a URL at each click, so that no page contains one."""
         if upload.status == Upload.Status.VERIFYING:
             # Staff cannot read it either: it may be a virus.
-            return (
-                f"A scan holds it, and nobody can read it. It is rejected if the scan does not "
-                f"answer before {date_format(upload.hold_ends_at, 'DATETIME_FORMAT')}."
+            told = gettext(
+                "A scan holds it, and nobody can read it. It is rejected if the scan does not "
+                "answer before %(time)s."
             )
+            return told % {"time": date_format(upload.hold_ends_at, "DATETIME_FORMAT")}
         if upload.status != Upload.Status.COMPLETED:
-            return "none"
+            return gettext("none")
         url = reverse(f"{self.admin_site.name}:s3direct_uploads_upload_download", args=[upload.pk])
-        link = format_html('<a href="{}">Download</a>', url)
+        link = format_html('<a href="{}">{}</a>', url, gettext("Download"))
         if upload.content_type.startswith("image/") and content_types.is_safe_inline(
             upload.content_type
         ):
@@ -223,7 +240,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
         try:
             presigned = lifecycle.presign_download(upload, inline=inline)
         except UploadError as error:
-            self.message_user(request, str(error), messages.ERROR)
+            self.message_user(request, error.detail, messages.ERROR)
             return HttpResponseRedirect(
                 reverse(f"{self.admin_site.name}:s3direct_uploads_upload_change", args=[pk])
             )
@@ -262,30 +279,35 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(request, extra_context)
 
-    @admin.action(description="Confirm again", permissions=["operate"])
+    @admin.action(description=_("Confirm again"), permissions=["operate"])
     def confirm_again(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
-        self._each(request, uploads, lifecycle.confirm, "confirmed")
+        told = _("%(count)d confirmed.")
+        self._each(request, uploads, lifecycle.confirm, told)
 
-    @admin.action(description="Accept what a scan holds", permissions=["operate"])
+    @admin.action(description=_("Accept what a scan holds"), permissions=["operate"])
     def accept(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
-        self._each(request, uploads, partial(lifecycle.accept, cause="admin"), "accepted")
+        told = _("%(count)d accepted.")
+        self._each(request, uploads, partial(lifecycle.accept, cause="admin"), told)
 
-    @admin.action(description="Reject what a scan holds", permissions=["operate"])
+    @admin.action(description=_("Reject what a scan holds"), permissions=["operate"])
     def reject(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
-        operation = partial(lifecycle.reject, reason=REJECTED_BY_STAFF, cause="admin")
-        self._each(request, uploads, operation, "rejected")
+        operation = partial(lifecycle.reject, reason=Reason.BY_STAFF, cause="admin")
+        told = _("%(count)d rejected.")
+        self._each(request, uploads, operation, told)
 
-    @admin.action(description="Cancel, or delete if no model uses it", permissions=["operate"])
+    @admin.action(description=_("Cancel, or delete if no model uses it"), permissions=["operate"])
     def cancel(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
-        self._each(request, uploads, lifecycle.cancel, "cancelled or deleted")
+        told = _("%(count)d cancelled or deleted.")
+        self._each(request, uploads, lifecycle.cancel, told)
 
     def _each(
-        self, request: HttpRequest, uploads: QuerySet[Upload], operation: Any, done: str
+        self, request: HttpRequest, uploads: QuerySet[Upload], operation: Any, done: Any
     ) -> None:
         count = 0
         chosen = list(uploads[: MOST_AT_ONCE + 1])
         if len(chosen) > MOST_AT_ONCE:
-            told = f"Only the first {MOST_AT_ONCE} uploads were tried. Choose fewer at once."
+            told = gettext("Only the first %(count)d uploads were tried. Choose fewer at once.")
+            told %= {"count": MOST_AT_ONCE}
             self.message_user(request, told, messages.WARNING)
         for upload in chosen[:MOST_AT_ONCE]:
             before = upload.status
@@ -294,17 +316,18 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
                 count += 1
             except (UploadError, ImproperlyConfigured, Upload.DoesNotExist) as error:
                 # In quotes, because the template of messages makes the first letter a capital.
-                told = f"“{upload.filename}”: {error}"
+                told = f"“{upload.filename}”: {_why(error)}"
                 # Each of the others would wait just as long.
                 away = isinstance(error, BucketUnavailable) and lifecycle.is_bucket_away(upload)
-                told += " The uploads after it were not tried." if away else ""
+                if away:
+                    told += " " + gettext("The uploads after it were not tried.")
                 self.message_user(request, told, messages.WARNING)
                 if away:
                     break
             if upload.status != before:
                 self.log_change(request, upload, f"{before} → {upload.status}")
         if count:
-            self.message_user(request, f"{count} {done}.", messages.SUCCESS)
+            self.message_user(request, done % {"count": count}, messages.SUCCESS)
 
 
 @admin.register(Usage)
@@ -316,16 +339,16 @@ class UsageAdmin(BoundedQuery, _UsageAdmin):
     ordering = ["-id"]
     sortable_by = ()
     search_fields = ["owner"]  # only shows the search box
-    search_help_text = "Search for a whole username."
+    search_help_text = _("Search for a whole username.")
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
 
-    @admin.display(description="owner")
+    @admin.display(description=_("owner"))
     def whose(self, usage: Usage) -> Any:
-        return usage.owner or "visitors"
+        return usage.owner or gettext("visitors")
 
-    @admin.display(description="total size")
+    @admin.display(description=_("total size"))
     def human_size(self, usage: Usage) -> str:
         return format_size(usage.total_size).replace(" ", "\N{NO-BREAK SPACE}")
 

@@ -1,11 +1,12 @@
 from importlib.util import find_spec
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class S3DirectUploadsConfig(AppConfig):
     name = "s3direct_uploads"
-    verbose_name = "Direct uploads"
+    verbose_name = _("Direct uploads")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:

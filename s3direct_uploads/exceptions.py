@@ -10,9 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.exceptions import BadRequest
+from django.utils.translation import gettext, ngettext, override
+from django.utils.translation import gettext_noop as _
 
 if TYPE_CHECKING:
+    from django.utils.functional import _StrOrPromise
+
     from .models import Upload
+
+# What an error says of an upload in this status. A whole sentence each, for other languages.
+IS_NOW = {
+    "pending": _("This upload is pending."),
+    "verifying": _("This upload is verifying."),
+    "completed": _("This upload is completed."),
+    "rejected": _("This upload is rejected."),
+    "expired": _("This upload is expired."),
+    "cancelled": _("This upload is cancelled."),
+    "deleted": _("This upload is deleted."),
+}
 
 _Operation = TypeVar("_Operation", bound=Callable[..., Any])
 _raised: dict[Callable[..., Any], tuple[type[UploadError], ...]] = {}
@@ -36,17 +51,36 @@ def raised_by(operation: Callable[..., Any]) -> tuple[type[UploadError], ...]:
 class UploadError(Exception):
     """An operation on an upload failed. The base class of these errors.
 
-    ``upload`` is the row as it is after the error; None if there is no row. ``status`` is the
-    status of the HTTP answer.
+    ``message`` is in English, with the names of ``params`` in it, as "%(size)s". ``upload`` is the
+    row as it is after the error; None if there is no row. ``status`` is the status of the HTTP
+    answer.
     """
 
     code = "upload_error"
     status = 400
 
-    def __init__(self, detail: str, *, upload: Upload | None = None) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    def __init__(
+        self,
+        message: _StrOrPromise,
+        params: Mapping[str, object] | None = None,
+        *,
+        upload: Upload | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.params = params
         self.upload = upload
+
+    @property
+    def detail(self) -> str:
+        """The text in the active language: that of the request which is answered."""
+        said = gettext(str(self.message or ""))
+        return said % self.params if self.params else said
+
+    def __str__(self) -> str:
+        """The text in English, for logs, commands and the row."""
+        with override("en"):
+            return self.detail
 
     def errors(self) -> list[dict[str, Any]]:
         """The items of ``errors`` in the HTTP answer: ``{field, code, detail, params}`` each."""
@@ -70,7 +104,7 @@ class PartsIncomplete(ObjectMissing):
     code = "parts_incomplete"
 
     def __init__(self, parts: Mapping[str, Sequence[int]]) -> None:
-        super().__init__("Some parts are missing, or differ from what was signed.")
+        super().__init__(_("Some parts are missing, or differ from what was signed."))
         self.parts = parts
 
     def errors(self) -> list[dict[str, Any]]:
@@ -78,7 +112,8 @@ class PartsIncomplete(ObjectMissing):
             {
                 "field": "parts",
                 "code": what,
-                "detail": "1 part." if len(numbers) == 1 else f"{len(numbers)} parts.",
+                "detail": ngettext("%(count)d part.", "%(count)d parts.", len(numbers))
+                % {"count": len(numbers)},
                 "params": {"part_numbers": list(numbers)},
             }
             for what, numbers in self.parts.items()
@@ -205,8 +240,13 @@ class QuotaExceeded(UploadError):
     code = "quota_exceeded"
     status = 403
 
-    def __init__(self, detail: str, limits: Mapping[str, int]) -> None:
-        super().__init__(detail)
+    def __init__(
+        self,
+        message: _StrOrPromise,
+        limits: Mapping[str, int],
+        params: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, params)
         self.limits = limits
 
     def errors(self) -> list[dict[str, Any]]:

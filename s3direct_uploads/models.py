@@ -17,9 +17,11 @@ from django.core.files.storage import storages
 from django.db import connections, models, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
 
-from . import conf, disowning, form_values, inserting, keys, times
-from .exceptions import AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
+from . import conf, disowning, form_values, inserting, keys, reasons, times
+from .exceptions import IS_NOW, AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
 from .storage import is_asked_anew
 
 if sys.version_info >= (3, 14):
@@ -51,7 +53,10 @@ def owner_key(owner: object) -> Any:
     may have the same ``pk`` as a different user.
     """
     if not isinstance(owner, get_user_model()) or owner._state.adding or owner.pk is None:
-        raise OwnerUnknown(f"The owner must be a saved {settings.AUTH_USER_MODEL}.")
+        raise OwnerUnknown(
+            gettext_noop("The owner must be a saved %(model)s."),
+            {"model": settings.AUTH_USER_MODEL},
+        )
     return owner.pk
 
 
@@ -144,17 +149,18 @@ class Upload(models.Model):
     """
 
     class Status(models.TextChoices):
-        PENDING = "pending"
-        VERIFYING = "verifying"  # a scan holds it
-        COMPLETED = "completed"
-        REJECTED = "rejected"
-        EXPIRED = "expired"
-        CANCELLED = "cancelled"
-        DELETED = "deleted"
+        PENDING = "pending", _("Pending")
+        VERIFYING = "verifying", _("Verifying")  # a scan holds it
+        COMPLETED = "completed", _("Completed")
+        REJECTED = "rejected", _("Rejected")
+        EXPIRED = "expired", _("Expired")
+        CANCELLED = "cancelled", _("Cancelled")
+        DELETED = "deleted", _("Deleted")
 
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    id = models.UUIDField(_("id"), primary_key=True, default=new_id, editable=False)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
+        verbose_name=_("owner"),
         null=True,
         blank=True,
         on_delete=disowning.give_up,
@@ -162,72 +168,98 @@ class Upload(models.Model):
         related_name="s3direct_uploads",
     )
     # Not the same as "no owner": scripts begin uploads too, and the owner's row may be deleted.
-    visitor = models.BooleanField(default=False, help_text="Begun by a visitor without a login.")
+    visitor = models.BooleanField(
+        _("visitor"), default=False, help_text=_("Begun by a visitor without a login.")
+    )
 
     # Where the object is. The row has it all, because the settings may change before it is settled.
-    destination = models.CharField(max_length=63)
-    storage = models.CharField(max_length=63, help_text="An alias in STORAGES.")
-    bucket = models.CharField(max_length=255)
-    key = models.CharField(max_length=1024)
+    destination = models.CharField(_("destination"), max_length=63)
+    storage = models.CharField(_("storage"), max_length=63, help_text=_("An alias in STORAGES."))
+    bucket = models.CharField(_("bucket"), max_length=255)
+    key = models.CharField(_("key"), max_length=1024)
     object_parameters = models.JSONField(
-        default=dict, blank=True, help_text="What the storage and the destination add to the PUT."
+        _("object parameters"),
+        default=dict,
+        blank=True,
+        help_text=_("What the storage and the destination add to the PUT."),
     )
 
     # What the client declared.
-    filename = models.CharField(max_length=255)
-    content_type = models.CharField(max_length=255)
-    size = models.BigIntegerField(help_text="Bytes.")
-    checksum_algorithm = models.CharField(max_length=16, blank=True)
-    checksum = models.CharField(max_length=64, blank=True, help_text="In base64.")
-    context = models.JSONField(default=dict, blank=True)
-    idempotency_key = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001
+    filename = models.CharField(_("filename"), max_length=255)
+    content_type = models.CharField(_("content type"), max_length=255)
+    size = models.BigIntegerField(_("size"), help_text=_("Bytes."))
+    checksum_algorithm = models.CharField(_("checksum algorithm"), max_length=16, blank=True)
+    checksum = models.CharField(_("checksum"), max_length=64, blank=True, help_text=_("In base64."))
+    context = models.JSONField(_("context"), default=dict, blank=True)
+    idempotency_key = models.CharField(_("idempotency key"), max_length=64, null=True, blank=True)  # noqa: DJ001
 
     # What S3 said.
-    etag = models.CharField(max_length=255, blank=True)
-    version_id = models.CharField(max_length=1024, blank=True)
+    etag = models.CharField(_("ETag"), max_length=255, blank=True)
+    version_id = models.CharField(_("version id"), max_length=1024, blank=True)
     multipart_upload_id = models.TextField(
-        blank=True, help_text="If it is empty, and there is a part size, S3's answer was lost."
+        _("multipart upload id"),
+        blank=True,
+        help_text=_("If it is empty, and there is a part size, S3's answer was lost."),
     )
 
     # What this app records.
     part_size = models.BigIntegerField(
-        null=True, blank=True, help_text="The size of each part in bytes. Empty for one PUT."
-    )
-    busy_until = models.DateTimeField(
+        _("part size"),
         null=True,
         blank=True,
-        help_text="Until then, one process alone creates or completes the multipart upload.",
+        help_text=_("The size of each part in bytes. Empty for one PUT."),
+    )
+    busy_until = models.DateTimeField(
+        _("busy until"),
+        null=True,
+        blank=True,
+        help_text=_("Until then, one process alone creates or completes the multipart upload."),
     )
     hold = models.BooleanField(
-        default=False, help_text="Begun where a scan holds what is confirmed."
+        _("hold"), default=False, help_text=_("Begun where a scan holds what is confirmed.")
     )
     counted = models.BooleanField(
-        default=False, help_text="Whether it counts in its owner's usage."
+        _("counted"), default=False, help_text=_("Whether it counts in its owner's usage.")
     )
-    status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
-    reason = models.CharField(max_length=255, blank=True, help_text="Why it was rejected.")
-    created_at = models.DateTimeField(default=timezone.now)
-    url_expires_at = models.DateTimeField(help_text="When the newest signature expires.")
-    expires_at = models.DateTimeField(help_text="The deadline. It is never extended.")
+    status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.PENDING)
+    reason = models.CharField(
+        _("reason"), max_length=255, blank=True, help_text=_("Why it was rejected.")
+    )
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+    url_expires_at = models.DateTimeField(
+        _("URL expires at"), help_text=_("When the newest signature expires.")
+    )
+    expires_at = models.DateTimeField(
+        _("expires at"), help_text=_("The deadline. It is never extended.")
+    )
     due_at = models.DateTimeField(
-        null=True, blank=True, help_text="When a sweep must look at it. Empty: never."
+        _("due at"),
+        null=True,
+        blank=True,
+        help_text=_("When a sweep must look at it. Empty: never."),
     )
     held_at = models.DateTimeField(
-        null=True, blank=True, help_text="When it was confirmed, and a scan began to hold it."
+        _("held at"),
+        null=True,
+        blank=True,
+        help_text=_("When it was confirmed, and a scan began to hold it."),
     )
-    completed_at = models.DateTimeField(null=True, blank=True)
-    announced_at = models.DateTimeField(null=True, blank=True)
-    attached_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(_("completed at"), null=True, blank=True)
+    announced_at = models.DateTimeField(_("announced at"), null=True, blank=True)
+    attached_at = models.DateTimeField(_("attached at"), null=True, blank=True)
     attached_to = models.CharField(
+        _("attached to"),
         max_length=255,
         blank=True,
-        help_text="The model's field that uses it; empty: the project's own code does.",
+        help_text=_("The model's field that uses it; empty: the project's own code does."),
     )
-    object_deleted_at = models.DateTimeField(null=True, blank=True)
+    object_deleted_at = models.DateTimeField(_("object deleted at"), null=True, blank=True)
 
     objects = UploadQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("upload")
+        verbose_name_plural = _("uploads")
         indexes = [
             models.Index("owner", F("id").desc(), name="s3direct_mine_newest"),
             models.Index(fields=["due_at"], name="s3direct_due", condition=Q(due_at__isnull=False)),
@@ -303,7 +335,7 @@ class Upload(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.filename} ({self.status})"
+        return f"{self.filename} ({self.get_status_display().lower()})"
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> Any:
         write_first(using or router.db_for_write(Upload, instance=self))
@@ -348,6 +380,16 @@ class Upload(models.Model):
     def is_somebodys(self) -> bool:
         """Whether a user owns it, or a visitor has its ``form_value``; False for a script's."""
         return self.owner_id is not None or self.visitor
+
+    @property
+    def is_now(self) -> str:
+        """A sentence about its status in English, for an error."""
+        return IS_NOW[self.status]
+
+    @property
+    def localized_reason(self) -> str:
+        """Why it was rejected, in the active language. ``reason`` is in English if it is ours."""
+        return reasons.localized(self.reason)
 
     @property
     def is_here(self) -> bool:
@@ -421,8 +463,8 @@ class Upload(models.Model):
         if not free.update(attached_at=now, attached_to=to):
             self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
             if self.attached_at:
-                raise AlreadyAttached("This upload is in use already.", upload=self)
-            raise NotCompleted("This upload is not completed.", upload=self)
+                raise AlreadyAttached(gettext_noop("This upload is in use already."), upload=self)
+            raise NotCompleted(gettext_noop("This upload is not completed."), upload=self)
         self.attached_at, self.attached_to = now, to
 
     def release(self) -> None:
@@ -452,7 +494,7 @@ class Upload(models.Model):
             return
         self.refresh_from_db(using=router.db_for_write(Upload, instance=self))
         if self.status != self.Status.DELETED:
-            raise NotAttached("No model uses this upload.", upload=self)
+            raise NotAttached(gettext_noop("No model uses this upload."), upload=self)
 
 
 def log_transition(upload: Upload, before: str | None, cause: str) -> None:
@@ -487,20 +529,26 @@ class Usage(models.Model):
 
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
+        verbose_name=_("owner"),
         null=True,  # the row of all visitors
         blank=True,
         on_delete=models.CASCADE,
         db_index=False,  # the index of the unique constraint begins with this column
         related_name="+",
     )
-    destination = models.CharField(max_length=63)
-    pending = models.BigIntegerField(default=0, help_text="How many uploads are pending.")
+    destination = models.CharField(_("destination"), max_length=63)
+    pending = models.BigIntegerField(
+        _("pending"), default=0, help_text=_("How many uploads are pending.")
+    )
     total_size = models.BigIntegerField(
-        default=0, help_text="In bytes: all uploads whose objects exist, or may still arrive."
+        _("total size"),
+        default=0,
+        help_text=_("In bytes: all uploads whose objects exist, or may still arrive."),
     )
 
     class Meta:
-        verbose_name_plural = "usage"
+        verbose_name = _("usage")
+        verbose_name_plural = _("usage")
         constraints = [
             models.UniqueConstraint(fields=["owner", "destination"], name="s3direct_usage_once"),
             models.UniqueConstraint(
@@ -509,4 +557,8 @@ class Usage(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.owner_id or 'visitors'} in {self.destination}"
+        owner = self.owner_id or gettext("visitors")
+        return gettext("%(owner)s in %(destination)s") % {
+            "owner": owner,
+            "destination": self.destination,
+        }

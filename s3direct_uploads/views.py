@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -18,6 +19,8 @@ from django.core.exceptions import (
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.db import router
 from django.http import Http404, HttpResponseBase, HttpResponseRedirect, UnreadablePostError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, gettext_noop
 from rest_framework import exceptions, status
 from rest_framework.decorators import action
 from rest_framework.generics import get_object_or_404
@@ -61,6 +64,13 @@ MAX_EMPTY_BODY_BYTES = 1024  # for a call that needs no body
 # A hundred declarations with every character escaped. It is less than 1 MiB, nginx's limit.
 MAX_BATCH_BODY_BYTES = MOST_IN_BATCH * 6 * 1024
 MAX_QUERY_BYTES = 8 * 1024  # a filename of 255 escaped characters needs a third of it
+# Django's words for what REST Framework quotes after "CSRF Failed: "; Django does not translate them.
+CSRF_REASONS = (
+    gettext_noop("CSRF token missing."),
+    gettext_noop("CSRF cookie not set."),
+    gettext_noop("CSRF token from the 'X-Csrftoken' HTTP header incorrect."),
+    gettext_noop("CSRF token from the 'X-Csrftoken' HTTP header has incorrect length."),
+)
 # The limits of the errors in one answer, so that it has at most 64 KiB.
 MOST_ERRORS = 20
 LONGEST_DETAIL = 500  # characters
@@ -83,22 +93,31 @@ class PlainJSONParser(JSONParser):
         try:
             body = stream.read(limit + 1)
         except UnreadablePostError:
-            raise exceptions.ParseError("The body did not arrive.") from None
+            raise exceptions.ParseError(_("The body did not arrive.")) from None
         if len(body) > limit:
-            raise RequestTooLarge(f"This body is too large: at most {format_size(limit)}.")
+            most = {"size": format_size(limit)}
+            raise RequestTooLarge(_("This body is too large: at most %(size)s.") % most)
         try:
             # Always UTF-8: with a codec that the client chooses, such as rot13, it could attack us.
             parsed: dict[str, Any] = super().parse(
                 io.BytesIO(body), media_type, {**(parser_context or {}), "encoding": "utf-8"}
             )
         except RecursionError:
-            raise exceptions.ParseError("This JSON is nested too deeply.") from None
+            raise exceptions.ParseError(_("This JSON is nested too deeply.")) from None
+        except exceptions.ParseError as error:  # it quotes Python, which speaks English
+            place = error.__context__
+            if isinstance(place, json.JSONDecodeError):
+                told = _("This is no JSON: look at line %(line)d, column %(column)d.")
+                told %= {"line": place.lineno, "column": place.colno}
+            else:
+                told = _("This is no JSON.")
+            raise exceptions.ParseError(told) from None
         return parsed
 
 
 class RequestTooLarge(exceptions.APIException):
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_detail = "This request is too large."
+    default_detail = gettext_lazy("This request is too large.")
     default_code = "request_too_large"
 
 
@@ -165,8 +184,8 @@ class UploadViewSet(GenericViewSet[Upload]):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if len(request.META.get("QUERY_STRING", "")) > MAX_QUERY_BYTES:
-            longest = format_size(MAX_QUERY_BYTES)
-            raise RequestTooLarge(f"This query is too long: at most {longest}.")
+            most = {"size": format_size(MAX_QUERY_BYTES)}
+            raise RequestTooLarge(_("This query is too long: at most %(size)s.") % most)
         super().initial(request, *args, **kwargs)
 
     def max_body_bytes(self) -> int:
@@ -365,7 +384,7 @@ def idempotency_key(request: Request) -> str | None:
     """The header Idempotency-Key; None if there is none. Raises ValidationError."""
     key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not (0 < len(key) <= 64 and key.isascii() and key.isprintable()):
-        error = ValidationError("Send 1 to 64 printable ASCII characters.", code="invalid")
+        error = ValidationError(_("Send 1 to 64 printable ASCII characters."), code="invalid")
         raise ValidationError({"Idempotency-Key": error})
     return key
 
@@ -394,7 +413,7 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
         return _answer(error.status, body)
     if isinstance(error, ImproperlyConfigured):
         logger.error("Misconfigured: %s", error)
-        detail = "Uploads are not set up correctly on this server."
+        detail = _("Uploads are not set up correctly on this server.")
         body = {"code": "misconfigured", "detail": detail, "errors": []}
         return _answer(503, body)
     if isinstance(error, ValidationError):
@@ -404,7 +423,7 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
     if isinstance(error, RequestDataTooBig | TooManyFieldsSent):
         error = RequestTooLarge()
     if isinstance(error, Http404 | Upload.DoesNotExist):
-        error = exceptions.NotFound("You have no such upload.")
+        error = exceptions.NotFound(_("You have no such upload."))
     elif isinstance(error, DjangoPermissionDenied):
         error = exceptions.PermissionDenied(*error.args)
     if isinstance(error, exceptions.APIException):
@@ -412,6 +431,9 @@ def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response |
         if isinstance(said, Mapping):  # simplejwt adds the code of the token
             said = said.get("detail", said)
         code = getattr(said, "code", error.default_code)
+        if str(said).startswith("CSRF Failed: "):  # REST Framework's, with Django's reason
+            reason = str(said).removeprefix("CSRF Failed: ")
+            said = _("CSRF Failed: %(reason)s") % {"reason": _(reason)}
         body = {"code": str(code), "detail": str(said), "errors": []}
         retry_after = getattr(error, "wait", None)
         response = _answer(error.status_code, body, retry_after)

@@ -34,6 +34,7 @@ def test_upload_js_passes_its_tests_in_nodejs(
         "all.js",
         "checksum.js",
         "files.js",
+        "korean.js",
         "network.js",
         "node.js",
         "texts.js",

@@ -27,7 +27,7 @@ lifecycle provisioning
 content
 models s3 checks cors visitors
 destinations signals storage
-conf content_types disowning exceptions form_values inserting keys times
+conf content_types disowning exceptions form_values inserting keys reasons times
 partitions
 __init__
 """

@@ -52,6 +52,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
     names = ZipFile(wheel).namelist()
     for name in (
         "py.typed",
+        "locale/ko/LC_MESSAGES/django.mo",
         "migrations/0001_initial.py",
         "management/commands/check_bucket.py",
         "management/commands/run_s3.py",
@@ -65,6 +66,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
         "static/s3direct_uploads/package.json",
         "static/s3direct_uploads/element.js",
         "static/s3direct_uploads/uppy.js",
+        "static/s3direct_uploads/korean.js",
         "static/s3direct_uploads/element.css",
         "templates/s3direct_uploads/upload_widget.html",
     ):

@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 from s3direct_uploads import content_types
 from s3direct_uploads.destinations import IMAGE_FORMATS, ImageRules
 from s3direct_uploads.exceptions import ObjectMismatch
+from s3direct_uploads.reasons import Reason
 
 from . import headers
 from .reading import StoredFile, open_stored
@@ -56,7 +57,7 @@ class _Reader(io.BufferedReader):
     def read(self, size: int | None = -1) -> bytes:
         self._reads += 1
         if self._reads > MAX_READS:
-            self._file.failure = ObjectMismatch("The file's header is too long.")
+            self._file.failure = ObjectMismatch(Reason.LONG_HEADER)
             raise self._file.failure
         return super().read(size)
 
@@ -91,7 +92,7 @@ def measure_file(file: StoredFile, formats: Sequence[str]) -> Measured:
     """Do the same as ``measure_image``, with a file that is open."""
     found = next((name for name in formats if SIGNATURES[name].match(file.start)), None)
     if found is None:
-        raise ObjectMismatch(f"This is not an image in one of the formats {', '.join(formats)}.")
+        raise ObjectMismatch(Reason.NO_IMAGE, {"formats": ", ".join(formats)})
     try:
         width, height = _size(file, found)
     except (ImproperlyConfigured, ObjectMismatch):
@@ -101,7 +102,7 @@ def measure_file(file: StoredFile, formats: Sequence[str]) -> Measured:
             raise file.failure from error
         # Pillow raises SyntaxError for another format. Other errors are faults that a file causes.
         logger.info("The header of a %s cannot be read: %r", found, error)
-        raise ObjectMismatch(f"The header of this {found} image cannot be read.") from error
+        raise ObjectMismatch(Reason.BAD_HEADER, {"format": found}) from error
     if file.failure is not None:
         raise file.failure
     return Measured(found, width, height)
@@ -115,17 +116,17 @@ def check_image(file: StoredFile, content_type: str, rules: ImageRules) -> None:
     if image.format == "PNG":
         same.add("image/apng")
     if declared not in same:
-        raise ObjectMismatch(f"The content is not of the type {declared}: it is {image.format}.")
-    pixels, size = image.width * image.height, f"{image.width} x {image.height} pixels"
-    if pixels > rules.max_pixels:
-        raise ObjectMismatch(f"The image has {size}; at most {rules.max_pixels} are allowed.")
+        raise ObjectMismatch(Reason.OTHER_FORMAT, {"declared": declared, "found": image.format})
+    size = {"width": image.width, "height": image.height}
+    if image.width * image.height > rules.max_pixels:
+        raise ObjectMismatch(Reason.TOO_MANY_PIXELS, {**size, "most": rules.max_pixels})
     if image.width < rules.min_width or image.height < rules.min_height:
-        least = f"{rules.min_width} x {rules.min_height}"
-        raise ObjectMismatch(f"The image has {size}; it needs at least {least}.")
+        least = {"min_width": rules.min_width, "min_height": rules.min_height}
+        raise ObjectMismatch(Reason.TOO_SMALL, {**size, **least})
     if image.width > (rules.max_width or image.width):
-        raise ObjectMismatch(f"The image has {size}; at most {rules.max_width} wide is allowed.")
+        raise ObjectMismatch(Reason.TOO_WIDE, {**size, "most": rules.max_width})
     if image.height > (rules.max_height or image.height):
-        raise ObjectMismatch(f"The image has {size}; at most {rules.max_height} high is allowed.")
+        raise ObjectMismatch(Reason.TOO_HIGH, {**size, "most": rules.max_height})
 
 
 def _size(file: StoredFile, format: str) -> tuple[int, int]:

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django.core.files.storage import storages
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads.exceptions import ContentUnavailable, ObjectMismatch, UploadError
+from s3direct_uploads.reasons import Reason
 from s3direct_uploads.s3 import Bucket, StoredObject, find_bucket
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ class StoredFile(io.RawIOBase):
         length = min(self._next, self.size - position)
         try:
             if self._fetched + length > self.max_bytes or len(self._chunks) >= MAX_REQUESTS:
-                raise ObjectMismatch("The file's header is too long.")
+                raise ObjectMismatch(Reason.LONG_HEADER)
             chunk = self._read(position, length)
         except UploadError as error:
             self.failure = error
@@ -125,6 +127,8 @@ def _reader(upload: Upload, stored: StoredObject, bucket: Bucket | None) -> Read
         try:
             return of_row.read(upload.key, start, length, **pinned)
         except ObjectMismatch as error:  # replaced since the HEAD, so the next one finds another
-            raise ContentUnavailable("The object changed while it was read; try again.") from error
+            raise ContentUnavailable(
+                _("The object changed while it was read; try again.")
+            ) from error
 
     return read

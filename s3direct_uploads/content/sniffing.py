@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from s3direct_uploads import content_types
 from s3direct_uploads.exceptions import ObjectMismatch
+from s3direct_uploads.reasons import Reason
 
 from .reading import StoredFile, open_stored
 
@@ -98,7 +99,7 @@ def sniff_file(file: StoredFile, content_type: str) -> None:
     """Do the same as ``sniff``, with a file that is open."""
     essence = content_types.usual_name(content_type.partition(";")[0].strip())
     if essence != content_types.UNKNOWN and not _fits(file.start, essence):
-        raise ObjectMismatch(f"The content is not of the type {essence}.")
+        raise ObjectMismatch(Reason.OTHER_CONTENT, {"declared": essence})
 
 
 def _fits(start: bytes, essence: str) -> bool:

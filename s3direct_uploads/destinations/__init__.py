@@ -13,6 +13,7 @@ from .sizes import (
     MAX_PUT_SIZE,
     MIN_PART_SIZE,
     format_size,
+    lazy_size,
 )
 from .storable import as_kept, as_storable, is_storable
 
@@ -38,6 +39,7 @@ __all__ = [
     "get",
     "is_refusal",
     "is_storable",
+    "lazy_size",
     "problems",
     "strip_invisible",
     "takes_visitors",

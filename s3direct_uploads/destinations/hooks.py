@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.http import Http404
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads.exceptions import HookFailed, ObjectMismatch, UploadError
 
@@ -50,7 +51,7 @@ def ask(
         if refusals is REFUSALS and is_refusal(error):
             raise
         logger.exception("The hook %s failed", name)
-        raise HookFailed("A check on this server failed; try again later.") from error
+        raise HookFailed(_("A check on this server failed; try again later.")) from error
 
 
 def is_refusal(error: Any) -> bool:
@@ -84,4 +85,4 @@ def verify(rules: Destination, upload: Upload, stored: StoredObject) -> None:
     try:
         ask(f"verify of {rules.name!r}", call, refusals=(ObjectMismatch,))
     except ObjectMismatch as error:
-        raise ObjectMismatch(as_storable(error.detail)) from error
+        raise ObjectMismatch(as_storable(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.utils.translation import gettext as _
 
 from s3direct_uploads import conf
 
@@ -19,7 +20,7 @@ def get(name: str) -> Destination:
         spec = conf.destinations()[name]
     except KeyError:
         raise ValidationError(
-            {"destination": ValidationError("No such destination.", code="unknown")}
+            {"destination": ValidationError(_("No such destination."), code="unknown")}
         ) from None
     written = f"{spec!r} {conf.max_name_length()}"
     if _sound.get(name) != written:

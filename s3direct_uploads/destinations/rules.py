@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, ValidationError
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext as _
 
 from s3direct_uploads import content_types
 
@@ -75,7 +76,7 @@ class Destination:
         Raises ValidationError to refuse the context.
         """
         if context:
-            raise ValidationError("This destination takes no context.", code="not_allowed")
+            raise ValidationError(_("This destination takes no context."), code="not_allowed")
         return {}
 
     def verify(self, upload: Upload, stored: StoredObject) -> None:
@@ -171,7 +172,7 @@ class Destination:
         key = upload.idempotency_key
         if key is not None and len(key) < SECRET_LENGTH:
             error = ValidationError(
-                f"Without a login, send a random key of at least {SECRET_LENGTH} characters.",
+                _("Without a login, send a random key of at least %(min_length)d characters."),
                 code="min_length",
                 params={"min_length": SECRET_LENGTH},
             )
@@ -181,26 +182,26 @@ class Destination:
         filename = upload.filename = strip_invisible(upload.filename)
         if len(filename) > MAX_FILENAME_LENGTH:
             raise ValidationError(
-                f"At most {MAX_FILENAME_LENGTH} characters.",
+                _("At most %(max_length)d characters."),
                 code="max_length",
                 params={"max_length": MAX_FILENAME_LENGTH},
             )
         if not re.sub(f"[{JOINERS}]", "", filename).strip():
-            raise ValidationError("A file needs a name.", code="blank")
+            raise ValidationError(_("A file needs a name."), code="blank")
         if filename in (".", "..") or re.search(r"[/\\]", filename):
-            raise ValidationError("Send the file's name without its path.", code="path")
+            raise ValidationError(_("Send the file's name without its path."), code="path")
         # Cc: control characters. Cs: lone surrogates, which no database stores.
         if not filename.isprintable() and any(
             unicodedata.category(character) in ("Cc", "Cs") for character in filename
         ):
-            raise ValidationError("This name has control characters.", code="characters")
+            raise ValidationError(_("This name has control characters."), code="characters")
 
     def _clean_content_type(self, upload: Upload) -> None:
         filename, declared = upload.filename, upload.content_type
         try:
             essence, parameters = content_types.split(declared or content_types.guess(filename))
         except ValueError:
-            raise ValidationError("Not a content type.", code="malformed") from None
+            raise ValidationError(_("Not a content type."), code="malformed") from None
         if content_types.usual_name(essence) == content_types.UNKNOWN:
             essence = content_types.UNKNOWN  # a browser takes "application/unknown" for a page
         meant = content_types.meaning(essence, filename)
@@ -212,10 +213,11 @@ class Destination:
                 upload.content_type = each + (parameters if same else "")
                 return
         wildcard = any(allowed.endswith("/*") for allowed in self.content_types)
-        unless = " A type that can run scripts must be named itself."
+        told = _("Not %(content_type)s; allowed: %(allowed)s.")
+        if wildcard and content_types.is_page(meant):
+            told += " " + _("A type that can run scripts must be named itself.")
         raise ValidationError(
-            f"Not {meant}; allowed: {', '.join(self.content_types)}."
-            f"{unless if wildcard and content_types.is_page(meant) else ''}",
+            told % {"content_type": meant, "allowed": ", ".join(self.content_types)},
             code="not_allowed",
             params={"content_types": list(self.content_types)},
         )
@@ -223,19 +225,20 @@ class Destination:
     def _clean_size(self, upload: Upload) -> None:
         if upload.size > self.max_size:
             raise ValidationError(
-                f"At most {format_size(self.max_size)}.",
+                _("At most %(size)s.") % {"size": format_size(self.max_size)},
                 code="too_large",
                 params={"max_size": self.max_size},
             )
         if upload.size < self.min_size:
             raise ValidationError(
-                f"At least {format_size(self.min_size)}.",
+                _("At least %(size)s.") % {"size": format_size(self.min_size)},
                 code="too_small",
                 params={"min_size": self.min_size},
             )
         if upload.size > MAX_PUT_SIZE and not upload.is_multipart:
             raise ValidationError(
-                f"A file of more than {format_size(MAX_PUT_SIZE)} needs a multipart upload.",
+                _("A file of more than %(size)s needs a multipart upload.")
+                % {"size": format_size(MAX_PUT_SIZE)},
                 code="multipart_required",
                 params={"max_size": MAX_PUT_SIZE},
             )
@@ -243,17 +246,18 @@ class Destination:
     def _clean_checksum(self, upload: Upload) -> None:
         if not upload.checksum_algorithm:
             if self.require_checksum:
-                raise ValidationError("A checksum is required.", code="required")
+                raise ValidationError(_("A checksum is required."), code="required")
             return
         if upload.checksum_algorithm not in CHECKSUM_BYTES:
             raise ValidationError(
-                f"One of {', '.join(CHECKSUM_BYTES)}.",
+                _("One of %(names)s.") % {"names": ", ".join(CHECKSUM_BYTES)},
                 code="unknown_algorithm",
                 params={"algorithms": list(CHECKSUM_BYTES)},
             )
         if upload.is_multipart and upload.checksum_algorithm not in FULL_OBJECT_CHECKSUMS:
             raise ValidationError(
-                f"A multipart upload needs {' or '.join(FULL_OBJECT_CHECKSUMS)}.",
+                _("A multipart upload needs one of %(names)s.")
+                % {"names": ", ".join(FULL_OBJECT_CHECKSUMS)},
                 code="not_for_multipart",
                 params={"algorithms": list(FULL_OBJECT_CHECKSUMS)},
             )
@@ -266,7 +270,9 @@ class Destination:
         # answers with zeros there.
         if len(raw) != length or base64.b64encode(raw).decode() != upload.checksum:
             raise ValidationError(
-                f"{upload.checksum_algorithm} is {length} bytes in base64.", code="malformed"
+                _("%(algorithm)s is %(count)d bytes in base64.")
+                % {"algorithm": upload.checksum_algorithm, "count": length},
+                code="malformed",
             )
 
     def _clean_context(
@@ -276,10 +282,12 @@ class Destination:
             try:
                 said = as_kept(context)
             except NOT_STORABLE:
-                raise ValidationError("The context must be plain JSON.", code="invalid") from None
+                raise ValidationError(
+                    _("The context must be plain JSON."), code="invalid"
+                ) from None
             if said and len(json.dumps(said).encode()) > MAX_CONTEXT_BYTES:
                 raise ValidationError(
-                    f"At most {MAX_CONTEXT_BYTES} bytes as JSON.",
+                    _("At most %(max_bytes)d bytes as JSON."),
                     code="too_large",
                     params={"max_bytes": MAX_CONTEXT_BYTES},
                 )

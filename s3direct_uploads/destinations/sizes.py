@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from django.utils.formats import number_format
+from django.utils.functional import lazy
+from django.utils.translation import ngettext
+
 MIB = 1024**2
 MAX_PUT_SIZE = 5 * 1024**3  # bytes: the most that S3 accepts in one PUT
 MIN_PART_SIZE, MAX_PART_SIZE = 5 * 1024**2, MAX_PUT_SIZE  # bytes, of all parts but the last
@@ -10,9 +14,17 @@ MAX_OBJECT_SIZE = MAX_PARTS * MAX_PART_SIZE  # bytes: "48.8 TiB" in S3's documen
 
 
 def format_size(size: int) -> str:
-    """A number of bytes for people, with up to four digits: "20 MiB", "1.5 KiB", "1 byte"."""
-    value, units = float(size), iter(("bytes", "KiB", "MiB", "GiB", "TiB"))
+    """A number of bytes for people, with up to four digits: "20 MiB", "1.5 KiB", "1 byte".
+
+    It is in the active language.
+    """
+    if size < 1024:
+        return ngettext("%(count)d byte", "%(count)d bytes", size) % {"count": size}
+    value, units = size / 1024, iter(("KiB", "MiB", "GiB", "TiB"))
     unit = next(units)
     while value >= 1024 and unit != "TiB":
         value, unit = value / 1024, next(units)
-    return "1 byte" if size == 1 else f"{value:.4g} {unit}"
+    return f"{number_format(f'{value:.4g}')} {unit}"
+
+
+lazy_size = lazy(format_size, str)  # for an error's params

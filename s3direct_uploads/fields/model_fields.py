@@ -12,6 +12,7 @@ from django.core.files.storage import Storage, default_storage, storages
 from django.db import models, router
 from django.db.models.signals import class_prepared, post_delete, pre_delete
 from django.dispatch import receiver
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads import checks, destinations, keys, lifecycle
 from s3direct_uploads.exceptions import (
@@ -131,20 +132,31 @@ class UploadFileField(models.FileField):
         """Raises WrongDestination or NameTooLong. It does not ask the database."""
         if upload.destination != self.destination:
             raise WrongDestination(
-                f"This upload has the destination {upload.destination!r}. {self.label} takes only "
-                f"uploads to {self.destination!r}.",
+                _(
+                    "This upload has the destination “%(found)s”. %(field)s takes only uploads "
+                    "to “%(wanted)s”."
+                ),
+                {
+                    "found": upload.destination,
+                    "field": self.label,
+                    "wanted": self.destination,
+                },
                 upload=upload,
             )
         name = keys.name_in(self.storage, upload.bucket, upload.key)
         if name is None:
             raise WrongDestination(
-                f"This upload is in another bucket or location than the storage of {self.label}.",
+                _("This upload is in another bucket or location than the storage of %(field)s."),
+                {"field": self.label},
                 upload=upload,
             )
         if self.max_length is not None and len(name) > self.max_length:
             raise NameTooLong(
-                f"The upload's name has {len(name)} characters, but {self.label} has the "
-                f"max_length {self.max_length}. Raise its max_length, or lower MAX_NAME_LENGTH.",
+                _(
+                    "The upload's name has %(count)s characters, but %(field)s has the "
+                    "max_length %(most)s. Raise its max_length, or lower MAX_NAME_LENGTH."
+                ),
+                {"count": len(name), "field": self.label, "most": self.max_length},
                 upload=upload,
             )
 
@@ -230,8 +242,15 @@ class UploadFileField(models.FileField):
         self.require(upload)
         if using != router.db_for_write(Upload):
             raise WrongDatabase(
-                f"{self.label} is saved to the database {using!r}, but uploads are in "
-                f"{router.db_for_write(Upload)!r}. Both must be in one database.",
+                _(
+                    "%(field)s is saved to the database “%(using)s”, but uploads are in "
+                    "“%(uploads)s”. Both must be in one database."
+                ),
+                {
+                    "field": self.label,
+                    "using": using,
+                    "uploads": router.db_for_write(Upload),
+                },
                 upload=upload,
             )
         try:
@@ -301,9 +320,9 @@ def _require_free(upload: Upload) -> None:
     uploads = Upload.objects.using(router.db_for_write(Upload))
     now = uploads.filter(pk=upload.pk).first()
     if now is None or now.status != Upload.Status.COMPLETED:
-        raise NotCompleted("This upload is not completed.", upload=now)
+        raise NotCompleted(_("This upload is not completed."), upload=now)
     if now.attached_at:
-        raise AlreadyAttached("This upload is in use already.", upload=now)
+        raise AlreadyAttached(_("This upload is in use already."), upload=now)
 
 
 def _require_once(upload: Upload, instance: Any) -> None:
@@ -311,7 +330,7 @@ def _require_once(upload: Upload, instance: Any) -> None:
     files = [instance.__dict__.get(each.attname) for each in instance._meta.concrete_fields]
     uploads = [getattr(each, "upload", each) for each in files]
     if sum(isinstance(each, Upload) and each.pk == upload.pk for each in uploads) > 1:
-        raise AlreadyAttached("Another field of this row has this upload.", upload=upload)
+        raise AlreadyAttached(_("Another field of this row has this upload."), upload=upload)
 
 
 # Django's signals, when a row is deleted.

@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads import destinations, times
 from s3direct_uploads.exceptions import (
@@ -104,7 +105,7 @@ def begin_many(
         try:
             lives[upload] = prepare(upload, request, multipart=multipart)
             if upload.is_multipart:
-                raise NotInBatch("This file is sent in parts: begin it alone.")
+                raise NotInBatch(_("This file is sent in parts: begin it alone."))
         except Exception as error:
             if not destinations.is_refusal(error):
                 raise
@@ -154,7 +155,9 @@ def _insert(new: Mapping[int, Upload]) -> dict[int, Begun | Exception]:
                 if all(upload.idempotency_key is None for upload in left.values()):
                     raise
                 # The row with the same key was deleted meanwhile, or has lost its key.
-                raise BucketUnavailable("The request before this one failed; try again.") from None
+                raise BucketUnavailable(
+                    _("The request before this one failed; try again.")
+                ) from None
             earlier |= found
     earlier |= repeated
     results: dict[int, Begun | Exception] = {p: refused[upload] for p, upload in full.items()}
@@ -194,7 +197,7 @@ def _again(earlier: Upload, upload: Upload) -> Begun | Exception:
     except (UploadError, ImproperlyConfigured) as error:
         return error
     except Upload.DoesNotExist:
-        return BucketUnavailable("The request before this one failed; try again.")
+        return BucketUnavailable(_("The request before this one failed; try again."))
 
 
 def _presigned(upload: Upload, life: timedelta) -> Begun | Exception:
@@ -265,7 +268,7 @@ def _ask(uploads: Sequence[Upload], ends_at: float) -> list[tuple[Upload, Answer
             return error
         except Exception:
             logger.exception("S3 could not be asked about the upload %s", upload.pk)
-            return BucketUnavailable("S3 could not be asked; try again later.")
+            return BucketUnavailable(_("S3 could not be asked; try again later."))
 
     if not uploads:
         return []
@@ -280,7 +283,7 @@ def _find(upload: Upload, bucket: Bucket) -> StoredObject:
     except ObjectMissing:
         if upload.is_multipart:  # S3 may need minutes to join its parts
             raise NotInBatch(
-                "This file is sent in parts: confirm it alone.", upload=upload
+                _("This file is sent in parts: confirm it alone."), upload=upload
             ) from None
         raise
     examine(upload, stored, bucket)
@@ -288,7 +291,7 @@ def _find(upload: Upload, bucket: Bucket) -> StoredObject:
 
 
 def _too_late() -> BucketUnavailable:
-    return BucketUnavailable("S3 is slow, and was not asked about this upload; try again later.")
+    return BucketUnavailable(_("S3 is slow, and was not asked about this upload; try again later."))
 
 
 def _judge(

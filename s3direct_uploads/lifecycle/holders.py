@@ -14,6 +14,7 @@ from django.apps import apps
 from django.core.files.storage import Storage
 from django.db import connections, models, router
 from django.db.models import F
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads import keys
 from s3direct_uploads.exceptions import NotCompleted
@@ -40,11 +41,11 @@ def share(storage: Storage, name: str) -> None:
     for upload in uploads_of(storage, [name]).select_for_update():
         if upload.status in TOMBSTONES:
             raise NotCompleted(
-                "This file was released, and it will be deleted: assign another upload.",
+                _("This file was released, and it will be deleted: assign another upload."),
                 upload=upload,
             )
         if upload.status != Status.COMPLETED:
-            raise NotCompleted(f"The upload of this file is {upload.status}.", upload=upload)
+            raise NotCompleted(upload.is_now, upload=upload)
         # A lock is not enough: with REPEATABLE READ, the deletion of the original would lock it
         # later, and not see the new row. After an UPDATE it fails.
         Upload.objects.using(database()).filter(pk=upload.pk).update(attached_at=F("attached_at"))

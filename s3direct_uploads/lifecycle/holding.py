@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from django.core.files.storage import storages
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
-from s3direct_uploads import conf, signals, times
+from s3direct_uploads import conf, reasons, signals, times
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
     NotHeld,
@@ -18,6 +19,7 @@ from s3direct_uploads.exceptions import (
     raises,
 )
 from s3direct_uploads.models import Upload
+from s3direct_uploads.reasons import Reason
 
 from .connection import database, refuse_transaction, release_connection
 from .rows import Status, bucket_of, move_claimed
@@ -25,8 +27,6 @@ from .settling import complete, reject_for
 
 # A scanner that is back is asked soon, also if it was away for most of HOLD_EXPIRES.
 LONGEST_PAUSE = timedelta(hours=1)
-CHANGED = "The object is not the one that was held for a scan."
-NOT_SCANNED = "It was not scanned in time."
 
 
 @raises(NotHeld, ObjectMismatch, BucketUnavailable)
@@ -43,13 +43,13 @@ def accept(upload: Upload, *, cause: str = "scan") -> Upload:
     refuse_transaction("accept")
     if _is_held(upload):
         if not _is_unchanged(upload):
-            reject_for(upload, CHANGED, cause, of=(Status.VERIFYING,))
+            reject_for(upload, Reason.CHANGED, cause, of=(Status.VERIFYING,))
             if upload.status == Status.REJECTED:
-                raise ObjectMismatch(upload.reason, upload=upload)
+                raise ObjectMismatch(*reasons.read(upload.reason), upload=upload)
         else:
             complete(upload, cause)
     if upload.status != Status.COMPLETED:
-        raise NotHeld(f"This upload is {upload.status}.", upload=upload)
+        raise NotHeld(upload.is_now, upload=upload)
     return upload
 
 
@@ -66,7 +66,7 @@ def reject(upload: Upload, reason: str, *, cause: str = "scan") -> Upload:
     if _is_held(upload):
         reject_for(upload, reason, cause, of=(Status.VERIFYING,))
     if upload.status != Status.REJECTED:
-        raise NotHeld(f"This upload is {upload.status}.", upload=upload)
+        raise NotHeld(upload.is_now, upload=upload)
     return upload
 
 
@@ -86,13 +86,13 @@ def open_held(upload: Upload) -> io.BufferedReader:
     """
     refuse_transaction("open_held")
     if not _is_held(upload):
-        raise NotHeld(f"This upload is {upload.status}.", upload=upload)
+        raise NotHeld(upload.is_now, upload=upload)
     if _is_in_memory(upload):
         try:
             with storages[upload.storage].open(upload.name) as file:
                 return io.BufferedReader(io.BytesIO(file.read()))
         except FileNotFoundError as error:
-            raise ObjectMissing("The object is not there any more.", upload=upload) from error
+            raise ObjectMissing(_("The object is not there any more."), upload=upload) from error
 
     release_connection()
     return bucket_of(upload).open(
@@ -151,7 +151,7 @@ def give_up(uploads: Collection[Upload]) -> list[Upload]:
         uploads,
         {"status": Status.VERIFYING},
         status=Status.REJECTED,
-        reason=NOT_SCANNED,
+        reason=Reason.NOT_SCANNED.value,
         due_at=timezone.now(),
     )
     for upload in rejected:

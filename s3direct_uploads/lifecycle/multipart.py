@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads.exceptions import (
     AnswerLost,
@@ -33,7 +34,7 @@ COMPLETE_LEASE = timedelta(seconds=COMPLETE_READ_TIMEOUT + 30)
 def require_multipart(upload: Upload) -> None:
     """Raises NotMultipart if the file is sent by one PUT."""
     if not upload.is_multipart:
-        raise NotMultipart("This upload has no parts.", upload=upload)
+        raise NotMultipart(_("This upload has no parts."), upload=upload)
 
 
 def create_multipart(upload: Upload) -> None:
@@ -60,9 +61,11 @@ def create_multipart(upload: Upload) -> None:
 
 def _require_created(upload: Upload) -> None:
     if upload.status != Status.PENDING:
-        raise NotPending(f"This upload is {upload.status}.", upload=upload)
+        raise NotPending(upload.is_now, upload=upload)
     if not upload.multipart_upload_id:
-        raise BucketUnavailable("Another request is creating the multipart upload.", upload=upload)
+        raise BucketUnavailable(
+            _("Another request is creating the multipart upload."), upload=upload
+        )
 
 
 def create_again(upload: Upload) -> None:
@@ -117,7 +120,7 @@ def find_or_complete(upload: Upload) -> StoredObject | None:
         return bucket.head(upload.key)
     except ObjectMissing:
         give_back(upload)
-        raise MultipartGone("S3 has neither the object nor the parts any more.") from None
+        raise MultipartGone(_("S3 has neither the object nor the parts any more.")) from None
 
 
 def _complete(upload: Upload, bucket: Bucket) -> None:

@@ -16,6 +16,8 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import IntegrityError, connections, transaction
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads import conf, content_types, destinations, keys, signals, times
 from s3direct_uploads.exceptions import (
@@ -198,7 +200,7 @@ def renew(upload: Upload) -> Presigned:
     if not upload.is_multipart and bucket_of(upload).takes_parts_only:
         # It began before overwrite_guard was set, or a script stores it. A client could use a URL
         # of this PUT twice.
-        raise NotPending("This upload cannot be renewed: begin another.", upload=upload)
+        raise NotPending(_("This upload cannot be renewed: begin another."), upload=upload)
     expires = _lengthen(upload)
     if upload.is_multipart and not upload.multipart_upload_id:
         create_again(upload)
@@ -217,7 +219,7 @@ def sign_parts(
     beyond = [number for number in part_numbers if not 1 <= number <= upload.part_count]
     if beyond:
         error = ValidationError(
-            f"This upload has the parts 1 to {upload.part_count}.",
+            gettext("This upload has the parts 1 to %(max_part_number)d."),
             code="out_of_range",
             params={"max_part_number": upload.part_count},
         )
@@ -238,7 +240,7 @@ def list_parts(upload: Upload) -> list[StoredPart]:
     refuse_transaction("list_parts")
     require_multipart(upload)
     if upload.status != Status.PENDING:
-        raise NotPending(f"This upload is {upload.status}.", upload=upload)
+        raise NotPending(upload.is_now, upload=upload)
     if not upload.multipart_upload_id:
         return []
     release_connection()
@@ -270,7 +272,7 @@ def cancel(upload: Upload) -> None:
     ):
         delete_object(upload)
     if upload.status == Status.COMPLETED:
-        raise AlreadyAttached("This upload is in use.", upload=upload)
+        raise AlreadyAttached(_("This upload is in use."), upload=upload)
 
 
 @raises(NotCompleted, BucketUnavailable)
@@ -282,9 +284,11 @@ def presign_download(upload: Upload, *, inline: bool = False) -> PresignedReques
     for this content type.
     """
     if upload.status != Status.COMPLETED:
-        raise NotCompleted(f"This upload is {upload.status}.", upload=upload)
+        raise NotCompleted(upload.is_now, upload=upload)
     if inline and not content_types.is_safe_inline(upload.content_type):
-        error = ValidationError("Files of this type are only downloaded.", code="not_inline")
+        error = ValidationError(
+            gettext("Files of this type are only downloaded."), code="not_inline"
+        )
         raise ValidationError({"disposition": error})
     return bucket_of(upload).presign_get(
         upload.key,
@@ -389,7 +393,7 @@ def require_owner(upload: Upload) -> None:
     """Raises OwnerUnknown if the owner was deleted after the caller had read it."""
     users = get_user_model()._base_manager.using(database())
     if upload.owner_id is not None and not users.filter(pk=upload.owner_id).exists():
-        raise OwnerUnknown("The owner of this upload was deleted meanwhile.")
+        raise OwnerUnknown(_("The owner of this upload was deleted meanwhile."))
 
 
 def _begin_after(error: IntegrityError | QuotaExceeded, upload: Upload) -> Begun:
@@ -403,7 +407,7 @@ def _begin_after(error: IntegrityError | QuotaExceeded, upload: Upload) -> Begun
     except Upload.DoesNotExist:
         pass
     # The row with the same key was deleted meanwhile, or has lost its key.
-    raise BucketUnavailable("The request before this one failed; try again.") from None
+    raise BucketUnavailable(_("The request before this one failed; try again.")) from None
 
 
 def give_up(upload: Upload, error: BucketUnavailable | ImproperlyConfigured) -> None:
@@ -438,7 +442,7 @@ def require_same(earlier: Upload, upload: Upload) -> None:
     """Raises IdempotencyKeyReused if they declare different files."""
     if _declaration(earlier) != _declaration(upload):
         raise IdempotencyKeyReused(
-            "This Idempotency-Key was used for another upload.", upload=earlier
+            _("This Idempotency-Key was used for another upload."), upload=earlier
         )
 
 
@@ -465,13 +469,13 @@ def _lengthen(upload: Upload) -> timedelta:
     Raises NotPending, also after the deadline.
     """
     if upload.status == Status.PENDING and upload.expires_at <= timezone.now():
-        raise NotPending("The deadline of this upload has passed: confirm it.", upload=upload)
+        raise NotPending(_("The deadline of this upload has passed: confirm it."), upload=upload)
     while upload.status == Status.PENDING:
         as_read = {"url_expires_at": upload.url_expires_at}
         expires = _extend_url(upload)
         if move(upload, as_read, url_expires_at=upload.url_expires_at, due_at=upload.due_at):
             return expires
-    raise NotPending(f"This upload is {upload.status}.", upload=upload)
+    raise NotPending(upload.is_now, upload=upload)
 
 
 def presign(upload: Upload, expires: timedelta) -> Presigned:

@@ -15,6 +15,7 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Greatest
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads import conf, destinations
 from s3direct_uploads.destinations import Destination
@@ -108,12 +109,14 @@ def _exceeded(usage: Usage, rules: Destination, size: int) -> QuotaExceeded:
     left = max(0, limit - usage.total_size)
     if size > left:  # reported first, because waiting does not help
         return QuotaExceeded(
-            f"{destinations.format_size(left)} of {destinations.format_size(limit)} are left.",
+            _("%(left)s of %(limit)s are left."),
             {"max_total_size": limit, "total_size": usage.total_size, "left": left},
+            {"left": destinations.lazy_size(left), "limit": destinations.lazy_size(limit)},
         )
     return TooManyPending(
-        f"At most {rules.max_pending} uploads at once: finish or cancel one.",
+        _("At most %(most)d uploads at once: finish or cancel one."),
         {"max_pending": rules.max_pending or 0, "pending": usage.pending, "left": 0},
+        {"most": rules.max_pending or 0},
     )
 
 
@@ -173,7 +176,7 @@ def follow(uploads: Iterable[Upload], changes: Mapping[str, Any]) -> None:
 
 
 @receiver(pre_delete, sender=Upload)
-def make_room(instance: Upload, **_: Any) -> None:
+def make_room(instance: Upload, **kwargs: Any) -> None:
     """Free the owner's quota when a row is deleted, by us or by the host."""
     if instance.counted:
         with in_step([instance], DELETION):

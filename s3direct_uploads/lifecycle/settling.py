@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
-from s3direct_uploads import conf, content, destinations, signals, times
+from s3direct_uploads import conf, content, destinations, reasons, signals, times
 from s3direct_uploads.exceptions import (
     BucketUnavailable,
     HookFailed,
@@ -23,6 +23,7 @@ from s3direct_uploads.exceptions import (
     raises,
 )
 from s3direct_uploads.models import Upload
+from s3direct_uploads.reasons import Reason
 from s3direct_uploads.s3 import Bucket, StoredObject
 
 from .connection import database, refuse_transaction, release_connection
@@ -112,20 +113,21 @@ def examine(upload: Upload, stored: StoredObject, bucket: Bucket | None = None) 
 
 def _compare(upload: Upload, stored: StoredObject) -> None:
     if stored.size != upload.size:
-        raise ObjectMismatch(f"{upload.size} bytes were declared, {stored.size} were sent.")
+        raise ObjectMismatch(Reason.OTHER_SIZE, {"declared": upload.size, "sent": stored.size})
     if stored.content_type != upload.content_type:
         raise ObjectMismatch(
-            f"{upload.content_type} was declared, {stored.content_type or 'nothing'} was sent."
+            Reason.OTHER_TYPE if stored.content_type else Reason.NO_TYPE,
+            {"declared": upload.content_type, "sent": stored.content_type},
         )
     rules = destinations.find(upload.destination)
     found_checksum = stored.checksums.get(upload.checksum_algorithm)
     # Some servers keep no checksum.
     if upload.checksum and found_checksum is None and rules and rules.require_checksum:
-        raise ObjectMismatch(f"S3 has no {upload.checksum_algorithm} of the object to compare.")
+        raise ObjectMismatch(Reason.NO_CHECKSUM, {"algorithm": upload.checksum_algorithm})
     if found_checksum not in (None, upload.checksum):
-        raise ObjectMismatch(f"The {upload.checksum_algorithm} is not the one declared.")
+        raise ObjectMismatch(Reason.OTHER_CHECKSUM, {"algorithm": upload.checksum_algorithm})
     for name in stored.unsigned(upload.object_parameters):
-        raise ObjectMismatch(f"A header was sent that nobody signed: {name}.")
+        raise ObjectMismatch(Reason.UNSIGNED, {"name": name})
 
 
 def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> None:
@@ -145,7 +147,7 @@ def settle(upload: Upload, found: Found, *, asked_at: datetime, cause: str) -> N
             (hold if is_held else complete)(upload, cause, **said)
             return
     if isinstance(found, ObjectMismatch):
-        reject_for(upload, found.detail, cause)
+        reject_for(upload, str(found), cause)
     elif upload.gives_up_at <= asked_at and upload.status == Status.PENDING:
         _expire(upload, cause)
 
@@ -227,7 +229,7 @@ def reject_for(
     upload: Upload, reason: str, cause: str, of: Collection[Status] = (Status.PENDING,)
 ) -> None:
     """Make a tombstone of it, with a reason that its client is told."""
-    reason = (destinations.as_storable(reason) or "Refused.")[:MAX_REASON_LENGTH]
+    reason = (destinations.as_storable(reason) or Reason.REFUSED)[:MAX_REASON_LENGTH]
     if bury(upload, Status.REJECTED, of=of, cause=cause, reason=reason):
         abort_multiparts(upload)
         signals.upload_rejected.send_robust(Upload, upload=upload)
@@ -252,8 +254,8 @@ def outcome(upload: Upload) -> Upload:
         case Status.COMPLETED | Status.VERIFYING | Status.PENDING:
             return upload
         case Status.REJECTED:
-            raise ObjectMismatch(upload.reason, upload=upload)
-    raise NotPending(f"This upload is {upload.status}.", upload=upload)
+            raise ObjectMismatch(*reasons.read(upload.reason), upload=upload)
+    raise NotPending(upload.is_now, upload=upload)
 
 
 # Tombstones.

@@ -196,7 +196,7 @@ class _Buckets:
             self._failures[bucket] += 1
             return error
         self.answered(bucket)
-        return error if isinstance(error, OURS) else _OfOneKey(error.detail)
+        return error if isinstance(error, OURS) else _OfOneKey(error.message, error.params)
 
     def answered(self, bucket: Bucket) -> None:
         self._failures[bucket] = 0

@@ -26,34 +26,58 @@ class Migration(migrations.Migration):
                         editable=False,
                         primary_key=True,
                         serialize=False,
+                        verbose_name="id",
                     ),
                 ),
-                ("destination", models.CharField(max_length=63)),
-                ("storage", models.CharField(help_text="An alias in STORAGES.", max_length=63)),
-                ("bucket", models.CharField(max_length=255)),
-                ("key", models.CharField(max_length=1024)),
+                ("destination", models.CharField(max_length=63, verbose_name="destination")),
+                (
+                    "storage",
+                    models.CharField(
+                        help_text="An alias in STORAGES.", max_length=63, verbose_name="storage"
+                    ),
+                ),
+                ("bucket", models.CharField(max_length=255, verbose_name="bucket")),
+                ("key", models.CharField(max_length=1024, verbose_name="key")),
                 (
                     "object_parameters",
                     models.JSONField(
                         blank=True,
                         default=dict,
                         help_text="What the storage and the destination add to the PUT.",
+                        verbose_name="object parameters",
                     ),
                 ),
-                ("filename", models.CharField(max_length=255)),
-                ("content_type", models.CharField(max_length=255)),
-                ("size", models.BigIntegerField(help_text="Bytes.")),
-                ("checksum_algorithm", models.CharField(blank=True, max_length=16)),
-                ("checksum", models.CharField(blank=True, help_text="In base64.", max_length=64)),
-                ("context", models.JSONField(blank=True, default=dict)),
-                ("idempotency_key", models.CharField(blank=True, max_length=64, null=True)),
-                ("etag", models.CharField(blank=True, max_length=255)),
-                ("version_id", models.CharField(blank=True, max_length=1024)),
+                ("filename", models.CharField(max_length=255, verbose_name="filename")),
+                ("content_type", models.CharField(max_length=255, verbose_name="content type")),
+                ("size", models.BigIntegerField(help_text="Bytes.", verbose_name="size")),
+                (
+                    "checksum_algorithm",
+                    models.CharField(blank=True, max_length=16, verbose_name="checksum algorithm"),
+                ),
+                (
+                    "checksum",
+                    models.CharField(
+                        blank=True, help_text="In base64.", max_length=64, verbose_name="checksum"
+                    ),
+                ),
+                ("context", models.JSONField(blank=True, default=dict, verbose_name="context")),
+                (
+                    "idempotency_key",
+                    models.CharField(
+                        blank=True, max_length=64, null=True, verbose_name="idempotency key"
+                    ),
+                ),
+                ("etag", models.CharField(blank=True, max_length=255, verbose_name="ETag")),
+                (
+                    "version_id",
+                    models.CharField(blank=True, max_length=1024, verbose_name="version id"),
+                ),
                 (
                     "multipart_upload_id",
                     models.TextField(
                         blank=True,
                         help_text="If it is empty, and there is a part size, S3's answer was lost.",
+                        verbose_name="multipart upload id",
                     ),
                 ),
                 (
@@ -62,6 +86,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="The size of each part in bytes. Empty for one PUT.",
                         null=True,
+                        verbose_name="part size",
                     ),
                 ),
                 (
@@ -70,6 +95,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="Until then, one process alone creates or completes the multipart upload.",
                         null=True,
+                        verbose_name="busy until",
                     ),
                 ),
                 (
@@ -77,6 +103,7 @@ class Migration(migrations.Migration):
                     models.BooleanField(
                         default=False,
                         help_text="Begun where a scan holds what is confirmed.",
+                        verbose_name="hold",
                     ),
                 ),
                 (
@@ -93,20 +120,36 @@ class Migration(migrations.Migration):
                         ],
                         default="pending",
                         max_length=16,
+                        verbose_name="status",
                     ),
                 ),
                 (
                     "reason",
-                    models.CharField(blank=True, help_text="Why it was rejected.", max_length=255),
+                    models.CharField(
+                        blank=True,
+                        help_text="Why it was rejected.",
+                        max_length=255,
+                        verbose_name="reason",
+                    ),
                 ),
-                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, verbose_name="created at"
+                    ),
+                ),
                 (
                     "url_expires_at",
-                    models.DateTimeField(help_text="When the newest signature expires."),
+                    models.DateTimeField(
+                        help_text="When the newest signature expires.",
+                        verbose_name="URL expires at",
+                    ),
                 ),
                 (
                     "expires_at",
-                    models.DateTimeField(help_text="The deadline. It is never extended."),
+                    models.DateTimeField(
+                        help_text="The deadline. It is never extended.", verbose_name="expires at"
+                    ),
                 ),
                 (
                     "due_at",
@@ -114,6 +157,7 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="When a sweep must look at it. Empty: never.",
                         null=True,
+                        verbose_name="due at",
                     ),
                 ),
                 (
@@ -122,20 +166,34 @@ class Migration(migrations.Migration):
                         blank=True,
                         help_text="When it was confirmed, and a scan began to hold it.",
                         null=True,
+                        verbose_name="held at",
                     ),
                 ),
-                ("completed_at", models.DateTimeField(blank=True, null=True)),
-                ("announced_at", models.DateTimeField(blank=True, null=True)),
-                ("attached_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "completed_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="completed at"),
+                ),
+                (
+                    "announced_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="announced at"),
+                ),
+                (
+                    "attached_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="attached at"),
+                ),
                 (
                     "attached_to",
                     models.CharField(
                         blank=True,
                         help_text="The model's field that uses it; empty: the project's own code does.",
                         max_length=255,
+                        verbose_name="attached to",
                     ),
                 ),
-                ("object_deleted_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "object_deleted_at",
+                    models.DateTimeField(blank=True, null=True, verbose_name="object deleted at"),
+                ),
                 (
                     "owner",
                     models.ForeignKey(
@@ -145,10 +203,13 @@ class Migration(migrations.Migration):
                         on_delete=s3direct_uploads.disowning.give_up,
                         related_name="s3direct_uploads",
                         to=settings.AUTH_USER_MODEL,
+                        verbose_name="owner",
                     ),
                 ),
             ],
             options={
+                "verbose_name": "upload",
+                "verbose_name_plural": "uploads",
                 "indexes": [
                     models.Index(
                         models.F("owner"),

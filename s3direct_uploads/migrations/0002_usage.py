@@ -16,7 +16,9 @@ class Migration(migrations.Migration):
             model_name="upload",
             name="counted",
             field=models.BooleanField(
-                default=False, help_text="Whether it counts in its owner's usage."
+                default=False,
+                help_text="Whether it counts in its owner's usage.",
+                verbose_name="counted",
             ),
         ),
         migrations.CreateModel(
@@ -28,16 +30,19 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("destination", models.CharField(max_length=63)),
+                ("destination", models.CharField(max_length=63, verbose_name="destination")),
                 (
                     "pending",
-                    models.BigIntegerField(default=0, help_text="How many uploads are pending."),
+                    models.BigIntegerField(
+                        default=0, help_text="How many uploads are pending.", verbose_name="pending"
+                    ),
                 ),
                 (
                     "total_size",
                     models.BigIntegerField(
                         default=0,
                         help_text="In bytes: all uploads whose objects exist, or may still arrive.",
+                        verbose_name="total size",
                     ),
                 ),
                 (
@@ -47,10 +52,12 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="+",
                         to=settings.AUTH_USER_MODEL,
+                        verbose_name="owner",
                     ),
                 ),
             ],
             options={
+                "verbose_name": "usage",
                 "verbose_name_plural": "usage",
                 "constraints": [
                     models.UniqueConstraint(

@@ -16,7 +16,9 @@ class Migration(migrations.Migration):
             model_name="upload",
             name="visitor",
             field=models.BooleanField(
-                default=False, help_text="Begun by a visitor without a login."
+                default=False,
+                help_text="Begun by a visitor without a login.",
+                verbose_name="visitor",
             ),
         ),
         migrations.AlterField(
@@ -29,6 +31,7 @@ class Migration(migrations.Migration):
                 on_delete=django.db.models.deletion.CASCADE,
                 related_name="+",
                 to=settings.AUTH_USER_MODEL,
+                verbose_name="owner",
             ),
         ),
         migrations.AddConstraint(

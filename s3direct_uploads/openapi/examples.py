@@ -126,7 +126,7 @@ def _errors() -> list[Exception]:
     incomplete = exceptions.PartsIncomplete({"missing": [2, 3]})
     incomplete.upload = _row(VIDEO)
     return [
-        ParseError("JSON parse error - Expecting value: line 1 column 1 (char 0)"),
+        ParseError("This is no JSON: look at line 1, column 1."),
         Http404(),
         RequestTooLarge(),
         UnsupportedMediaType("text/plain"),
@@ -153,7 +153,7 @@ def _errors() -> list[Exception]:
             {"max_pending": 20, "pending": 20, "left": 0},
         ),
         exceptions.BucketUnavailable("S3 cannot be reached; try again later."),
-        exceptions.StorageNotS3("The storage 'default' is not on S3."),
+        exceptions.StorageNotS3("The storage “default” is not on S3."),
         exceptions.HookFailed("A check on this server failed; try again later."),
     ]
 

@@ -20,6 +20,7 @@ from s3direct_uploads.exceptions import (
     ObjectMismatch,
     ObjectMissing,
 )
+from s3direct_uploads.reasons import Reason
 from s3direct_uploads.storage import (
     OVERWRITE_GUARDS,
 )
@@ -113,7 +114,7 @@ class Bucket(Signing, Heading, Reading, BucketConfiguration):
         except AnswerUnreadable:
             if not self._is_unreadable(key):
                 raise
-            raise ObjectMismatch("S3's answer about this object cannot be read.") from None
+            raise ObjectMismatch(Reason.UNREADABLE) from None
 
     def _is_unreadable(self, key: str) -> bool:
         """Whether the object causes the error. A refused HEAD has no body, and so no error code.

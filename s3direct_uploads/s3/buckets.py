@@ -7,6 +7,7 @@ import logging
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
+from django.utils.translation import gettext_noop as _
 from storages.backends.s3 import S3StaticStorage, S3Storage
 
 from s3direct_uploads.exceptions import BucketUnavailable, StorageNotS3
@@ -57,7 +58,7 @@ def _get_storage(alias: str) -> S3Storage:
     except Exception as error:  # the import or the constructor of a storage may raise anything
         raise ImproperlyConfigured(f"The storage {alias!r} cannot be created: {error}") from error
     if not isinstance(storage, S3Storage) or isinstance(storage, S3StaticStorage):
-        raise StorageNotS3(f"The storage {alias!r} is not on S3.")
+        raise StorageNotS3(_("The storage “%(alias)s” is not on S3."), {"alias": alias})
     return storage
 
 
@@ -98,4 +99,4 @@ def find_bucket(alias: str, name: str) -> Bucket:
     except (ImproperlyConfigured, StorageNotS3):
         pass
     logger.error("No storage has the bucket %r any more. The storage %r had it.", name, alias)
-    raise BucketUnavailable("The bucket of this upload is not configured.")
+    raise BucketUnavailable(_("The bucket of this upload is not configured."))

@@ -18,6 +18,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads.exceptions import (
     AnswerLost,
@@ -29,6 +30,7 @@ from s3direct_uploads.exceptions import (
     PartsIncomplete,
     UploadError,
 )
+from s3direct_uploads.reasons import Reason
 
 logger = logging.getLogger("s3direct_uploads")
 
@@ -107,57 +109,59 @@ def failures(operation: str) -> Iterator[None]:
     except RecursionError as error:
         # S3 redirects without naming the region. botocore asks for it, and is redirected again.
         logger.error("S3 redirects %s. %s", operation, _MEND_REGION)
-        raise BucketMisconfigured("S3 is not set up correctly here.") from error
+        raise BucketMisconfigured(_("S3 is not set up correctly here.")) from error
     except ParamValidationError as error:
         raise ImproperlyConfigured(f"{operation} with the storage's options: {error}") from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         # This may end by itself: an instance gets its credentials from a server.
         logger.error("No credentials for S3: set access_key and secret_key of the storage")
-        raise BucketMisconfigured("The server has no credentials for S3.") from error
+        raise BucketMisconfigured(_("The server has no credentials for S3.")) from error
     except (BotoCoreError, ResponseParserError) as error:
         if operation in ("HeadObject", "GetObject") and _is_unreadable(error):
-            raise AnswerUnreadable("S3 does not answer as it should; try again later.") from error
+            raise AnswerUnreadable(
+                _("S3 does not answer as it should; try again later.")
+            ) from error
         # Only the class, because a message may quote a URL.
         logger.error("S3 failed at %s: %s", operation, type(error).__name__)
         lost = operation in ANSWER_LOST_STATUS and isinstance(error, ANSWER_LOST)
         failure = AnswerLost if lost else BucketUnavailable
-        raise failure("S3 cannot be reached; try again later.") from error
+        raise failure(_("S3 cannot be reached; try again later.")) from error
     except (ValueError, TypeError, KeyError) as error:
         if operation not in ("HeadObject", "GetObject"):
             raise
         # botocore's parser raises these for a header that it cannot read.
-        raise AnswerUnreadable("S3 does not answer as it should; try again later.") from error
+        raise AnswerUnreadable(_("S3 does not answer as it should; try again later.")) from error
 
 
 def _meaning(operation: str, error: ClientError) -> UploadError:
     """Which of our errors S3's refusal means."""
     code = code_of(error)
     if operation == "HeadObject" and status_of(error) == 404:
-        return ObjectMissing("Nothing has been uploaded yet.")
+        return ObjectMissing(_("Nothing has been uploaded yet."))
     if operation == "GetObject" and code in OBJECT_GONE:
-        return ObjectMissing("The object is not there any more.")
+        return ObjectMissing(_("The object is not there any more."))
     if operation == "GetObject" and status_of(error) in (412, 416):
-        return BucketUnavailable("The object changed while it was read; try again.")
+        return BucketUnavailable(_("The object changed while it was read; try again."))
     if operation in ("ListParts", "CompleteMultipartUpload"):
         if code in MULTIPART_GONE:
-            return MultipartGone("S3 no longer has this multipart upload.")
+            return MultipartGone(_("S3 no longer has this multipart upload."))
         if code in ("InvalidPart", "InvalidPartOrder"):
             return PartsIncomplete({})
         if code == "BadDigest":
-            return ObjectMismatch("The checksum is not the one declared.")
+            return ObjectMismatch(Reason.BAD_DIGEST)
     if operation == "HeadBucket" and status_of(error) == 404:
         code = "NoSuchBucket"
     if operation == "HeadObject" and status_of(error) == 400:
         # Either the uploader encrypted the object with their own key, or our credentials expired.
-        return AnswerUnreadable("S3 does not answer as it should; try again later.")
+        return AnswerUnreadable(_("S3 does not answer as it should; try again later."))
     hint = _hint(operation, status_of(error), code)
     if hint:
         _log_refusal(operation, status_of(error), code, hint)
-        return BucketMisconfigured("S3 is not set up correctly here.")
+        return BucketMisconfigured(_("S3 is not set up correctly here."))
     logger.error("S3 answered %s %s to %s", status_of(error), code, operation)
     lost = status_of(error) in ANSWER_LOST_STATUS.get(operation, ())
     failure = AnswerLost if lost else BucketUnavailable
-    return failure("S3 does not answer as it should; try again later.")
+    return failure(_("S3 does not answer as it should; try again later."))
 
 
 def _hint(operation: str, status: int, code: str) -> str:

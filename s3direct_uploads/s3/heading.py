@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
+from django.utils.translation import gettext_noop as _
 
 from s3direct_uploads.exceptions import BucketUnavailable, ObjectMissing
 
@@ -265,7 +266,7 @@ def _read(client: S3Client, answer: AWSResponse) -> Mapping[str, Any] | None:
     """
     if answer.status_code == 404:
         watch_clock(http_response=answer)
-        raise ObjectMissing("Nothing has been uploaded yet.")
+        raise ObjectMissing(_("Nothing has been uploaded yet."))
     if answer.status_code != 200 or answer.content:
         return None
     members = _members(client.meta.service_model)
@@ -309,7 +310,7 @@ def _stored(found: Mapping[str, Any]) -> StoredObject:
     """What boto3 returned. Raises BucketUnavailable if it does not say how large the object is."""
     if "ContentLength" not in found:  # for example, a proxy compresses answers
         logger.error("The answer to HeadObject does not say how large the object is")
-        raise BucketUnavailable("S3 does not answer as it should; try again later.")
+        raise BucketUnavailable(_("S3 does not answer as it should; try again later."))
     return StoredObject(
         size=found["ContentLength"],
         content_type=found.get("ContentType", ""),

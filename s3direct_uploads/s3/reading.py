@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from django.utils.translation import gettext_noop as _
+
 from s3direct_uploads.exceptions import BucketUnavailable, ContentUnavailable, ObjectMismatch
+from s3direct_uploads.reasons import Reason
 
 from .failures import failures
 
@@ -87,12 +90,12 @@ class ObjectFile(io.RawIOBase):
                     chunk: bytes = self._body.read(wanted)
                 if chunk:
                     return chunk
-                raise BucketUnavailable("S3 sent less than the object has.")
+                raise BucketUnavailable(_("S3 sent less than the object has."))
             except BucketUnavailable as error:
                 self._hang_up()
                 tries -= 1
                 if not tries:
-                    raise ContentUnavailable(error.detail) from error
+                    raise ContentUnavailable(error.message, error.params) from error
 
     def _ask(self) -> Any:
         wanted = f"bytes={self._at}-{self._end - 1}"
@@ -100,7 +103,7 @@ class ObjectFile(io.RawIOBase):
             with failures("GetObject"):
                 answer = self._client.get_object(**self._asked, Range=wanted)
         except BucketUnavailable as error:
-            raise ContentUnavailable(error.detail) from error
+            raise ContentUnavailable(error.message, error.params) from error
         problem = self._problem(answer)
         if problem is not None:
             answer["Body"].close()
@@ -112,10 +115,10 @@ class ObjectFile(io.RawIOBase):
         etag = answer.get("ETag", "")
         # Compared here and not by If-Match, because not every server knows that.
         if self._etag and etag and _strong(etag) != _strong(self._etag):
-            return ObjectMismatch("Another object is there now.")
+            return ObjectMismatch(Reason.REPLACED)
         # Some servers and proxies ignore Range, and send everything.
         if (self._etag and not etag) or (self._at and "ContentRange" not in answer):
-            return ContentUnavailable("S3 does not answer as it should; try again later.")
+            return ContentUnavailable(_("S3 does not answer as it should; try again later."))
         return None
 
     def _hang_up(self) -> None:

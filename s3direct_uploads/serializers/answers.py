@@ -154,7 +154,7 @@ class UploadSerializer(BuiltOnce, serializers.ModelSerializer[Upload]):
         return answer
 
     def get_reason(self, upload: Upload) -> str | None:
-        return upload.reason or None
+        return upload.localized_reason or None
 
     def get_form_value(self, upload: Upload) -> str | None:
         return upload.form_value

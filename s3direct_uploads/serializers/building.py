@@ -10,8 +10,10 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Self, cast
 
+from django.utils.text import format_lazy
 from rest_framework import serializers
 from rest_framework.fields import empty
+from rest_framework.utils.formatting import lazy_format
 
 Reader = Callable[[Any], Any]
 OWN = "s3direct_uploads."
@@ -52,8 +54,22 @@ def represented(serializer_class: type[BuiltOnce], instance: Any) -> dict[str, A
 def _built(serializer_class: type[BuiltOnce]) -> BuiltOnce:
     """All threads share it. Its fields do not change any more."""
     built = serializer_class()
-    built.fields  # noqa: B018
+    _speak_each_language(built)
     return built
+
+
+def _speak_each_language(field: Any) -> None:
+    """Let the texts of validators follow the active language.
+
+    REST Framework's ``lazy_format`` keeps the language in which it is read first.
+    """
+    for validator in field.validators:
+        message = getattr(validator, "message", None)
+        if isinstance(message, lazy_format) and message.format_string is not None:
+            validator.message = format_lazy(message.format_string, *message.args, **message.kwargs)
+    inner = getattr(field, "fields", {}).values()
+    for each in (*inner, *filter(None, [getattr(field, "child", None)])):
+        _speak_each_language(each)
 
 
 @cache

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.db.models.fields.files import FieldFile
 from django.db.models.manager import BaseManager
 from django.utils.datastructures import MultiValueDict
+from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.fields import SkipField, empty
 from storages.backends.s3 import S3Storage
@@ -53,12 +54,12 @@ class UploadField(serializers.Field[Any, Any, Any, Any]):
     """
 
     default_error_messages = {
-        "invalid": "Send the id of an upload.",
-        "does_not_exist": "You have no such upload.",
-        "wrong_destination": "This upload is for another destination.",
-        "not_completed": "This upload is not completed.",
-        "already_attached": "This upload is in use already.",
-        "not_current": "This is not the current file. Send the id of an upload.",
+        "invalid": _("Send the id of an upload."),
+        "does_not_exist": _("You have no such upload."),
+        "wrong_destination": _("This upload is for another destination."),
+        "not_completed": _("This upload is not completed."),
+        "already_attached": _("This upload is in use already."),
+        "not_current": _("This is not the current file. Send the id of an upload."),
     }
 
     def __init__(self, *, destination: str, **kwargs: Any) -> None:

@@ -3,7 +3,8 @@ import "./browser_of_2021.mjs";
 import assert from "node:assert/strict";
 import {readFileSync} from "node:fs";
 import {test} from "node:test";
-import {explain, inBytes, inTime, kindsOf, mayRetry, say, texts} from "../../s3direct_uploads/static/s3direct_uploads/texts.js";
+import {KOREAN} from "../../s3direct_uploads/static/s3direct_uploads/korean.js";
+import {explain, inBytes, inTime, kindsOf, languages, mayRetry, say, texts} from "../../s3direct_uploads/static/s3direct_uploads/texts.js";
 
 const MIB = 1024 ** 2;
 const PDF = {filename: "offer.pdf", size: 3 * MIB};
@@ -86,6 +87,51 @@ test("a host's own text comes before Django's catalogue, and that before English
     delete texts.cancel;
     delete texts.said_added;
   }
+});
+
+test("Korean has every text, with the same parameters", () => {
+  const source = readFileSync(new URL("../../s3direct_uploads/static/s3direct_uploads/texts.js", import.meta.url), "utf8");
+  const english = Object.fromEntries([...source.matchAll(/^  (\w+): gettext\("(.*)"\),$/gm)].map(([, name, text]) => [name, text]));
+  const parameters = (text) => [...text.matchAll(/%\((\w+)\)s/g)].map(([, name]) => name).sort();
+  assert.deepEqual(Object.keys(KOREAN), Object.keys(english));
+  for (const [name, text] of Object.entries(KOREAN)) {
+    assert.deepEqual(parameters(text), parameters(english[name]), name);
+    if (parameters(text).length < 2) assert.match(text, /[가-힣]/, name);
+    assert.doesNotMatch(text, /%\(\w+\)s(을|를|은|는|이|가|과|와|로|으로)(?![가-힣])/, `${name}: a particle follows a parameter`);
+  }
+});
+
+test("texts are in the language that is named, or in that of the page; otherwise in English", () => {
+  assert.equal(say("cancel", {}, "ko"), "취소");
+  assert.equal(say("cancel", {}, "ko-KR"), "취소");
+  assert.equal(say("cancel", {}, "fr"), "Cancel");
+  globalThis.document = {documentElement: {lang: "ko"}};
+  try {
+    assert.equal(say("cancel"), "취소");
+    assert.equal(say("cancel", {}, "en"), "Cancel");
+    globalThis.gettext = (text) => (text === "Cancel" ? "그만" : text);
+    assert.deepEqual([say("cancel"), say("pause")], ["그만", "일시정지"]);
+  } finally {
+    delete globalThis.document;
+    delete globalThis.gettext;
+  }
+});
+
+test("a host adds a language, and what it leaves out is in English", () => {
+  languages["pt-br"] = {cancel: "Cancelar"};
+  try {
+    assert.deepEqual([say("cancel", {}, "pt-BR"), say("pause", {}, "pt-BR"), say("cancel", {}, "pt")], ["Cancelar", "Pause", "Cancel"]);
+  } finally {
+    delete languages["pt-br"];
+  }
+});
+
+test("an error in Korean has no English in it", () => {
+  assert.equal(explain(notAllowed("image/jpeg", "image/png"), PDF, "ko"), "PDF 파일은 추가할 수 없습니다. JPG 또는 PNG 사진을 선택하십시오.");
+  assert.equal(
+    explain({code: "invalid", body: {errors: [{field: "size", code: "too_large", params: {max_size: MIB}}]}}, {filename: "a.png", size: 2 * MIB}, "ko"),
+    "파일이 너무 큽니다: 2MB. 최대 크기는 1MB입니다.",
+  );
 });
 
 test("numbers are told in the page's language", () => {

@@ -22,19 +22,22 @@ class Migration(migrations.Migration):
                         auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
                     ),
                 ),
-                ("image", models.ImageField(upload_to="")),
-                ("filename", models.CharField(max_length=255)),
-                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("image", models.ImageField(upload_to="", verbose_name="image")),
+                ("filename", models.CharField(max_length=255, verbose_name="filename")),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
                 (
                     "owner",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE,
                         related_name="photos",
                         to=settings.AUTH_USER_MODEL,
+                        verbose_name="owner",
                     ),
                 ),
             ],
             options={
+                "verbose_name": "photo",
+                "verbose_name_plural": "photos",
                 "ordering": ["-created_at", "-id"],
             },
         ),

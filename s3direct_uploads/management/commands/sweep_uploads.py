@@ -116,7 +116,7 @@ class Command(PrintingCommand):
                 self.stdout.write(f"{what} upload {where}")
                 found[f"{what} uploads"] += 1
         except BucketUnavailable as error:
-            raise CommandError(error.detail) from error
+            raise CommandError(str(error)) from error
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         found["uploads completed and never attached"] = lifecycle.unattached(destination).count()

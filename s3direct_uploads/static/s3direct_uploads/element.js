@@ -127,15 +127,15 @@ export class S3Upload extends HTMLElement {
     const input = /** @type {HTMLInputElement} */ (this.input);
     const others = (input.getAttribute("aria-describedby") ?? "").split(" ").filter((id) => !id.startsWith("s3-upload-"));
     input.setAttribute("aria-describedby", [...others, this.prompt?.id, hint.id].filter(Boolean).join(" "));
-    if (!input.labels?.length) input.setAttribute("aria-label", this.getAttribute("label") ?? say("choose"));
+    if (!input.labels?.length) input.setAttribute("aria-label", this.getAttribute("label") ?? this.#say("choose"));
   }
 
   #hint() {
     const types = (this.getAttribute("accept") ?? "").split(",").filter(Boolean);
     const most = Number(this.getAttribute("max-size"));
     const sizes = {size: inBytes(most, this.language), kinds: kindsOf(types, this.language)};
-    const limit = most ? say(types.length ? "limit_kinds" : "limit", sizes) : "";
-    const files = this.multiple && this.hasAttribute("max-files") ? say("limit_files", {count: this.maxFiles}) : "";
+    const limit = most ? this.#say(types.length ? "limit_kinds" : "limit", sizes) : "";
+    const files = this.multiple && this.hasAttribute("max-files") ? this.#say("limit_files", {count: this.maxFiles}) : "";
     return `${limit} ${files}`.trim();
   }
 
@@ -166,6 +166,9 @@ export class S3Upload extends HTMLElement {
     return this.closest("[lang]")?.getAttribute("lang") || undefined;
   }
 
+  /** In the language of the element. @type {typeof say} */
+  #say = (name, parameters) => say(name, parameters, this.language);
+
   get endpoint() {
     const said = this.getAttribute("endpoint") ?? "";
     return said.endsWith("/") ? said : `${said}/`;
@@ -176,7 +179,7 @@ export class S3Upload extends HTMLElement {
     const all = [...files];
     const chosen = all.slice(0, room(this.#items, this));
     this.#complain(
-      all.length === chosen.length ? "" : say(this.multiple ? "no_room" : "one_only", {count: this.maxFiles}),
+      all.length === chosen.length ? "" : this.#say(this.multiple ? "no_room" : "one_only", {count: this.maxFiles}),
     );
     if (!chosen.length) return;
     for (const box of this.querySelectorAll("input")) if (box.type === "checkbox") box.checked = false; // "Clear"
@@ -205,7 +208,7 @@ export class S3Upload extends HTMLElement {
     const told = news(before, this.#items);
     for (const {item, what} of told) if (what === "removed") this.#stop(item);
     this.#show();
-    const said = told.map(({item, what}) => say(`said_${what}`, {...item, error: this.#why(item)}));
+    const said = told.map(({item, what}) => this.#say(`said_${what}`, {...item, error: this.#why(item)}));
     if (said.length && this.status) this.status.textContent = said.join(" ");
     if (`${this.values}` !== values) this.dispatchEvent(new Event("change", {bubbles: true}));
     const [next] = nextToSend(this.#items);
@@ -317,7 +320,7 @@ export class S3Upload extends HTMLElement {
     zone.hidden = isDisabled;
     input.disabled = isDisabled;
     input.required = this.hasAttribute("required") && isEmpty;
-    prompt.textContent = say(this.multiple ? "choose_several" : isEmpty ? "choose" : "replace");
+    prompt.textContent = this.#say(this.multiple ? "choose_several" : isEmpty ? "choose" : "replace");
     const blocking = this.#blocking();
     input.setCustomValidity(blocking);
     if (!blocking && this.#isBlocked) this.#complain("");
@@ -363,8 +366,8 @@ export class S3Upload extends HTMLElement {
     const item = obstacle(this.#items);
     if (!item) return "";
     const {phase, error} = item;
-    if (phase === "failed") return say(mayRetry(error) ? "blocked_failed" : "blocked_refused", item);
-    return say(phase === "checking" || phase === "paused" ? `blocked_${phase}` : "blocked_sending", item);
+    if (phase === "failed") return this.#say(mayRetry(error) ? "blocked_failed" : "blocked_refused", item);
+    return this.#say(phase === "checking" || phase === "paused" ? `blocked_${phase}` : "blocked_sending", item);
   }
 
   /** @param {string} text */

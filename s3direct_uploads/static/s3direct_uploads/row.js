@@ -34,7 +34,7 @@ export class Row {
     const {filename} = item;
     this.language = language;
     this.filename.append(make("bdi", "", {textContent: filename})); // its text may run from right to left
-    this.progress.setAttribute("aria-label", say("progress", {filename}));
+    this.progress.setAttribute("aria-label", say("progress", {filename}, language));
     this.buttons = Object.fromEntries(
       /** @type {const} */ (["pause", "retry", "remove"]).map((action) => {
         const button = make("button", "s3-upload-button", {type: "button"});
@@ -91,8 +91,9 @@ export class Row {
     const button = this.buttons[action];
     if (button.dataset.says === name) return; // an equal text, set again, may be read aloud again
     button.dataset.says = name;
-    button.textContent = say(name);
-    button.setAttribute("aria-label", say("button", {action: say(name), filename}));
+    const words = say(name, {}, this.language);
+    button.textContent = words;
+    button.setAttribute("aria-label", say("button", {action: words, filename}, this.language));
   }
 
   /** @param {Action} action @param {boolean} hidden */
@@ -109,11 +110,11 @@ export class Row {
     const {language} = this;
     const sizes = {loaded: inBytes(loaded, language), size: inBytes(size, language)};
     if (phase === "failed") return explain(error, item, language);
-    if (trouble && phase !== "paused") return say(trouble, sizes);
-    if (phase !== "sending") return say(phase, sizes);
-    if (!loaded) return say("preparing");
-    if (secondsLeft === null || loaded === size) return say(loaded === size ? "confirming" : "sending", sizes);
+    if (trouble && phase !== "paused") return say(trouble, sizes, language);
+    if (phase !== "sending") return say(phase, sizes, language);
+    if (!loaded) return say("preparing", {}, language);
+    if (secondsLeft === null || loaded === size) return say(loaded === size ? "confirming" : "sending", sizes, language);
     const pace = {speed: inBytes(bytesPerSecond, language), time: inTime(secondsLeft, language)};
-    return say("sending_speed", {...sizes, ...pace});
+    return say("sending_speed", {...sizes, ...pace}, language);
   }
 }

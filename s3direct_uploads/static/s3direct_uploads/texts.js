@@ -2,10 +2,11 @@
  * All texts of an `<s3-upload>` in English, and functions that turn numbers and errors into words.
  *
  * A text of the project (`texts`) comes first, then the one of Django's JavaScript catalogue (`gettext`), if the page has
- * it. A project replaces texts like this: `Object.assign(texts, {choose: "Datei wählen"})`.
+ * it, then the one of `languages`. docs/languages.md says how a project adds a language, or replaces texts.
  *
  * @module
  */
+import {KOREAN} from "./korean.js";
 
 /** Marks a text for `makemessages -d djangojs`. @param {string} text */
 const gettext = (text) => text;
@@ -86,8 +87,12 @@ const ENGLISH = {
   unknown: gettext("This file could not be added. Try again."),
 };
 
-/** The project's own texts, by the names above. @type {Partial<Record<keyof typeof ENGLISH, string>>} */
+/** @typedef {Partial<Record<keyof typeof ENGLISH, string>>} Texts By the names above. */
+
+/** The project's own texts, in whatever language the page has. @type {Texts} */
 export const texts = {};
+/** The texts by language, as the `lang` attribute names it: "ko", or "pt-br". @type {Record<string, Texts>} */
+export const languages = {ko: KOREAN};
 
 /** The text for the `code` of an error. @type {Record<string, keyof typeof ENGLISH>} */
 const BY_CODE = {
@@ -126,14 +131,25 @@ const BY_FIELD = {
 };
 const NAMES = {"image/jpeg": "JPG", "image/svg+xml": "SVG", "audio/mpeg": "MP3", "video/quicktime": "MOV", "text/plain": "TXT"};
 
+/** The language of the page; undefined if it names none. @returns {string | undefined} */
+export const pageLanguage = () => globalThis.document?.documentElement?.lang || undefined;
+
+/** The texts in this language, or in the one that it is a kind of. @param {string} [language] @returns {Texts} */
+function textsIn(language = "") {
+  const name = language.toLowerCase();
+  return languages[name] ?? languages[name.split("-")[0]] ?? {};
+}
+
 /**
  * The text of this name, with its %(parameters)s.
  *
- * @param {keyof typeof ENGLISH} name @param {Record<string, unknown>} [parameters]
+ * @param {keyof typeof ENGLISH} name @param {Record<string, unknown>} [parameters] @param {string} [language]
  */
-export function say(name, parameters = {}) {
+export function say(name, parameters = {}, language = pageLanguage()) {
+  const english = ENGLISH[name];
   const catalogue = /** @type {any} */ (globalThis).gettext;
-  const text = texts[name] ?? (typeof catalogue === "function" ? catalogue(ENGLISH[name]) : ENGLISH[name]);
+  const found = typeof catalogue === "function" ? catalogue(english) : english;
+  const text = texts[name] ?? (found === english ? textsIn(language)[name] ?? english : found);
   return text.replace(/%\((\w+)\)s/g, (/** @type {string} */ _, /** @type {string} */ key) => `${parameters[key] ?? ""}`).trim();
 }
 
@@ -163,7 +179,7 @@ function kindOf(type) {
 export function kindsOf(types, language) {
   const names = types.map((type) => {
     const any = /^(image|video|audio)\/\*$/.exec(type);
-    return any ? say(/** @type {keyof typeof ENGLISH} */ (`any_${any[1]}`)) : kindOf(type);
+    return any ? say(/** @type {keyof typeof ENGLISH} */ (`any_${any[1]}`), {}, language) : kindOf(type);
   });
   if (!Intl.ListFormat) return [...new Set(names)].join(", "); // in React Native
   return new Intl.ListFormat(language, {type: "disjunction"}).format([...new Set(names)]);
@@ -174,10 +190,10 @@ function instead(types, language) {
   const [family, ...others] = new Set(types.map((type) => type.split("/")[0]));
   const isMedia = ["image", "video", "audio"].includes(family) && !others.length;
   if (!types.length || types.some((type) => type.endsWith("/*"))) {
-    return say(/** @type {keyof typeof ENGLISH} */ (isMedia ? `instead_any_${family}` : "instead"));
+    return say(/** @type {keyof typeof ENGLISH} */ (isMedia ? `instead_any_${family}` : "instead"), {}, language);
   }
   const name = /** @type {keyof typeof ENGLISH} */ (isMedia ? `instead_${family}` : "instead_file");
-  return say(name, {kinds: kindsOf(types, language)});
+  return say(name, {kinds: kindsOf(types, language)}, language);
 }
 
 /**
@@ -197,7 +213,7 @@ export function explain(error, {filename, size}, language) {
     code === "invalid" && first
       ? BY_FIELD[`${first.field}.${first.code}`] ?? BY_FIELD[first.field] ?? "invalid"
       : BY_CODE[code] ?? (error?.status === 403 && error.step !== "send" ? "denied" : code ? "unknown" : "page");
-  return say(name === "kind" && !extension ? "kind_unknown" : name, {
+  const parameters = {
     kind: extension,
     instead: instead(params.content_types ?? [], language),
     size: inWords(size),
@@ -206,7 +222,8 @@ export function explain(error, {filename, size}, language) {
     left: inWords(params.left),
     detail: first?.detail ?? message,
     reason: upload?.reason ?? body?.upload?.reason ?? "",
-  });
+  };
+  return say(name === "kind" && !extension ? "kind_unknown" : name, parameters, language);
 }
 
 /** Whether it can help to send the same file again. @param {any} error */

@@ -13,7 +13,7 @@
  * @import {Options, Progress, Uploading} from "./types.js"
  */
 import {randomKey} from "./network.js";
-import {explain, inBytes, say} from "./texts.js";
+import {explain, inBytes, pageLanguage, say} from "./texts.js";
 import {upload, UploadError} from "./upload.js";
 
 const LIMIT = 3; // files
@@ -163,7 +163,7 @@ class Uploader {
     if (phase !== "begin") this.uppy.emit("upload-progress", file, told);
     if (phase === job.phase) return;
     job.phase = phase;
-    const words = {filename: file.meta.name, loaded: inBytes(loaded, language()), size: inBytes(total, language())};
+    const words = {filename: file.meta.name, loaded: inBytes(loaded, pageLanguage()), size: inBytes(total, pageLanguage())};
     if (phase === "waiting") this.uppy.emit("upload-stalled", {message: say("said_offline", words)}, [file]);
     if (phase === "stalled") this.uppy.emit("upload-stalled", {message: say("stalled", words)}, [file]);
     if (phase === "verifying") this.uppy.info(say("said_checking", words));
@@ -175,7 +175,7 @@ class Uploader {
     const {status, code, body} = error;
     const isOver = status === 410 || status === 422 || code === "deadline_passed" || code === "idempotency_key_reused";
     if (isOver) this.uppy.setFileState(id, {s3direct: undefined}); // this upload has ended, so a retry needs a new one
-    const message = explain(error, {filename: file.meta.name, size: file.size ?? 0}, language());
+    const message = explain(error, {filename: file.meta.name, size: file.size ?? 0}, pageLanguage());
     // Uppy keeps the response. What S3 says may contain a signature, so only Django's error is told.
     const response = {status, body: typeof body === "object" ? body : null};
     this.uppy.emit("upload-error", file, new Error(message, {cause: error}), response);
@@ -190,8 +190,6 @@ class Uploader {
     } catch {} // the upload expires in Django after some time
   }
 }
-
-const language = () => globalThis.document?.documentElement.lang || undefined;
 
 /** For `uppy.use()`. Uppy's types want all methods of BasePlugin, of which Uppy calls only some. @type {new (uppy: any, opts: UppyOptions) => any} */
 export const S3DirectUploads = Uploader;

@@ -3,12 +3,16 @@ import {UploadController} from "s3direct-uploads";
 import {uploadAll} from "s3direct-uploads/all.js";
 import {explain, inBytes as bytesIn, inTime as timeIn, mayRetry, say as text} from "s3direct-uploads/texts.js";
 
+const {gettext, interpolate} = window; // Django's JavaScript catalogue
+
 const PART_SIZE = 16 * 1024 ** 2; // the same as in the destination: only larger files are sent in parts
 const {uploads: UPLOADS, photos: PHOTOS} = document.body.dataset;
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector) => document.querySelectorAll(selector);
-const inBytes = (count) => bytesIn(count, "en");
+const LANGUAGE = document.documentElement.lang;
+const inBytes = (count) => bytesIn(count, LANGUAGE);
+const format = (text, values) => interpolate(text, values, true);
 
 // Talking to Django
 
@@ -18,21 +22,21 @@ const csrf = () => ({"X-CSRFToken": /(?:^|; )csrftoken=([^;]+)/.exec(document.co
 async function ask(method, url, body) {
   const headers = {...csrf(), Accept: "application/json", "Content-Type": "application/json"};
   const response = await fetch(url, {method, headers, body: body && JSON.stringify(body)}).catch((cause) => {
-    throw Object.assign(new Error("The server could not be reached.", {cause}), {code: "network_error"});
+    throw Object.assign(new Error(gettext("The server could not be reached."), {cause}), {code: "network_error"});
   });
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
-  const details = Object.values(answer ?? {}).flat().join(" ") || `The server answered ${response.status}.`;
+  const details = Object.values(answer ?? {}).flat().join(" ") || format(gettext("The server answered %(status)s."), {status: response.status});
   throw Object.assign(new Error(details), {status: response.status, body: answer});
 }
 
 /** What a person should know of an error. The console has the rest, for developers. */
 function inWords(error, file = {name: "", size: 0}) {
-  if (error.code === "cancelled") return "Cancelled.";
+  if (error.code === "cancelled") return gettext("Cancelled.");
   console.warn(error);
-  if (isSessionEnded(error)) return explain({code: "not_authenticated"}, {});
+  if (isSessionEnded(error)) return explain({code: "not_authenticated"}, {}, LANGUAGE);
   if (!error.code && error.status) return error.message; // of the photo: it is made for people
-  return explain(error, {filename: file.name, size: file.size}, "en");
+  return explain(error, {filename: file.name, size: file.size}, LANGUAGE);
 }
 
 /** Errors of the uploads have a code. Django's own 403, for the photos, has none. */
@@ -56,14 +60,14 @@ const SECONDS = {year: 31_557_600, month: 2_629_800, day: 86_400, hour: 3_600, m
 function ago(date) {
   const seconds = (Date.now() - new Date(date)) / 1000;
   const unit = Object.keys(SECONDS).find((unit) => seconds >= SECONDS[unit]);
-  if (!unit) return "just now";
-  const relative = new Intl.RelativeTimeFormat("en", {numeric: "auto"});
+  if (!unit) return gettext("just now");
+  const relative = new Intl.RelativeTimeFormat(LANGUAGE, {numeric: "auto"});
   return relative.format(-Math.floor(seconds / SECONDS[unit]), unit);
 }
 
 function tellTime(element, date) {
   element.dateTime = date;
-  element.title = new Date(date).toLocaleString();
+  element.title = new Date(date).toLocaleString(LANGUAGE);
   element.textContent = ago(date);
 }
 
@@ -107,12 +111,22 @@ function pages(section, url, toItem) {
 const wall = pages($("#wall"), PHOTOS, photoItem);
 const records = pages($("#uploads"), UPLOADS, uploadItem);
 
+const STATUSES = {
+  pending: gettext("pending"),
+  verifying: gettext("verifying"),
+  completed: gettext("completed"),
+  rejected: gettext("rejected"),
+  expired: gettext("expired"),
+  cancelled: gettext("cancelled"),
+  deleted: gettext("deleted"),
+};
+
 function uploadItem({filename, size, status, reason, created_at}) {
   const item = newItem("uploads");
   $(".filename", item).textContent = filename;
   $(".said", item).textContent = [inBytes(size), reason].filter(Boolean).join(" · ");
   tellTime($("time", item), created_at);
-  $(".status", item).textContent = status;
+  $(".status", item).textContent = STATUSES[status] ?? status;
   $(".status", item).classList.add(status);
   return item;
 }
@@ -160,7 +174,7 @@ function step(sibling) {
 
 function beSure(sure) {
   $(".delete", viewer).classList.toggle("sure", sure);
-  $(".delete", viewer).textContent = sure ? "Delete for good" : "Delete";
+  $(".delete", viewer).textContent = sure ? gettext("Delete for good") : gettext("Delete");
 }
 
 async function deletePhoto({target}) {
@@ -170,7 +184,7 @@ async function deletePhoto({target}) {
     await ask("DELETE", `${PHOTOS}${item.photo.id}/`);
     item.remove();
     wall.showEmptiness();
-    say(`${item.photo.filename} is deleted.`);
+    say(format(gettext("%(filename)s is deleted."), item.photo));
   } catch (error) {
     complain(error);
   }
@@ -208,7 +222,7 @@ function underwayItem(file) {
   const item = newItem("underway");
   const image = $("img", item);
   $(".filename", item).textContent = file.name;
-  $("progress", item).setAttribute("aria-label", `Progress of ${file.name}`);
+  $("progress", item).setAttribute("aria-label", format(gettext("Progress of %(filename)s"), {filename: file.name}));
   $(".actions", item).setAttribute("aria-label", file.name);
   $(".pause", item).addEventListener("click", () => pause(item, !item.paused));
   $(".cancel", item).addEventListener("click", () => giveUp(item));
@@ -251,10 +265,10 @@ async function send(items) {
 
 function wait(item) {
   Object.assign(item, {begun: null, paused: false, state: "waiting", phase: "", controller: new UploadController()});
-  tell(item, `Waiting · ${inBytes(item.file.size)}`, {loaded: 0});
+  tell(item, `${gettext("Waiting")} · ${inBytes(item.file.size)}`, {loaded: 0});
   offer(item, ["cancel"]);
-  $(".pause", item).textContent = "Pause";
-  $(".cancel", item).textContent = "Cancel";
+  $(".pause", item).textContent = gettext("Pause");
+  $(".cancel", item).textContent = gettext("Cancel");
   item.classList.remove("failed");
 }
 
@@ -273,7 +287,7 @@ async function end(item, {upload, error}) {
     offer(item, []);
     wall.list.prepend(photoItem(await ask("POST", PHOTOS, {image: upload.id})));
     wall.showEmptiness();
-    say(`${item.file.name} is on the wall.`);
+    say(format(gettext("%(filename)s is on the wall."), {filename: item.file.name}));
     discard(item);
   } catch (error) {
     fail(item, item.controller.signal.aborted ? {code: "cancelled"} : error);
@@ -291,19 +305,20 @@ function showOverall() {
   const isOver = [...batches].every((batch) => batch.isOver);
   const [files, completed, loaded, total] = ["files", "completed", "loaded", "total"].map(sum);
   const share = total ? loaded / total : 0;
-  const percent = new Intl.NumberFormat("en", {style: "percent"}).format(Math.floor(100 * share) / 100).replace("%", " %");
-  $(".said", overall).textContent = `${completed} of ${files} photos, ${percent}${isPaused() ? ", paused" : ""}`;
+  const percent = new Intl.NumberFormat(LANGUAGE, {style: "percent"}).format(Math.floor(100 * share) / 100).replace("%", " %");
+  const told = isPaused() ? gettext("%(completed)s of %(files)s photos, %(percent)s, paused") : gettext("%(completed)s of %(files)s photos, %(percent)s");
+  $(".said", overall).textContent = format(told, {completed, files, percent});
   $("progress", overall).value = share;
   hide(overall, isOver || files < 2, $("#files"));
   if (!isOver) return;
-  if (files > 1) say(`${completed} of ${files} photos were sent.`);
+  if (files > 1) say(format(gettext("%(completed)s of %(files)s photos were sent."), {completed, files}));
   batches.clear();
   showPause(false);
 }
 
 function showPause(paused) {
   overall.classList.toggle("paused", paused);
-  $(".pause", overall).textContent = paused ? "Go on with all" : "Pause all";
+  $(".pause", overall).textContent = paused ? gettext("Go on with all") : gettext("Pause all");
 }
 
 function showProgress(item, {loaded, total, phase, bytesPerSecond, secondsLeft}) {
@@ -315,7 +330,7 @@ function showProgress(item, {loaded, total, phase, bytesPerSecond, secondsLeft})
   if (item.paused) return;
   const sizes = {loaded: inBytes(loaded), size: inBytes(total)};
   const hasPace = loaded && secondsLeft !== null;
-  const pace = hasPace ? {speed: inBytes(bytesPerSecond), time: timeIn(secondsLeft, "en")} : {};
+  const pace = hasPace ? {speed: inBytes(bytesPerSecond), time: timeIn(secondsLeft, LANGUAGE)} : {};
   const words = {
     begin: text("preparing"),
     send: text(loaded === total ? "confirming" : hasPace ? "sending_speed" : "sending", {...sizes, ...pace}),
@@ -331,9 +346,9 @@ function pause(item, paused) {
   item.paused = paused;
   if (paused) item.controller.pause();
   else item.controller.resume();
-  $(".pause", item).textContent = paused ? "Go on" : "Pause";
+  $(".pause", item).textContent = paused ? gettext("Go on") : gettext("Pause");
   const sizes = {loaded: inBytes($("progress", item).value), size: inBytes(item.file.size)};
-  $(".said", item).textContent = paused ? text("paused", sizes) : "Going on…";
+  $(".said", item).textContent = paused ? text("paused", sizes) : gettext("Going on…");
   showOverall();
 }
 
@@ -347,7 +362,7 @@ function pauseAll(paused) {
     for (const item of items) if (item.state === "sending" && item.phase !== "confirm") pause(item, paused);
   }
   showOverall();
-  say(paused ? "All photos are paused." : "All photos go on.");
+  say(paused ? gettext("All photos are paused.") : gettext("All photos go on."));
 }
 
 /** Photos that are on the wall already stay there. */
@@ -356,7 +371,7 @@ function cancelAll() {
     cancel.abort();
     for (const item of items) if (["waiting", "sending"].includes(item.state)) giveUp(item);
   }
-  say("All photos that were not sent yet are cancelled.");
+  say(gettext("All photos that were not sent yet are cancelled."));
 }
 
 function tell(item, text, {loaded, total}) {
@@ -375,7 +390,7 @@ function fail(item, error) {
   item.classList.add("failed");
   const words = inWords(error, item.file);
   $(".said", item).textContent = words;
-  $(".cancel", item).textContent = "Dismiss";
+  $(".cancel", item).textContent = gettext("Dismiss");
   offer(item, mayRetry(error) ? ["retry", "cancel"] : ["cancel"]);
   if (isSessionEnded(error)) complain(error);
   say(`${item.file.name}: ${words}`);
@@ -428,7 +443,7 @@ async function offerInterrupted() {
 function interruptedItem(interrupted) {
   const item = newItem("interrupted");
   $(".filename", item).textContent = interrupted.filename;
-  $(".said", item).textContent = `Interrupted · ${inBytes(interrupted.size)}. Choose it again to go on.`;
+  $(".said", item).textContent = format(gettext("Interrupted · %(size)s. Choose it again to go on."), {size: inBytes(interrupted.size)});
   $(".actions", item).setAttribute("aria-label", interrupted.filename);
   $(".go-on", item).addEventListener("click", () => $("#files").click());
   $(".discard", item).addEventListener("click", async () => {
