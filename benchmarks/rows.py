@@ -47,10 +47,10 @@ SELECT
     owners[1 + n %% array_length(owners, 1)], false, 'films', 'default', %(bucket)s,
     'films/' || translate(encode(sha256(n::text::bytea), 'base64'), '+/=', '-_') || '/film.mp4',
     '{}', 'IMG_' || n || '.mp4', 'video/mp4', 5, '', '', '{}', '', '', '', false, false, '',
-    %(status)s, '', day, day + interval '1 hour', day + interval '1 day',
-    CASE WHEN %(status)s = 'completed' THEN day END, CASE WHEN %(status)s = 'completed' THEN day END,
-    CASE WHEN %(status)s = 'completed' THEN NULL ELSE day END,
-    CASE WHEN %(status)s = 'completed' THEN NULL ELSE day END
+    %(status)s::text, '', day, day + interval '1 hour', day + interval '1 day',
+    CASE WHEN %(status)s::text = 'completed' THEN day END, CASE WHEN %(status)s::text = 'completed' THEN day END,
+    CASE WHEN %(status)s::text = 'completed' THEN NULL ELSE day END,
+    CASE WHEN %(status)s::text = 'completed' THEN NULL ELSE day END
 FROM generate_series(%(first)s::bigint, %(first)s + %(rows)s - 1) AS n,
     (SELECT now() - interval '10 days' AS day, %(owners)s::int[] AS owners) AS all_rows
 """
@@ -195,7 +195,34 @@ def compared(
             median(ratios) <= 1.2,
             9,
             "no rows",
+            "" if median(ratios) <= 1.2 else in_postgres(what, many, none),
         )
+
+
+def in_postgres(what: str, *asking: Asking) -> str:
+    """How much of a call's time its statements took, and which one took most in the first."""
+    said, slowest = [], ("", 0.0)
+    for each in asking:
+        took: list[tuple[str, float]] = []
+
+        def note(execute: Any, sql: str, *rest: Any, took: Any = took) -> Any:
+            start = time.perf_counter()
+            try:
+                return execute(sql, *rest)
+            finally:
+                took.append((sql, (time.perf_counter() - start) * 1000))
+
+        with each.asked():
+            calls = each.calls()[what]()
+            with each.connection.execute_wrapper(note):
+                whole = seconds(calls) * 1000
+        statements = sum(ms for _, ms in took) / len(calls)
+        said.append(f"{statements:.1f} of {whole:.1f} ms")
+        slowest = slowest if slowest[0] else max(took, key=lambda each: each[1])
+    return (
+        f"statements took {said[0]}, with no rows {said[1]}; "
+        f"the slowest, {slowest[1]:.1f} ms: `{slowest[0][:80]}`".replace("|", "/")
+    )
 
 
 def seconds(calls: list[Call]) -> float:
