@@ -43,13 +43,29 @@ def attempt(name: str, measure: Callable[[], Benchmark]) -> Benchmark:
     try:
         benchmark = measure()
     except Exception as error:
-        traceback.print_exc()
-        reason = f"failed: {type(error).__name__}: {error}".replace("\n", " ")[:200]
-        lines = [Line(name, reason, row=row, failed=True) for row in SECTIONS[name] or (0,)]
+        lines = [_failed(row, name, error) for row in SECTIONS[name] or (0,)]
         benchmark = Benchmark(f"{name}: failed", "The measurement ended with an error.", lines)
     benchmark.seconds = time.monotonic() - start
     say(f"{name}: {benchmark.seconds:.0f} s")
     return benchmark
+
+
+def guarded(row: int, what: str, lines: Callable[[], Iterable[Line]]) -> list[Line]:
+    """These lines of a row, or one that says why they failed."""
+    found: list[Line] = []
+    try:
+        for line in lines():
+            say(f"{line.what}: {line.measured}")
+            found.append(line)
+    except Exception as error:
+        found.append(_failed(row, what, error))
+    return found
+
+
+def _failed(row: int, what: str, error: Exception) -> Line:
+    traceback.print_exception(error)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].replace("|", "/")
+    return Line(what, f"failed: {reason}", row=row, failed=True)
 
 
 def one_table(benchmarks: Iterable[Benchmark]) -> str:

@@ -20,8 +20,9 @@ from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import get_bucket
 
 from .bare import Note
+from .goals import guarded
 from .profiled import bound_by
-from .report import Benchmark, Line, middle, say
+from .report import Benchmark, Line, middle
 
 PAIRS = 41
 BLOCK = 15  # requests, of a kind, one after the other
@@ -36,13 +37,15 @@ def run() -> Benchmark:
         schema.create_model(Note)
     try:
         with override_settings(DEBUG=False, ROOT_URLCONF=URLCONF, ALLOWED_HOSTS=["localhost"]):
-            lines = [line for measure in (begin, confirm, retrieve, listing) for line in measure()]
+            lines = [
+                line
+                for row, measure in ((1, begin), (2, confirm), (3, retrieve), (3, listing))
+                for line in guarded(row, measure.__name__, measure)
+            ]
     finally:
         Upload.objects.all().delete()
         with connection.schema_editor() as schema:
             schema.delete_model(Note)
-    for line in lines:
-        say(f"requests: {line.what}: {line.measured}")
     return Benchmark(
         "What a request costs Django",
         f"One process, {PAIRS} pairs of blocks, turn about, of {BLOCK} requests ({PUTS} confirms, "
