@@ -11,7 +11,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .cost import BATCHES, OURS, S3FF, THROUGH, Costs
+from .cost import BATCHES, OURS, S3FF, THROUGH, Costs, shown
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 GREY = "#808080"  # text, on either ground
@@ -43,7 +43,7 @@ def draw_costs(costs: Costs) -> None:
         sizes = [size for size in costs if costs[size].get(way)]
         times = [median(costs[size][way]) * 1000 for size in sizes]
         axes.loglog(sizes, times, marker="o", color=colour, label=way)
-    axes.set_xticks(list(costs), [_shown(size) for size in costs])
+    axes.set_xticks(list(costs), [shown(size) for size in costs])
     axes.minorticks_off()
     axes.set_xlabel("size of the file")
     axes.set_ylabel("milliseconds")
@@ -70,10 +70,3 @@ def _empty(title: str) -> tuple[Figure, Axes]:
 def _save(figure: Figure, name: str) -> None:
     figure.savefig(DOCS / name, transparent=True, metadata={"Date": None})
     pyplot.close(figure)
-
-
-def _shown(size: int) -> str:
-    for unit, name in ((1024**3, "GiB"), (1024**2, "MiB")):
-        if size >= unit:
-            return f"{size // unit} {name}"
-    return f"{size // 1024} KiB"
