@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Else each worker, and each process that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage test-real bench docs schema format lint
+.PHONY: help demo test coverage test-real bench bench-quick docs schema format lint
 
 help:  ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do \
@@ -27,8 +27,11 @@ coverage: .venv/.installed  ## As test, and print the lines that no test runs; t
 test-real: .venv/.installed  ## The whole suite on Ceph, PostgreSQL, Redis, Chromium, Firefox, WebKit, ClamAV and Java; installs them on Debian, as root
 	scripts/with-servers $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
-bench: .venv/.installed  ## Measure the speed beside botocore, curl and others; writes benchmarks/RESULTS.md
+bench: .venv/.installed  ## Measure the speed beside other ways to upload; prints one table, writes benchmarks/RESULTS.md
 	scripts/with-servers $(BIN)/python -m benchmarks
+
+bench-quick: .venv/.installed  ## The first rows of that table, in two minutes: begin, confirm, batches, through Django
+	scripts/with-servers $(BIN)/python -m benchmarks quick
 
 docs: .venv/.docs  ## The documentation's site, in docs/_build: open docs/_build/index.html
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build

@@ -1,73 +1,126 @@
-"""`make bench`: measures, prints a table and writes RESULTS.md.
+"""`make bench`: measures, prints one table, draws two plots and writes RESULTS.md.
 
-    python -m benchmarks [requests] [batch] [signing] [begin] [scaling] [curl] [browser]
+    python -m benchmarks [quick] [SECTION …] [--rows NUMBER]
 
-With names it does these alone, and writes nothing. It wants the servers that scripts/with-servers starts.
+With sections (see goals.py) it does these alone; ``quick`` are those of the rows 1 to 5. Then it
+writes nothing. It wants the servers that scripts/with-servers starts.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .browser import PACKAGES, bundle
+from .goals import QUICK, SECTIONS, attempt, one_table
 from .report import Benchmark, as_table, machine, say, versions, write
 from .served import BenchSite, Film
 
-ALL = ("requests", "batch", "signing", "begin", "scaling", "curl", "browser")
+FILES = {"curl", "browser"}  # the sections that send 1 GiB from a file
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
+    asked = arguments()
+    quick = "quick" in asked.sections
+    names = [name for name in SECTIONS if name in asked.sections]
+    if quick or not names:
+        names = list(QUICK if quick else SECTIONS)
+    whole = not asked.sections
     start = time.monotonic()
     facts = machine()
     with TemporaryDirectory(prefix="bench-") as temporary:
         folder = Path(temporary)
         static = folder / "static"
         static.mkdir()
-        if not names or "browser" in names:
-            bundle(static)
         site = BenchSite(static)
         with site.serving(folder / "log"):
             try:
-                benchmarks = measure(site, folder, names or list(ALL))
-                if not names:
+                measured = Measured(site, folder, rows=asked.rows, quick=quick)
+                benchmarks = [measured.section(name) for name in names]
+                if whole:
                     facts |= {**versions(), **servers(site), **PACKAGES}
             finally:
                 site.remove()
     for benchmark in benchmarks:
         print(f"\n{benchmark.title}\n\n{as_table(benchmark.lines)}")
-    if not names:
-        write(benchmarks, facts, time.monotonic() - start)
+    summary = one_table(benchmarks)
+    print(f"\n{summary}")
+    if whole:
+        measured.plot()
+        facts["sections"] = " ".join(SECTIONS)
+        write(summary, benchmarks, facts, time.monotonic() - start)
 
 
-def measure(site: BenchSite, folder: Path, names: list[str]) -> list[Benchmark]:
-    os.environ.update(site.env)
-    import django
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("sections", nargs="*", choices=[[], "quick", *SECTIONS])
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the section rows")
+    return parser.parse_args()
 
-    django.setup()
-    from . import batch, begin, browser, curl, requests, scaling, signing
 
-    benchmarks = []
-    if "requests" in names:
-        benchmarks.append(requests.run())
-    if "signing" in names:
-        benchmarks.append(signing.run())
-    if "begin" in names:
-        benchmarks.append(begin.run())
-    if "batch" in names:
-        benchmarks.append(batch.run())
-    if "scaling" in names:
-        benchmarks.append(scaling.run(site, folder))
-    if "curl" in names or "browser" in names:
-        film = Film(folder)
-        if "curl" in names:
-            benchmarks.append(curl.run(site, film, folder))
-        if "browser" in names:
-            benchmarks.append(browser.run(site, film))
-    return benchmarks
+class Measured:
+    """What was measured so far, for the plots."""
+
+    def __init__(self, site: BenchSite, folder: Path, *, rows: int, quick: bool) -> None:
+        os.environ.update(site.env)
+        import django
+
+        django.setup()
+        self.site, self.folder, self.rows, self.quick = site, folder, rows, quick
+        self.film: Film | None = None
+        self.costs: dict[int, dict[str, list[float]]] = {}
+        self.rates: dict[str, float] = {}
+
+    def section(self, name: str) -> Benchmark:
+        return attempt(name, partial(self._measure, name))
+
+    def _measure(self, name: str) -> Benchmark:
+        from . import batch, begin, browser, cost, curl, rate, requests, rows, scaling, signing
+        from . import start as starting
+
+        if name in FILES and self.film is None:
+            self.film = Film(self.folder)
+        match name:
+            case "cost":
+                benchmark, self.costs = cost.run(self.site, self.folder, quick=self.quick)
+                return benchmark
+            case "rate":
+                benchmark, self.rates = rate.run(self.site, self.folder)
+                return benchmark
+            case "rows":
+                return rows.run(self.site, self.rows)
+            case "scaling":
+                return scaling.run(self.site, self.folder)
+            case "start":
+                return starting.run(self.site)
+            case "curl":
+                assert self.film
+                return curl.run(self.site, self.film, self.folder)
+            case "browser":
+                assert self.film
+                bundle(self.folder / "static")
+                return browser.run(self.site, self.film)
+        alone: dict[str, Callable[[], Benchmark]] = {
+            "requests": requests.run,
+            "batch": batch.run,
+            "signing": signing.run,
+            "begin": begin.run,
+        }
+        return alone[name]()
+
+    def plot(self) -> None:
+        """If both were measured: no plot shows half of it."""
+        if self.costs and self.rates:
+            from . import plots
+
+            plots.draw(self.costs, self.rates)
+        else:
+            say("The plots are not drawn: one of their sections failed.")
 
 
 def servers(site: BenchSite) -> dict[str, str]:
@@ -77,8 +130,4 @@ def servers(site: BenchSite) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    unknown = set(sys.argv[1:]) - set(ALL)
-    if unknown:
-        say(f"There is no such benchmark: {', '.join(sorted(unknown))}")
-        sys.exit(2)
-    main(sys.argv[1:])
+    main()

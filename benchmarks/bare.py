@@ -63,8 +63,8 @@ class RowSerializer(serializers.ModelSerializer[Upload]):
         model = Upload
         fields: ClassVar[list[str]] = [
             *("id", "status", "destination", "filename", "content_type", "size", "context"),
-            *("created_at", "expires_at", "completed_at", "reason", "form_value", "request"),
-            "multipart",
+            *("created_at", "expires_at", "completed_at", "reason", "form_value", "visitor"),
+            *("request", "multipart"),
         ]
 
     def get_reason(self, upload: Upload) -> str | None:

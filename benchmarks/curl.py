@@ -63,6 +63,8 @@ def run(site: BenchSite, film: Film, folder: Path) -> Benchmark:
                 f"{middle(ratios)}, {PAIRS} pairs",
                 "≥ 0.9",
                 median(ratios) >= 0.9,
+                10,
+                "curl",
             ),
             Line(
                 "memory of Node.js, at most",

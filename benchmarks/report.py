@@ -20,15 +20,21 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 @dataclass
 class Line:
-    """A row of the table. ``met`` is None where there is no goal."""
+    """A line of a table. ``met`` is None where there is no goal."""
 
     what: str
     measured: str
     goal: str = ""
     met: bool | None = None
+    row: int = 0  # of the one table; 0: it is only in its section's
+    yardstick: str = ""  # beside what
+    bound: str = ""  # what bounds it, if the goal is missed
+    failed: bool = False  # it could not be measured
 
     @property
     def verdict(self) -> str:
+        if self.failed:
+            return "**failed**"
         return {True: "met", False: "**missed**", None: ""}[self.met]
 
 
@@ -37,6 +43,7 @@ class Benchmark:
     title: str
     how: str  # what was measured exactly, for who doubts it
     lines: list[Line]
+    seconds: float = 0  # that it took
 
 
 def middle(numbers: Iterable[float], form: str = ".2f", unit: str = "") -> str:
@@ -66,10 +73,10 @@ def machine() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    packages = ("Django", "djangorestframework", "boto3", "botocore", "psycopg", "playwright")
+    packages = ("Django", "djangorestframework", "boto3", "botocore", "psycopg", "gunicorn")
     return {
         "Python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in (*packages, "django-storages", "playwright")},
         "Node.js": first_line("scripts/node", "node", "--version"),
         "curl": first_line("curl", "--version").split()[1],
         "Chromium": first_line(os.environ["CHROMIUM"], "--version").split()[1],
@@ -85,17 +92,23 @@ def as_table(lines: Iterable[Line]) -> str:
     return table([*heads, *[(each.what, each.measured, each.goal, each.verdict) for each in lines]])
 
 
-def write(benchmarks: Sequence[Benchmark], facts: dict[str, str], seconds: float) -> None:
+def write(
+    summary: str, benchmarks: Sequence[Benchmark], facts: dict[str, str], seconds: float
+) -> None:
+    names = ", ".join(f"`{name}`" for name in facts.pop("sections").split())
     parts = [
         "# How fast it is",
         f"Measured on {datetime.now(UTC):%Y-%m-%d at %H:%M} UTC by `python -m benchmarks`, which `make bench` runs, "
         f"within {seconds / 60:.0f} minutes. "
         "Client, Django and S3 were one machine, so that what they compute counts and a network does "
         "not. What is compared ran in pairs, turn about; a ratio is the median of the pairs' "
-        "ratios, and in brackets are the least and the greatest. `scripts/with-servers .venv/bin/python -m benchmarks curl` measures one "
-        "of these alone: `requests`, `signing`, `begin`, `scaling`, `curl`, `browser`.",
+        "ratios, and in brackets are the least and the greatest. Where a goal is missed, a profile of the same calls "
+        "says which packages compute. `scripts/with-servers .venv/bin/python -m benchmarks curl` measures one "
+        f"section alone: {names}.",
+        summary,
     ]
     for benchmark in benchmarks:
-        parts += [f"## {benchmark.title}", benchmark.how, as_table(benchmark.lines)]
+        took = f"It took {benchmark.seconds:.0f} s."
+        parts += [f"## {benchmark.title}", f"{benchmark.how} {took}", as_table(benchmark.lines)]
     parts += ["## Where", table([("", ""), ("---", "---"), *facts.items()])]
     RESULTS.write_text("\n\n".join(parts) + "\n")

@@ -5,11 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
+import time
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from tests.real.site import ADMIN, PASSWORD, Site
+from tests.settings import free_port
 
 from .peers import PART_SIZE
 from .report import GIB, say
@@ -70,9 +78,63 @@ class BenchSite(Site):
         self.client.delete_bucket(Bucket=self.bucket)
 
 
-def memory_of(pid: int) -> int:
+@dataclass
+class Workers:
+    """Those of a gunicorn, at ``url``."""
+
+    url: str
+    pids: list[int]
+
+    def cpu(self) -> float:
+        """CPU seconds that they used so far, with the threads that have ended."""
+        # As /proc/PID/stat, in nanoseconds and not in hundredths: clock_getcpuclockid(3).
+        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.pids)
+
+    def forget_memory(self) -> None:
+        for pid in self.pids:
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def most_memory(self) -> int:
+        """Of one of them, in bytes, since ``forget_memory``."""
+        return max(memory_of(pid, "VmHWM:") for pid in self.pids)
+
+
+@contextmanager
+def gunicorn(site: Site, folder: Path, *, workers: int = 1, kept: int = 60) -> Iterator[Workers]:
+    """Sync workers, DEBUG off. A connection to PostgreSQL is kept for ``kept`` seconds."""
+    port = free_port()
+    env = {
+        **site.env,
+        "SECRET_KEY": "insecure-and-only-for-development",
+        "DEBUG": "0",
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "BENCH_CONN_MAX_AGE": str(kept),
+    }
+    command = [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", "--timeout=240"]
+    command += [f"--workers={workers}", "--backlog=2048", "example_project.wsgi"]
+    with (folder / "gunicorn").open("w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                requests.get(f"{url}/api/uploads/", timeout=30)
+                break
+            except requests.ConnectionError:
+                if time.monotonic() > deadline or server.poll() is not None:
+                    raise AssertionError((folder / "gunicorn").read_text()[-500:]) from None
+                time.sleep(0.1)
+        yield Workers(url, [int(pid) for pid in children.read_text().split()])
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def memory_of(pid: int, what: str = "VmRSS:") -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(what):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError(pid)
 

@@ -3,9 +3,24 @@
 import os
 
 from example_project.settings import *  # noqa: F403
+from example_project.settings import DATABASES, INSTALLED_APPS, STORAGES
 
 ROOT_URLCONF = "benchmarks.urls"
 STATICFILES_DIRS = [os.environ["BENCH_STATIC"]]
+INSTALLED_APPS = [*INSTALLED_APPS, "s3_file_field"]
+STORAGES = {
+    **STORAGES,
+    # The same bucket, as django-storages itself knows it.
+    "plain": {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            name: value
+            for name, value in STORAGES["default"]["OPTIONS"].items()
+            if name != "public_endpoint_url"
+        },
+    },
+}
+DATABASES["default"]["CONN_MAX_AGE"] = int(os.environ.get("BENCH_CONN_MAX_AGE", "0"))
 S3DIRECT_UPLOADS = {
     "DESTINATIONS": {
         "films": {"MAX_SIZE": 5 * 1024**4, "CONTENT_TYPES": ["*/*"]},

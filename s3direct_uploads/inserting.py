@@ -1,11 +1,11 @@
-"""The INSERT of one row, with the text that Django wrote for the same columns before.
+"""INSERT statements of uploads, with less work than Django's own.
 
 Django writes the text anew for each row. For a row of 33 columns this took a fifth of begin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connections, models
@@ -14,7 +14,7 @@ _statements: dict[tuple[Any, ...], str] = {}
 
 
 def insert(row: models.Model, using: str, fields: Iterable[Any], *, raw: bool) -> bool:
-    """Insert the row without the columns that are NULL anyway.
+    """Insert the row without the columns that are NULL anyway, by the text for these columns.
 
     Returns False, and does nothing, if a value is an expression: then Django must write the text.
     """
@@ -43,3 +43,37 @@ def _statement(row: models.Model, using: str, fields: tuple[Any, ...]) -> str:
         [(text, _)] = query.get_compiler(using).as_sql()
         _statements[columns] = text
     return _statements[columns]
+
+
+def insert_many(rows: Sequence[models.Model], using: str) -> None:
+    """Insert the rows by one statement. A value that all of them have is sent once.
+
+    Most columns of a batch are so, and Django's ``bulk_create`` sends each value of each row.
+    """
+    connection = connections[using]
+    model = type(rows[0])
+    if connection.vendor != "postgresql" or len(rows) == 1:
+        model._base_manager.using(using).bulk_create(rows)
+        return
+    same: dict[Any, Any] = {}
+    differing: dict[Any, list[Any]] = {}
+    for field in model._meta.concrete_fields:
+        first, *others = [getattr(row, field.attname) for row in rows]
+        if any(each != first for each in others):
+            differing[field] = [
+                field.get_db_prep_save(each, connection) for each in (first, *others)
+            ]
+        elif first is not None:
+            same[field] = field.get_db_prep_save(first, connection)
+    quote = connection.ops.quote_name
+    columns = ", ".join([quote(field.column) for field in (*same, *differing)])
+    values = [f"(%s)::{field.db_type(connection)}" for field in same]
+    arrays = ", ".join([f"(%s)::{field.db_type(connection)}[]" for field in differing])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {quote(model._meta.db_table)} ({columns})"  # noqa: S608
+            f" SELECT {', '.join([*values, 'row.*'])} FROM UNNEST({arrays}) AS row",
+            [*same.values(), *differing.values()],
+        )
+    for row in rows:
+        row._state.adding, row._state.db = False, using

@@ -33,6 +33,7 @@ from s3direct_uploads.exceptions import (
     UploadError,
     raises,
 )
+from s3direct_uploads.inserting import insert_many
 from s3direct_uploads.models import Upload, log_transition, owner_key, write_first
 from s3direct_uploads.s3 import Bucket, StoredObject
 
@@ -97,11 +98,11 @@ def begin_many(
         if isinstance(declaration, Exception):
             results[place] = declaration
             continue
-        declared = {**declaration}
-        multipart = declared.pop("multipart", False)
-        declared["context"] = dict(declared.get("context") or {})
+        said = {**declaration}
+        multipart = said.pop("multipart", False)
+        said["context"] = dict(said.get("context") or {})
         key = None if idempotency_key is None else _key_of(idempotency_key, place)
-        upload = Upload(owner_id=owner_id, idempotency_key=key, **declared)
+        upload = Upload(owner_id=owner_id, idempotency_key=key, **said)
         try:
             lives[upload] = prepare(upload, request, multipart=multipart)
             if upload.is_multipart:
@@ -114,10 +115,11 @@ def begin_many(
             new[place] = upload
     cause = "client" if request else "script"
     results |= _insert(new)
+    buckets: dict[tuple[str, str], Bucket] = {}
     for place, upload in new.items():
         if place not in results:
             log_transition(upload, None, cause)
-            results[place] = _presigned(upload, lives[upload])
+            results[place] = _presigned(upload, lives[upload], buckets)
     return [results[place] for place in range(len(declarations))]
 
 
@@ -145,7 +147,8 @@ def _insert(new: Mapping[int, Upload]) -> dict[int, Begun | Exception]:
                 full = {place: upload for place, upload in left.items() if upload in refused}
                 repeated = _begun_before(full) if full else {}
                 fitting = [upload for upload in left.values() if upload not in refused]
-                Upload.objects.using(database()).bulk_create(fitting)
+                if fitting:
+                    insert_many(fitting, database())
             break
         except IntegrityError:
             found = _begun_before(left)
@@ -200,9 +203,14 @@ def _again(earlier: Upload, upload: Upload) -> Begun | Exception:
         return BucketUnavailable(_("The request before this one failed; try again."))
 
 
-def _presigned(upload: Upload, life: timedelta) -> Begun | Exception:
+def _presigned(
+    upload: Upload, life: timedelta, buckets: dict[tuple[str, str], Bucket]
+) -> Begun | Exception:
+    where = upload.storage, upload.bucket
     try:
-        return upload, presign(upload, life)
+        if where not in buckets:
+            buckets[where] = bucket_of(upload)
+        return upload, presign(upload, life, buckets[where])
     except (BucketUnavailable, ImproperlyConfigured) as error:
         give_up(upload, error)
         return error

@@ -39,6 +39,7 @@ from s3direct_uploads.exceptions import (
 )
 from s3direct_uploads.models import TOMBSTONES, Upload, log_transition, owner_key, write_first
 from s3direct_uploads.s3 import (
+    Bucket,
     PresignedMultipart,
     PresignedPart,
     PresignedRequest,
@@ -478,10 +479,11 @@ def _lengthen(upload: Upload) -> timedelta:
     raise NotPending(upload.is_now, upload=upload)
 
 
-def presign(upload: Upload, expires: timedelta) -> Presigned:
-    """Sign the PUT, or those of the first parts."""
+def presign(upload: Upload, expires: timedelta, bucket: Bucket | None = None) -> Presigned:
+    """Sign the PUT, or those of the first parts. A batch looks up its ``bucket`` once."""
     if upload.part_size is None:
-        return bucket_of(upload).presign_put(upload.key, declared(upload), expires=expires)
+        bucket = bucket or bucket_of(upload)
+        return bucket.presign_put(upload.key, declared(upload), expires=expires)
     first = range(1, min(FIRST_PARTS, upload.part_count) + 1)
     return PresignedMultipart(
         part_size=upload.part_size,

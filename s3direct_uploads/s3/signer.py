@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -181,12 +181,13 @@ def _signing_key(secret_key: str, day: str, region: str, service: str) -> bytes:
     return key
 
 
-@lru_cache(maxsize=64)
 def host_and_path(url: str) -> tuple[str, str]:
-    there = urlsplit(url)
+    """Of a URL without a query. A key's URL is new each time, so no cache would know it."""
+    scheme, _, there = url.partition("://")
+    host, slash, path = there.partition("/")
     # As clients send the host: in lower case, without the default port of the scheme.
-    implied_port = {"http": ":80", "https": ":443"}.get(there.scheme, "")
-    return there.netloc.lower().removesuffix(implied_port), there.path
+    implied_port = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return host.lower().removesuffix(implied_port), f"{slash}{path}"
 
 
 @lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from .building import BuiltOnce
 from .requests import BeginSerializer, BoundedListField, TextField
 
 MOST_IN_BATCH = 100  # uploads
@@ -35,7 +36,7 @@ class DeclarationsField(serializers.ListSerializer[Any]):
             return error
 
 
-class BeginBatchSerializer(serializers.Serializer[Any]):
+class BeginBatchSerializer(BuiltOnce):
     """The files to upload. Each of them is sent by one PUT."""
 
     uploads = DeclarationsField(
@@ -46,7 +47,7 @@ class BeginBatchSerializer(serializers.Serializer[Any]):
     )
 
 
-class ConfirmBatchSerializer(serializers.Serializer[Any]):
+class ConfirmBatchSerializer(BuiltOnce):
     ids = BoundedListField(
         child=TextField(),
         allow_empty=False,

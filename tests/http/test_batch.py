@@ -89,6 +89,26 @@ def test_each_begins_as_it_would_alone(alice: App, s3: Bucket, s3_calls: list[st
     assert s3.read(upload) == JPEG
 
 
+def test_each_row_keeps_what_it_declared(alice: App) -> None:
+    """PostgreSQL gets a value once if all rows have it: the others must not be mixed up."""
+    checksum = {"algorithm": "CRC32", "value": "AAAAAA=="}
+    said: list[dict[str, Any]] = [
+        {"filename": "a.jpg", "size": 1},
+        {"filename": "b.png", "size": 2, "content_type": "image/png", "checksum": checksum},
+        {"filename": "c.jpg", "size": 3, "destination": "albums", "context": {"album": 1}},
+    ]
+    alone = [alice.begin(**each).json()["id"] for each in said]
+    together = [str(each) for each in ids(alice.begin_batch(*said))]
+    own = {"id", "key", "created_at", "url_expires_at", "expires_at", "due_at"}
+    shown = [each.name for each in Upload._meta.fields if each.name not in own]
+    for one, other in zip(alone, together, strict=True):
+        rows = Upload.objects.filter(pk__in=[one, other]).values(*shown)
+        assert rows[0] == rows[1]
+    rows = Upload.objects.filter(pk__in=together)
+    assert len({each.key for each in rows}) == 3
+    assert all(each.created_at < each.url_expires_at < each.expires_at for each in rows)
+
+
 def test_what_is_refused_refuses_no_other(alice: App) -> None:
     alone = [
         alice.begin(size=-1),

@@ -329,7 +329,7 @@ def test_a_header_signs_as_botocores_does(
     with clock_at(now):
         S3SigV4Auth(Credentials(access_key, secret_key, token), "s3", region).add_auth(request)
     theirs = {name.lower(): value for name, value in request.headers.items()}
-    host, path = signer.host_and_path(request.url)
+    host, path = signer.host_and_path(str(request.url))
     ours = signer.authorization(
         signer.Credentials(access_key, secret_key),
         region=region,
