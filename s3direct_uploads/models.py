@@ -162,7 +162,9 @@ class Upload(models.Model):
         related_name="s3direct_uploads",
     )
     # Not the same as "no owner": scripts begin uploads too, and the owner's row may be deleted.
-    visitor = models.BooleanField(default=False, help_text="Begun by a visitor without a login.")
+    visitor = models.BooleanField(
+        default=False, db_default=False, help_text="Begun by a visitor without a login."
+    )
 
     # Where the object is. The row has it all, because the settings may change before it is settled.
     destination = models.CharField(max_length=63)
@@ -202,7 +204,7 @@ class Upload(models.Model):
         default=False, help_text="Begun where a scan holds what is confirmed."
     )
     counted = models.BooleanField(
-        default=False, help_text="Whether it counts in its owner's usage."
+        default=False, db_default=False, help_text="Whether it counts in its owner's usage."
     )
     status = models.CharField(max_length=16, choices=Status, default=Status.PENDING)
     reason = models.CharField(max_length=255, blank=True, help_text="Why it was rejected.")
@@ -314,7 +316,9 @@ class Upload(models.Model):
     def _do_insert(
         self, manager: Any, using: str, fields: Any, returning_fields: Any, raw: bool
     ) -> Any:
-        if not returning_fields and inserting.insert(self, using, fields, raw=raw):
+        # What the row has already, the database need not return.
+        known = set(returning_fields) <= set(fields)
+        if known and inserting.insert(self, using, fields, raw=raw):
             return []
         return super()._do_insert(  # type: ignore[misc]
             manager, using, fields, returning_fields, raw

@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             model_name="upload",
             name="counted",
             field=models.BooleanField(
-                default=False, help_text="Whether it counts in its owner's usage."
+                db_default=False, default=False, help_text="Whether it counts in its owner's usage."
             ),
         ),
         migrations.CreateModel(

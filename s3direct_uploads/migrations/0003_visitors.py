@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             model_name="upload",
             name="visitor",
             field=models.BooleanField(
-                default=False, help_text="Begun by a visitor without a login."
+                db_default=False, default=False, help_text="Begun by a visitor without a login."
             ),
         ),
         migrations.AlterField(
