@@ -169,7 +169,10 @@ class Upload(models.Model):
     )
     # Not the same as "no owner": scripts begin uploads too, and the owner's row may be deleted.
     visitor = models.BooleanField(
-        _("visitor"), default=False, help_text=_("Begun by a visitor without a login.")
+        _("visitor"),
+        default=False,
+        db_default=False,
+        help_text=_("Begun by a visitor without a login."),
     )
 
     # Where the object is. The row has it all, because the settings may change before it is settled.
@@ -219,7 +222,10 @@ class Upload(models.Model):
         _("hold"), default=False, help_text=_("Begun where a scan holds what is confirmed.")
     )
     counted = models.BooleanField(
-        _("counted"), default=False, help_text=_("Whether it counts in its owner's usage.")
+        _("counted"),
+        default=False,
+        db_default=False,
+        help_text=_("Whether it counts in its owner's usage."),
     )
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.PENDING)
     reason = models.CharField(
@@ -346,7 +352,9 @@ class Upload(models.Model):
     def _do_insert(
         self, manager: Any, using: str, fields: Any, returning_fields: Any, raw: bool
     ) -> Any:
-        if not returning_fields and inserting.insert(self, using, fields, raw=raw):
+        # What the row has already, the database need not return.
+        known = set(returning_fields) <= set(fields)
+        if known and inserting.insert(self, using, fields, raw=raw):
             return []
         return super()._do_insert(  # type: ignore[misc]
             manager, using, fields, returning_fields, raw

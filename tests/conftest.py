@@ -38,6 +38,7 @@ from s3direct_uploads import lifecycle, signals, views
 from s3direct_uploads.exceptions import NotInBatch, OwnerUnknown, UploadError, raised_by
 from s3direct_uploads.models import Upload
 from s3direct_uploads.openapi.operations import OPERATIONS
+from s3direct_uploads.s3 import bucket as s3_bucket
 from s3direct_uploads.s3 import failures
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
@@ -590,6 +591,35 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def s3_away(storage_options: Callable[..., None]) -> Callable[[], None]:
     """Call it, and S3 cannot be reached."""
     return partial(storage_options, endpoint_url="http://127.0.0.1:9")
+
+
+@pytest.fixture
+def own_bucket(s3: Bucket, storage_options: Callable[..., None]) -> Bucket:
+    """Another bucket, without what other tests left: for a test that looks at all of it."""
+    s3.name = f"own-{uuid.uuid4().hex}"
+    s3.client.create_bucket(Bucket=s3.name)
+    storage_options(bucket_name=s3.name)
+    return s3
+
+
+@pytest.fixture(autouse=True)
+def nobody_lists_what_others_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects of other tests stay in the session's bucket, so only a part of it may be listed."""
+    if REAL:
+        return
+    options = settings.STORAGES["default"]["OPTIONS"]
+    shared, all_of_it = options["bucket_name"], ("", f"{options['location']}/")
+
+    def guarded(method: Any) -> Any:
+        def listing(bucket: Any, prefix: str) -> Any:
+            here = (bucket.name, prefix in all_of_it)
+            assert here != (shared, True), "Ask for the fixture ``own_bucket``."
+            return method(bucket, prefix)
+
+        return listing
+
+    for name in ("list_objects", "list_multiparts"):
+        monkeypatch.setattr(s3_bucket.Bucket, name, guarded(getattr(s3_bucket.Bucket, name)))
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def named(uploads: Collection[Upload], *, in_any_location: bool = False) -> set[
     return {
         pk
         for first, *others in questions.values()
-        for number, name in first.union(*others, all=True)
+        for number, name in first.union(*others, all=True).order_by()  # else by Meta.ordering
         for pk in asked[number][name]
     }
 

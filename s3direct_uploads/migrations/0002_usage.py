@@ -16,6 +16,7 @@ class Migration(migrations.Migration):
             model_name="upload",
             name="counted",
             field=models.BooleanField(
+                db_default=False,
                 default=False,
                 help_text="Whether it counts in its owner's usage.",
                 verbose_name="counted",

@@ -16,6 +16,7 @@ class Migration(migrations.Migration):
             model_name="upload",
             name="visitor",
             field=models.BooleanField(
+                db_default=False,
                 default=False,
                 help_text="Begun by a visitor without a login.",
                 verbose_name="visitor",

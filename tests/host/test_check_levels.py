@@ -28,6 +28,8 @@ def make_up(monkeypatch: pytest.MonkeyPatch) -> MakeUp:
 
         module = import_module("s3direct_uploads.destinations.problems")
         monkeypatch.setattr(module, "_value_problems", problems)
+        # What was found sound before, by any test, is not examined again.
+        monkeypatch.setattr("s3direct_uploads.destinations.registry._sound", {})
         return made_up
 
     return make_up

@@ -32,7 +32,7 @@ COMMANDS = sorted(
     ids=" ".join,
 )
 def test_a_command_flushes_what_it_prints(
-    alice: App, s3: Bucket, no_pause: None, command: list[str]
+    alice: App, own_bucket: Bucket, no_pause: None, command: list[str]
 ) -> None:
     # Python buffers 8 KiB of a pipe.
     pipe = io.BytesIO()

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import AddField
 from django.db.models import Value, signals
 from django.db.models.functions import Lower
 from django.utils import timezone
@@ -156,6 +158,46 @@ def test_the_text_of_an_upload_has_filename_and_status() -> None:
 @pytest.mark.django_db
 def test_the_migrations_are_complete() -> None:
     call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+def test_code_of_the_version_before_still_inserts_after_a_migration() -> None:
+    """While a deploy rolls, old processes insert without the new columns: the database fills them."""
+    migrations = MigrationLoader(None).disk_migrations
+    added = [
+        (name, operation)
+        for (app, name), migration in migrations.items()
+        if app == "s3direct_uploads" and name != "0001_initial"
+        for operation in migration.operations
+        if isinstance(operation, AddField)
+    ]
+    assert {operation.name for _, operation in added} >= {"counted", "visitor"}
+    unfilled = [
+        f"{name}: {operation.name}"
+        for name, operation in added
+        if not operation.field.null and not operation.field.has_db_default()
+    ]
+    assert unfilled == [], "Write db_default, or null=True."
+
+
+@pytest.mark.django_db
+def test_the_database_fills_the_columns_that_old_code_does_not_know() -> None:
+    begun = make()
+    columns = [
+        field.column
+        for field in Upload._meta.concrete_fields
+        if field.name not in ("id", "key", "visitor", "counted")
+    ]
+    names = ", ".join(connection.ops.quote_name(each) for each in columns)
+    id = new_id()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO s3direct_uploads_upload (id, key, {names})"
+            f" SELECT %s, 'another', {names} FROM s3direct_uploads_upload",
+            [Upload._meta.pk.get_db_prep_value(id, connection)],
+        )
+    new = Upload.objects.get(key="another")
+    assert (new.pk, new.visitor, new.counted) == (id, False, False)
+    assert new.filename == begun.filename
 
 
 @pytest.mark.django_db

@@ -216,7 +216,7 @@ def test_the_server_sends_payer_and_owner_with_every_request(
     stored = lifecycle.store(BytesIO(b"x"), destination="photos", filename="x.jpg")
     bucket = get_bucket("default")
     bucket.probe()
-    assert [each for page in bucket.list_objects("site/") for each in page]
+    assert [each for page in bucket.list_objects("site/photos/") for each in page]
     assert not [each for page in bucket.list_multiparts("none/") for each in page]
     bucket.delete(photo.key)
     assert bucket.delete_all([stored.key, film.key]) == {}

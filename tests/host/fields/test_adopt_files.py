@@ -28,7 +28,7 @@ SNAPS = ("tests.Snap.image", "--destination", "photos")
 
 
 @pytest.fixture(autouse=True)
-def there_is_s3(s3: Bucket) -> None:
+def there_is_s3(own_bucket: Bucket) -> None:
     pass
 
 

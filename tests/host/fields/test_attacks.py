@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def there_is_s3(s3: Bucket) -> None:
+def there_is_s3(own_bucket: Bucket) -> None:
     pass
 
 
