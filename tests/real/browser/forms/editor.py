@@ -81,6 +81,8 @@ class Editor(Visitor):
         page.locator("#action-toggle").check()
         page.get_by_label("Action:").select_option(label=f"{action} what a scan holds")
         page.get_by_role("button", name="Run").or_(page.get_by_role("button", name="Go")).click()
+        if action == "Reject":
+            page.get_by_role("button", name="Yes, I’m sure").click()
         expect(page.locator(".messagelist")).to_be_visible()
         page.close()
 
