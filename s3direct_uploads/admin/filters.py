@@ -52,7 +52,7 @@ def among_newest(request: HttpRequest, uploads: QuerySet[Any]) -> QuerySet[Any]:
 class BegunFilter(admin.SimpleListFilter):
     """By the id, which grows with time: so the primary key is the index."""
 
-    title = _("begun")
+    title = _("date")
     parameter_name = "begun"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:

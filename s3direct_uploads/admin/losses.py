@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
+from s3direct_uploads.destinations import format_size
 from s3direct_uploads.models import Upload
 
 TEMPLATE = "admin/s3direct_uploads/upload/loss_confirmation.html"
@@ -23,6 +24,10 @@ class Fate(NamedTuple):
     upload: Upload
     is_lost: bool
     told: str
+
+    @property
+    def size(self) -> str:
+        return format_size(self.upload.size)
 
 
 def of_cancel(upload: Upload) -> Fate:

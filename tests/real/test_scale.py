@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
 
 from s3direct_uploads import lifecycle
 from s3direct_uploads.models import Upload
 from tests.conftest import JPEG, App, Bucket
+from tests.host.conftest import LIST
 from tests.real.settings import environment
 from tests.real.site import ROOT
 
@@ -39,7 +42,7 @@ FILL = """
 INSERT INTO s3direct_uploads_upload (
     id, owner_id, destination, storage, bucket, key, object_parameters, filename, content_type,
     size, checksum_algorithm, checksum, context, etag, version_id, multipart_upload_id, counted,
-    hold, attached_to, status, reason, created_at, url_expires_at, expires_at, due_at,
+    hold, visitor, attached_to, status, reason, created_at, url_expires_at, expires_at, due_at,
     object_deleted_at
 )
 SELECT
@@ -47,7 +50,7 @@ SELECT
     %(owner)s + n %% %(owners)s, 'photos', 'default', %(bucket)s,
     'site/photos/' || translate(encode(sha256(n::text::bytea), 'base64'), '+/=', '-_') || '/a.jpg',
     '{}', 'IMG_' || n || '.jpg', 'image/jpeg', %(size)s, '', '', '{}', '', '', '', false,
-    false, '',
+    false, false, '',
     CASE WHEN kind = 0 THEN 'pending' ELSE 'expired' END, '',
     day10, day10 + interval '1 hour', day10 + interval '1 day', day10 + n * interval '1 ms',
     CASE WHEN kind < 2 THEN NULL ELSE day10 + interval '2 days' END
@@ -143,6 +146,14 @@ def sql(statement: str, **values: Any) -> list[Any]:
         return cursor.fetchall() if cursor.description else []
 
 
+def ask_the_admin(staff: Client) -> None:
+    """The list, its summary and each filter, and the page of an owner."""
+    for query in ("", "begun=today", "attached=yes", "attached=no", "by=visitor", "by=script"):
+        assert staff.get(f"{LIST}?{query}").status_code == 200
+    assert staff.get(f"{LIST}?destination=photos&status__exact=expired&p=200").status_code == 200
+    assert staff.get(f"{LIST}owner/{User.objects.get(username='alice').pk}/").status_code == 200
+
+
 @pytest.fixture
 def million(alice: App, s3: Bucket) -> Iterator[None]:
     assert alice.user
@@ -158,6 +169,7 @@ def million(alice: App, s3: Bucket) -> Iterator[None]:
 @pytest.mark.usefixtures("million")
 def test_a_million_rows_that_are_due(
     alice: App,
+    admin_client: Client,
     s3: Bucket,
     s3_calls: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -192,6 +204,9 @@ def test_a_million_rows_that_are_due(
         assert len(alice.get().json()["results"]) == 50
         alice.get(status="pending", destination="photos")
         asked = list(explained)
+        explained.clear()
+        ask_the_admin(admin_client)
+        staff_asked = list(explained)
         early = Upload.objects.earliest("due_at").due_at
         assert early
         explained.clear()
@@ -200,7 +215,7 @@ def test_a_million_rows_that_are_due(
             assert lifecycle.due().total() == ROWS / 100 + 1
         [(_, plan)] = explained
         assert "s3direct_due" in plan
-        for statement, plan in asked:
+        for statement, plan in asked + staff_asked:
             assert "Seq Scan" not in plan, (statement, plan)
         lists = [plan for statement, plan in asked if "DESC" in statement]
         assert len(lists) == 2

@@ -87,7 +87,8 @@ class Editor(Visitor):
         page.close()
 
     def assert_no_violation(self) -> None:
-        assert self.page.evaluate("violations") == []
+        found = self.page.evaluate("violations")
+        assert found == []
 
 
 def widget(page: Page, name: str) -> Locator:
