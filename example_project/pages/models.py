@@ -52,7 +52,7 @@ class Application(models.Model):
 
     name = models.CharField("your name", max_length=100)
     email = models.EmailField("your e-mail address")
-    cv = UploadFileField("your CV", destination="applications", help_text="A PDF of at most 10 MB.")
+    cv = UploadFileField("your CV", destination="applications")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

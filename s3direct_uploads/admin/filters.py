@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from s3direct_uploads import times
+from s3direct_uploads.destinations import strip_invisible
 from s3direct_uploads.models import Upload
 
 MOST_LOOKED_AT = 50_000  # rows, by a filter that has no index
@@ -34,7 +35,9 @@ def beginnings() -> dict[str, datetime]:
 
 
 def is_search(request: HttpRequest) -> bool:
-    return bool(request.GET.get(SEARCH_VAR, "").strip())
+    """Whether the list is searched: Django ignores a term with a NUL, and we an invisible one."""
+    term = request.GET.get(SEARCH_VAR, "")
+    return "\0" not in term and bool(strip_invisible(term).strip())
 
 
 def among_newest(request: HttpRequest, uploads: QuerySet[Any]) -> QuerySet[Any]:

@@ -45,6 +45,9 @@ MOST_AT_ONCE = 50  # uploads in one action: each one waits for S3, and a request
 REJECTED_BY_STAFF = "It was rejected by this site's staff."  # the reason that its owner reads
 LONGEST_TERM = 1024  # characters: the length of a key; SQLite refuses a LIKE of 50,000
 LARGEST_THUMBNAIL = 1024**2  # bytes: a page of the list may have 50 of them
+LARGEST_PREVIEW = 20 * 1024**2  # bytes, on the page of one upload
+# What every browser shows: not TIFF or HEIC.
+SHOWN = {f"image/{kind}" for kind in ("apng", "avif", "bmp", "gif", "jpeg", "png", "webp")}
 LONGEST_QUERY = 8 * 1024  # bytes: a filename of 255 escaped characters needs a third of it
 
 
@@ -106,10 +109,11 @@ def owners_named(username: str) -> list[Any]:
         return []
 
 
-def is_shown(upload: Upload) -> bool:
-    """Whether its image is harmless, so that a page may show it."""
-    type_ = upload.content_type
-    return type_.startswith("image/") and content_types.is_safe_inline(type_)
+def is_shown(upload: Upload, largest: int) -> bool:
+    """Whether a page may show its image: it is harmless, and at most ``largest`` bytes."""
+    kind = upload.content_type
+    is_image = content_types.is_safe_inline(kind) and content_types.split(kind)[0] in SHOWN
+    return is_image and upload.size <= largest
 
 
 @admin.register(Upload)
@@ -175,9 +179,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
     @admin.display(description=_("image"))
     def thumbnail(self, upload: Upload) -> SafeString | str:
         """By our own view, which signs a URL for each image that the browser needs."""
-        if upload.status != Upload.Status.COMPLETED or upload.size > LARGEST_THUMBNAIL:
-            return ""
-        if not is_shown(upload):
+        if upload.status != Upload.Status.COMPLETED or not is_shown(upload, LARGEST_THUMBNAIL):
             return ""
         # The next column says what it is.
         image = '<img class="s3direct-thumbnail" src="{}?inline" alt="" width="48" height="48"'
@@ -231,7 +233,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
             return "none"
         url = self._url(upload)
         link = format_html('<a href="{}">Download</a>', url)
-        if is_shown(upload):
+        if is_shown(upload, LARGEST_PREVIEW):
             image = '<img class="s3direct-preview" src="{}?inline" alt="" loading="lazy"><p>{}</p>'
             return format_html(image, url, link)
         return link

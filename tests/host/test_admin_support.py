@@ -53,6 +53,7 @@ def test_the_list_shows_a_small_safe_image_by_our_own_view(alice: App, onlooker:
     [
         {"size": admin.LARGEST_THUMBNAIL + 1},
         {"content_type": "image/svg+xml"},
+        {"content_type": "image/tiff"},
         {"content_type": "application/pdf"},
         {"status": "verifying", "held_at": timezone.now(), "completed_at": None},
         {"status": "pending", "completed_at": None, "announced_at": None},
@@ -65,6 +66,16 @@ def test_no_other_file_has_a_thumbnail(alice: App, onlooker: Staff, change: dict
     page = onlooker.list()
     assert Cells(page).rows[0]["thumbnail"] == "-"
     assert "?inline" not in page.content.decode()
+
+
+def test_a_large_image_is_only_downloaded(alice: App, onlooker: Staff) -> None:
+    upload = completed_upload(destination="photos", owner=alice.user, filename="a.png")
+    Upload.objects.update(size=admin.LARGEST_PREVIEW)
+    assert "?inline" in onlooker.detail(upload).content.decode()
+    Upload.objects.update(size=admin.LARGEST_PREVIEW + 1)
+    html = onlooker.detail(upload).content.decode()
+    assert "?inline" not in html
+    assert f'<a href="{LIST}{upload.pk}/download/">' in html
 
 
 def test_an_image_that_cannot_be_shown_says_nothing_later(alice: App, onlooker: Staff) -> None:
@@ -143,6 +154,9 @@ def test_a_filter_without_an_index_looks_at_the_newest_and_says_so(
         assert "look at the newest 2 uploads" in page.content.decode()
     searched = onlooker.list(attached="no", q="alice")
     assert len(filenames(searched)) == 3
+    for nothing in ("\0", "alice\0", "\u200b", " "):
+        unsearched = onlooker.list(attached="no", q=nothing)
+        assert filenames(unsearched) == {"1.jpg", "2.jpg"}, "no search is no way around the bound"
     for page in (searched, onlooker.list()):
         assert "look at the newest" not in page.content.decode()
 

@@ -26,9 +26,7 @@ class Migration(migrations.Migration):
                 ("email", models.EmailField(max_length=254, verbose_name="your e-mail address")),
                 (
                     "cv",
-                    models.FileField(
-                        help_text="A PDF of at most 10 MB.", upload_to="", verbose_name="your CV"
-                    ),
+                    models.FileField(upload_to="", verbose_name="your CV"),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
