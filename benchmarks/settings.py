@@ -4,6 +4,7 @@ import os
 
 from example_project.settings import *  # noqa: F403
 from example_project.settings import DATABASES, INSTALLED_APPS, STORAGES
+from example_project.settings import S3DIRECT_UPLOADS as OURS
 
 ROOT_URLCONF = "benchmarks.urls"
 STATICFILES_DIRS = [os.environ["BENCH_STATIC"]]
@@ -23,6 +24,7 @@ STORAGES = {
 DATABASES["default"]["CONN_MAX_AGE"] = int(os.environ.get("BENCH_CONN_MAX_AGE", "0"))
 S3DIRECT_UPLOADS = {
     "DESTINATIONS": {
+        **OURS["DESTINATIONS"],
         "films": {"MAX_SIZE": 5 * 1024**4, "CONTENT_TYPES": ["*/*"]},
         "photos": {"MAX_SIZE": 1024**3, "CONTENT_TYPES": ["image/*"]},  # of the example project
     },

@@ -1,4 +1,4 @@
-"""A photo wall. The settings that s3direct_uploads needs are marked with (1) to (3)."""
+"""A photo wall and forms. The settings that s3direct_uploads needs are marked with (1) to (3)."""
 
 import os
 from pathlib import Path
@@ -16,6 +16,7 @@ CSRF_TRUSTED_ORIGINS = [origin for origin in env("CSRF_TRUSTED_ORIGINS", "").spl
 
 INSTALLED_APPS = [
     "example_project.photos",
+    "example_project.pages",
     "s3direct_uploads",  # (1)
     "rest_framework",
     "django.contrib.admin",
@@ -83,6 +84,17 @@ STORAGES: dict[str, dict[str, Any]] = {
 S3DIRECT_UPLOADS = {  # (3)
     "DESTINATIONS": {
         "photos": {"MAX_SIZE": 1024**3, "CONTENT_TYPES": ["image/*"]},
+        "documents": {
+            "MAX_SIZE": 100 * 1024**2,
+            "CONTENT_TYPES": ["application/pdf", "text/plain", "image/*"],
+        },
+        "applications": {
+            "MAX_SIZE": 10 * 1024**2,
+            "CONTENT_TYPES": ["application/pdf"],
+            "ANONYMOUS": True,  # visitors need no login
+            "MAX_PENDING": 50,  # of all visitors together
+            "MAX_TOTAL_SIZE": 1024**3,
+        },
     },
 }
 
@@ -91,6 +103,9 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
         "rest_framework.authentication.BasicAuthentication",
     ],
+    # Visitors, by address: without it, one of them could take the limits of all.
+    "DEFAULT_THROTTLE_CLASSES": ["rest_framework.throttling.AnonRateThrottle"],
+    "DEFAULT_THROTTLE_RATES": {"anon": "60/hour"},
 }
 
 LOGIN_URL = "login"

@@ -9,6 +9,7 @@ PACKAGES = ["example_project.photos"]  # whose texts a page's JavaScript uses
 
 urlpatterns = [
     path("", include("example_project.photos.urls")),
+    path("", include("example_project.pages.urls")),
     path("api/uploads/", include("s3direct_uploads.urls")),
     path("accounts/login/", SignInView.as_view(), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),

@@ -33,6 +33,12 @@ __init__
 """
 # The same for the modules of each package. What others import stands in its __init__.
 INSIDE = {
+    "admin": """
+__init__
+uploads
+holding losses owners summary
+filters
+""",
     "content": """
 __init__
 images sniffing

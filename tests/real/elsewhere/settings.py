@@ -4,6 +4,7 @@ import os
 
 from example_project.settings import *  # noqa: F403
 from example_project.settings import INSTALLED_APPS, MIDDLEWARE, REST_FRAMEWORK
+from example_project.settings import S3DIRECT_UPLOADS as OURS
 from tests.real.elsewhere import documented
 
 INSTALLED_APPS = [*INSTALLED_APPS]
@@ -22,11 +23,12 @@ REST_FRAMEWORK = {
 }
 S3DIRECT_UPLOADS = {
     "DESTINATIONS": {
+        **OURS["DESTINATIONS"],
         "photos": {
             "MAX_SIZE": 1024**3,
             "CONTENT_TYPES": ["image/*"],
             "PART_SIZE": 5 * 1024**2,
-        }
+        },
     }
 }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a real hash takes 0.3 s

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from example_project.settings import *  # noqa: F403
+from example_project.settings import S3DIRECT_UPLOADS as OURS
 from example_project.settings import TEMPLATES
 
 LIBRARIES = Path(os.environ["LIBRARIES"])
@@ -13,6 +14,7 @@ ROOT_URLCONF = "tests.real.libraries.urls"
 STATICFILES_DIRS = [LIBRARIES / "static"]
 TEMPLATES = [{**TEMPLATES[0], "DIRS": [LIBRARIES / "templates"]}]
 DESTINATIONS: dict[str, Any] = {
+    **OURS["DESTINATIONS"],
     "photos": "tests.real.libraries.uploads.Photos",
     "papers": {"MAX_SIZE": 1024**2, "CONTENT_TYPES": ["application/pdf"]},
 }

@@ -22,7 +22,7 @@ SETTINGS = """
 from tests.real.site_settings import *
 from jobs.settings import REST_FRAMEWORK, S3DIRECT_UPLOADS
 
-INSTALLED_APPS = [*(each for each in INSTALLED_APPS if "photos" not in each), "jobs"]
+INSTALLED_APPS = [*(each for each in INSTALLED_APPS if "example_project" not in each), "jobs"]
 ROOT_URLCONF = "jobs.urls"
 """
 

@@ -1,13 +1,10 @@
-"""The admin for support staff: find uploads quickly, and see what happened. Nothing can be edited.
-
-It is made for ten million rows: no query counts all of them, and every search can use an index.
-"""
+"""The pages of uploads and of usage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -16,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import DatabaseError, DataError, transaction
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils.formats import date_format, number_format
@@ -27,11 +24,13 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from . import conf, content_types, lifecycle
-from .destinations import format_size, strip_invisible
-from .exceptions import BucketUnavailable, UploadError
-from .models import Upload, Usage
-from .reasons import Reason
+from s3direct_uploads import conf, content_types, lifecycle
+from s3direct_uploads.destinations import format_size, strip_invisible
+from s3direct_uploads.exceptions import BucketUnavailable, UploadError
+from s3direct_uploads.models import Upload, Usage
+from s3direct_uploads.reasons import Reason
+
+from . import filters, holding, losses, owners, summary
 
 if TYPE_CHECKING:  # Django's classes are generic only in their stubs
     _Paginator = Paginator[Upload]
@@ -45,6 +44,10 @@ else:
 MOST_COUNTED = 10_000  # rows; a better search is faster than more pages
 MOST_AT_ONCE = 50  # uploads in one action: each one waits for S3, and a request must end in time
 LONGEST_TERM = 1024  # characters: the length of a key; SQLite refuses a LIKE of 50,000
+LARGEST_THUMBNAIL = 1024**2  # bytes: a page of the list may have 50 of them
+LARGEST_PREVIEW = 20 * 1024**2  # bytes, on the page of one upload
+# What every browser shows: not TIFF or HEIC.
+SHOWN = {f"image/{kind}" for kind in ("apng", "avif", "bmp", "gif", "jpeg", "png", "webp")}
 LONGEST_QUERY = 8 * 1024  # bytes: a filename of 255 escaped characters needs a third of it
 
 
@@ -82,6 +85,14 @@ class DestinationFilter(admin.SimpleListFilter):
         return queryset.filter(destination=self.value()) if known else queryset
 
 
+class UploadDestinationFilter(DestinationFilter):
+    """No index begins with the destination, so it looks at the newest uploads."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = super().queryset(request, queryset)
+        return chosen if chosen is queryset else filters.among_newest(request, chosen)
+
+
 def owners_named(username: str) -> list[Any]:
     """The primary key of the user with this name, in a list. A subquery would use no index."""
     user_model = get_user_model()
@@ -104,11 +115,26 @@ def _why(error: Exception) -> str:
     return error.detail if isinstance(error, UploadError) else str(error)
 
 
+def is_shown(upload: Upload, largest: int) -> bool:
+    """Whether a page may show its image: it is harmless, and at most ``largest`` bytes."""
+    kind = upload.content_type
+    is_image = content_types.is_safe_inline(kind) and content_types.split(kind)[0] in SHOWN
+    return is_image and upload.size <= largest
+
+
 @admin.register(Upload)
 class UploadAdmin(BoundedQuery, _ModelAdmin):
-    list_display = ["status", "filename", "whose", "destination", "human_size", "age"]
+    list_display = [
+        *("status", "thumbnail", "filename", "whose", "destination", "human_size", "age", "holder"),
+    ]
     list_display_links = ["filename"]
-    list_filter = ["status", DestinationFilter]
+    list_filter = [
+        "status",
+        filters.BegunFilter,
+        UploadDestinationFilter,
+        filters.AttachedFilter,
+        filters.OwnerFilter,
+    ]
     list_select_related = ["owner"]
     list_per_page = 50
     ordering = ["-id"]  # newest first, by the index of the primary key
@@ -155,13 +181,27 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
         ),
     ]
 
+    class Media:
+        css = {"all": ["s3direct_uploads/admin.css"]}
+
+    @admin.display(description=_("image"))
+    def thumbnail(self, upload: Upload) -> SafeString | str:
+        """By our own view, which signs a URL for each image that the browser needs."""
+        if upload.status != Upload.Status.COMPLETED or not is_shown(upload, LARGEST_THUMBNAIL):
+            return ""
+        # The next column says what it is.
+        image = '<img class="s3direct-thumbnail" src="{}?inline" alt="" width="48" height="48"'
+        return format_html(image + ' loading="lazy" decoding="async">', self._url(upload))
+
     @admin.display(description=_("size"))
     def human_size(self, upload: Upload) -> str:
         return format_size(upload.size).replace(" ", "\N{NO-BREAK SPACE}")
 
     @admin.display(description=_("owner"))
     def whose(self, upload: Upload) -> Any:
-        return gettext("visitor") if upload.visitor else upload.owner
+        if upload.visitor:
+            return gettext("visitor")
+        return upload.owner and owners.link(self.admin_site, upload.owner)
 
     @admin.display(description=_("size"))
     def exact_size(self, upload: Upload) -> str:
@@ -187,17 +227,12 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
 
     @admin.display(description=_("attached to"))
     def holder(self, upload: Upload) -> SafeString | str:
-        """Links to the list of the rows that name the file: only the click looks for them."""
+        """Links to our own view: only the click looks for the row that names the file."""
         if not upload.attached_at:
             return gettext("nothing")
-        field = lifecycle.holder_of(upload.attached_to)
-        name = lifecycle.name_of(field, upload) if field else None
-        if name is None or not self.admin_site.is_registered(field.model):
-            return upload.attached_to or gettext("the project's own code")
-        model = field.model._meta
-        url = reverse(f"{self.admin_site.name}:{model.app_label}_{model.model_name}_changelist")
-        query = urlencode({field.name: name})
-        return format_html('<a href="{}?{}">{}</a>', url, query, upload.attached_to)
+        if not upload.attached_to:
+            return gettext("the project's own code")
+        return format_html('<a href="{}">{}</a>', self._url(upload, "holder"), upload.attached_to)
 
     @admin.display(description=_("object"))
     def preview(self, upload: Upload) -> SafeString | str:
@@ -211,26 +246,42 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
             return told % {"time": date_format(upload.hold_ends_at, "DATETIME_FORMAT")}
         if upload.status != Upload.Status.COMPLETED:
             return gettext("none")
-        url = reverse(f"{self.admin_site.name}:s3direct_uploads_upload_download", args=[upload.pk])
+        url = self._url(upload)
         link = format_html('<a href="{}">{}</a>', url, gettext("Download"))
-        if upload.content_type.startswith("image/") and content_types.is_safe_inline(
-            upload.content_type
-        ):
-            return format_html(
-                '<img src="{}?inline" alt="" loading="lazy" '
-                'style="max-width: 20rem; max-height: 15rem; display: block"><p>{}</p>',
-                url,
-                link,
-            )
+        if is_shown(upload, LARGEST_PREVIEW):
+            image = '<img class="s3direct-preview" src="{}?inline" alt="" loading="lazy"><p>{}</p>'
+            return format_html(image, url, link)
         return link
 
+    def _url(self, upload: Upload, view: str = "download") -> str:
+        name = f"{self.admin_site.name}:s3direct_uploads_upload_{view}"
+        return reverse(name, args=[upload.pk])
+
     def get_urls(self) -> list[URLPattern]:
-        download = path(
-            "<uuid:pk>/download/",
-            self.admin_site.admin_view(self.download),
-            name="s3direct_uploads_upload_download",
-        )
-        return [download, *super().get_urls()]
+        views: list[tuple[str, str, Callable[..., HttpResponse]]] = [
+            ("<uuid:pk>/download/", "download", self.download),
+            ("<uuid:pk>/holder/", "holder", self.find_holder),
+            ("owner/<path:pk>/", "owner", self.owner),
+        ]
+        ours = [
+            path(route, self.admin_site.admin_view(view), name=f"s3direct_uploads_upload_{name}")
+            for route, name, view in views
+        ]
+        return [*ours, *super().get_urls()]
+
+    def owner(self, request: HttpRequest, pk: str) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return owners.page(self, request, self.get_queryset(request), pk)
+
+    def find_holder(self, request: HttpRequest, pk: UUID) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        upload = get_object_or_404(self.get_queryset(request), pk=pk)
+        url, why_not = holding.find(self.admin_site, request, upload)
+        if not url:
+            self.message_user(request, why_not, messages.WARNING)
+        return HttpResponseRedirect(url or self._url(upload, "change"))
 
     def download(self, request: HttpRequest, pk: UUID) -> HttpResponse:
         if not self.has_view_permission(request):
@@ -240,10 +291,10 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
         try:
             presigned = lifecycle.presign_download(upload, inline=inline)
         except UploadError as error:
+            if "inline" in request.GET:  # an image of a page: a word for each would be too many
+                raise Http404(str(error)) from None
             self.message_user(request, error.detail, messages.ERROR)
-            return HttpResponseRedirect(
-                reverse(f"{self.admin_site.name}:s3direct_uploads_upload_change", args=[pk])
-            )
+            return HttpResponseRedirect(self._url(upload, "change"))
         return HttpResponseRedirect(presigned.url, headers={"Cache-Control": "no-store"})
 
     def get_search_results(
@@ -277,7 +328,15 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
 
     @lifecycle.never_atomic  # the actions wait for S3
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        return super().changelist_view(request, extra_context)
+        is_bounded = any(request.GET.get(name) for name in filters.BOUNDED)
+        context = {
+            "figures": partial(summary.figures, self.get_queryset(request)),
+            "most_looked_at": is_bounded
+            and not filters.is_search(request)
+            and filters.MOST_LOOKED_AT,
+            **(extra_context or {}),
+        }
+        return super().changelist_view(request, context)
 
     @admin.action(description=_("Confirm again"), permissions=["operate"])
     def confirm_again(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
@@ -290,19 +349,41 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
         self._each(request, uploads, partial(lifecycle.accept, cause="admin"), told)
 
     @admin.action(description=_("Reject what a scan holds"), permissions=["operate"])
-    def reject(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
+    def reject(self, request: HttpRequest, uploads: QuerySet[Upload]) -> HttpResponse | None:
+        if not losses.is_confirmed(request):
+            title = gettext("Reject these uploads?")
+            return self._ask(request, uploads, losses.of_reject, "reject", title)
         operation = partial(lifecycle.reject, reason=Reason.BY_STAFF, cause="admin")
         told = _("%(count)d rejected.")
-        self._each(request, uploads, operation, told)
+        self._each(request, uploads, operation, told, request.POST.getlist("shown"))
+        return None
 
     @admin.action(description=_("Cancel, or delete if no model uses it"), permissions=["operate"])
-    def cancel(self, request: HttpRequest, uploads: QuerySet[Upload]) -> None:
+    def cancel(self, request: HttpRequest, uploads: QuerySet[Upload]) -> HttpResponse | None:
+        if not losses.is_confirmed(request):
+            title = gettext("Cancel or delete these uploads?")
+            return self._ask(request, uploads, losses.of_cancel, "cancel", title)
         told = _("%(count)d cancelled or deleted.")
-        self._each(request, uploads, lifecycle.cancel, told)
+        self._each(request, uploads, lifecycle.cancel, told, request.POST.getlist("shown"))
+        return None
+
+    def _ask(
+        self, request: HttpRequest, uploads: QuerySet[Upload], fate: Any, action: str, title: str
+    ) -> HttpResponse:
+        chosen = list(uploads[: MOST_AT_ONCE + 1])
+        fates = [fate(upload) for upload in chosen[:MOST_AT_ONCE]]
+        more = len(chosen) > MOST_AT_ONCE
+        return losses.confirmation(self, request, fates, action=action, title=title, more=more)
 
     def _each(
-        self, request: HttpRequest, uploads: QuerySet[Upload], operation: Any, done: Any
+        self,
+        request: HttpRequest,
+        uploads: QuerySet[Upload],
+        operation: Any,
+        done: Any,
+        shown: list[str] | None = None,
     ) -> None:
+        """``shown``: what a page said before of each upload, if files are lost by the operation."""
         count = 0
         chosen = list(uploads[: MOST_AT_ONCE + 1])
         if len(chosen) > MOST_AT_ONCE:
@@ -311,6 +392,11 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
             self.message_user(request, told, messages.WARNING)
         for upload in chosen[:MOST_AT_ONCE]:
             before = upload.status
+            if shown is not None and not losses.was_shown(upload, shown):
+                told = gettext("“%(filename)s” has changed meanwhile, and was left as it is.")
+                told %= {"filename": upload.filename}
+                self.message_user(request, told, messages.WARNING)
+                continue
             try:
                 operation(upload)
                 count += 1
@@ -346,7 +432,7 @@ class UsageAdmin(BoundedQuery, _UsageAdmin):
 
     @admin.display(description=_("owner"))
     def whose(self, usage: Usage) -> Any:
-        return usage.owner or gettext("visitors")
+        return owners.link(self.admin_site, usage.owner) if usage.owner else gettext("visitors")
 
     @admin.display(description=_("total size"))
     def human_size(self, usage: Usage) -> str:
