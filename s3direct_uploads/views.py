@@ -64,8 +64,7 @@ MAX_EMPTY_BODY_BYTES = 1024  # for a call that needs no body
 # A hundred declarations with every character escaped. It is less than 1 MiB, nginx's limit.
 MAX_BATCH_BODY_BYTES = MOST_IN_BATCH * 6 * 1024
 MAX_QUERY_BYTES = 8 * 1024  # a filename of 255 escaped characters needs a third of it
-# REST Framework quotes these words of Django after "CSRF Failed: ". Django does not translate
-# them.
+# Django's words, which REST Framework quotes. Django does not translate them.
 CSRF_REASONS = (
     gettext_noop("CSRF token missing."),
     gettext_noop("CSRF cookie not set."),
