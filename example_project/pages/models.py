@@ -14,6 +14,7 @@ class Album(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        app_label = "pages"
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -26,6 +27,7 @@ class Picture(models.Model):
     filename = models.CharField(max_length=255, blank=True)
 
     class Meta:
+        app_label = "pages"
         ordering = ["id"]
 
     def __str__(self) -> str:
@@ -41,6 +43,7 @@ class Document(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        app_label = "pages"
         ordering = ["-id"]
 
     def __str__(self) -> str:
@@ -56,6 +59,7 @@ class Application(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        app_label = "pages"
         ordering = ["-id"]
 
     def __str__(self) -> str:
