@@ -18,6 +18,7 @@ class Album(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
+        app_label = "pages"
         verbose_name = _("album")
         verbose_name_plural = _("albums")
         ordering = ["-id"]
@@ -34,6 +35,7 @@ class Picture(models.Model):
     filename = models.CharField(_("filename"), max_length=255, blank=True)
 
     class Meta:
+        app_label = "pages"
         verbose_name = _("picture")
         verbose_name_plural = _("pictures")
         ordering = ["id"]
@@ -54,6 +56,7 @@ class Document(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
+        app_label = "pages"
         verbose_name = _("document")
         verbose_name_plural = _("documents")
         ordering = ["-id"]
@@ -71,6 +74,7 @@ class Application(models.Model):
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
+        app_label = "pages"
         verbose_name = _("application")
         verbose_name_plural = _("applications")
         ordering = ["-id"]

@@ -16,6 +16,11 @@ from s3direct_uploads import lifecycle
 from s3direct_uploads.models import Upload
 
 
+def is_shown(site: admin.AdminSite, label: str) -> bool:
+    """Whether the admin has the model of this field, "photos.Photo.image"."""
+    return any(model._meta.label == label.rpartition(".")[0] for model in site._registry)
+
+
 def find(site: admin.AdminSite, request: HttpRequest, upload: Upload) -> tuple[str, str]:
     """The address of the row that names the file, and "". Or "", and why there is none.
 

@@ -232,6 +232,8 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
             return gettext("nothing")
         if not upload.attached_to:
             return gettext("the project's own code")
+        if not holding.is_shown(self.admin_site, upload.attached_to):
+            return upload.attached_to
         return format_html('<a href="{}">{}</a>', self._url(upload, "holder"), upload.attached_to)
 
     @admin.display(description=_("object"))

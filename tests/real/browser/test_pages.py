@@ -42,6 +42,7 @@ def go(page: Page, link: str) -> None:
     page.get_by_role("navigation").get_by_role("link", name=link, exact=True).focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("navigation").locator("[aria-current=page]")).to_have_text(link)
+    page.wait_for_load_state()  # element.js has run
 
 
 def test_an_album_of_three_photos(alice: Visitor, site: Site) -> None:
@@ -120,6 +121,7 @@ def test_a_visitor_applies_for_a_job(site: Site, chromium: Browser, tmp_path: Pa
     page = context.new_page()
     page.goto(f"{site.url}/accounts/login/")
     page.get_by_role("link", name="Apply for a job").click()
+    page.wait_for_url("**/jobs/")  # and element.js has run
     cv = tmp_path / "cv.pdf"
     cv.write_bytes(PDF)
     page.get_by_label("Your name").fill("Ada")
