@@ -161,7 +161,7 @@ def test_the_migrations_are_complete() -> None:
 
 
 def test_code_of_the_version_before_still_inserts_after_a_migration() -> None:
-    """While a deploy rolls, old processes insert without the new columns: the database fills them."""
+    """While a deploy rolls, old processes insert without the new columns."""
     migrations = MigrationLoader(None).disk_migrations
     added = [
         (name, operation)
