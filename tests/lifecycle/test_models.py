@@ -183,7 +183,7 @@ def test_code_of_the_version_before_still_inserts_after_a_migration() -> None:
 def test_the_database_fills_the_columns_that_old_code_does_not_know() -> None:
     begun = make()
     columns = [
-        field.column
+        str(field.column)
         for field in Upload._meta.concrete_fields
         if field.name not in ("id", "key", "visitor", "counted")
     ]
