@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Else each worker, and each process that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage matrix test-real bench bench-quick docs schema format lint
+.PHONY: help demo test coverage matrix release test-real bench bench-quick docs schema format lint
 
 help:  ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do \
@@ -26,6 +26,9 @@ coverage: .venv/.installed  ## As test, and print the lines that no test runs; t
 
 matrix: .venv/.installed  ## The suite on other versions of Python and Django; PAIRS="3.13-6.0 3.11-lowest" runs these
 	scripts/matrix $(PAIRS)
+
+release: .venv/.installed  ## Make the packages of a release in dist/, and try them on a clean Debian, as root; publishes nothing
+	scripts/release
 
 test-real: .venv/.installed  ## The whole suite on Ceph, PostgreSQL, Redis, Chromium, Firefox, WebKit, ClamAV and Java; installs them on Debian, as root
 	scripts/with-servers $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
