@@ -40,6 +40,12 @@ def is_search(request: HttpRequest) -> bool:
     return "\0" not in term and bool(strip_invisible(term).strip())
 
 
+def most_looked_at(request: HttpRequest) -> int | None:
+    """How many rows the chosen filters look at; None if they look at all."""
+    is_bounded = any(request.GET.get(name) for name in BOUNDED)
+    return MOST_LOOKED_AT if is_bounded and not is_search(request) else None
+
+
 def among_newest(request: HttpRequest, uploads: QuerySet[Any]) -> QuerySet[Any]:
     """Without those that are older than the newest MOST_LOOKED_AT of the table.
 

@@ -330,12 +330,9 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
 
     @lifecycle.never_atomic  # the actions wait for S3
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        is_bounded = any(request.GET.get(name) for name in filters.BOUNDED)
         context = {
             "figures": partial(summary.figures, self.get_queryset(request)),
-            "most_looked_at": is_bounded
-            and not filters.is_search(request)
-            and filters.MOST_LOOKED_AT,
+            "most_looked_at": partial(filters.most_looked_at, request),
             **(extra_context or {}),
         }
         return super().changelist_view(request, context)

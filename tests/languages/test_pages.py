@@ -14,7 +14,7 @@ from s3direct_uploads import lifecycle
 from s3direct_uploads.exceptions import BucketUnavailable
 from s3direct_uploads.forms import UploadField
 from s3direct_uploads.models import Upload, Usage
-from tests.conftest import App, row, sign_in
+from tests.conftest import App, Bucket, row, sign_in
 from tests.languages.conftest import (
     HANGUL,
     assert_korean,
@@ -109,6 +109,12 @@ def test_what_the_admin_says_after_an_action(alice: App, root: Client) -> None:
         Upload.objects.filter(pk=sent.pk).update(status="verifying", held_at=sent.created_at)
         chosen = {"action": action, "_selected_action": [str(begun.pk), str(sent.pk)]}
         page = root.post(f"{ADMIN}upload/", chosen, follow=True)
+        if action in ("reject", "cancel"):  # a page asks first
+            shown = [f"{begun.pk}:pending", f"{sent.pk}:verifying"]
+            assert_korean(str(page.context["title"]))
+            page = root.post(
+                f"{ADMIN}upload/", {**chosen, "post": "yes", "shown": shown}, follow=True
+            )
         messages = [str(each) for each in page.context["messages"]]
         assert messages
         for each in messages:
@@ -144,7 +150,7 @@ def test_the_texts_of_the_test_are_english() -> None:
     assert english_in("파일이 beach.jpg 너무 큽니다. 최대 1.5 KiB입니다.") == []
 
 
-def test_logs_and_commands_stay_english(alice: App, s3_away: Any) -> None:
+def test_logs_and_commands_stay_english(alice: App, own_bucket: Bucket, s3_away: Any) -> None:
     upload = row(alice.begin())
     s3_away()
     with override("ko"):

@@ -625,7 +625,7 @@ def test_what_is_due_is_counted(held: Upload) -> None:
     assert +lifecycle.due() == {"unscanned": 1}
 
 
-def test_what_is_held_is_no_stray(held: Upload, s3: Bucket) -> None:
+def test_what_is_held_is_no_stray(own_bucket: Bucket, held: Upload) -> None:
     assert not [each for each in lifecycle.reconcile() if each.key == held.key]
 
 

@@ -196,11 +196,15 @@ def test_the_imports_in_a_bundle(project: Path, tmp_path: Path) -> None:
 
 def test_the_texts_of_a_host(tmp_path: Path) -> None:
     code = block(
-        "docs/forms.md", 'import {texts} from "/static/s3direct_uploads/texts.js";', "js"
+        "docs/languages.md",
+        'import {languages, texts} from "/static/s3direct_uploads/texts.js";',
+        "js",
     ).replace("/static/s3direct_uploads", PACKAGE.as_uri())
-    (tmp_path / "block.mjs").write_text(f"{code}console.log(texts.choose, '|', texts.cancel);")
+    (tmp_path / "block.mjs").write_text(
+        f"{code}console.log(languages.de.choose, '|', texts.misconfigured);"
+    )
     printed = npm.run(tmp_path, "node", "block.mjs").stdout
-    assert printed == "Datei wählen oder hier ablegen | Abbrechen\n"
+    assert printed == "Datei wählen oder hier ablegen | Call 555-0100.\n"
 
 
 STRICTLY = ("--strict", "--noEmit", "--target", "es2022", "--module", "esnext")
