@@ -1,5 +1,7 @@
 """How Sphinx makes the documentation's site: `make docs`."""
 
+from __future__ import annotations
+
 import os
 import sys
 import tomllib
@@ -7,10 +9,13 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import django
 from django.core.management import load_command_class
-from sphinx.application import Sphinx
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx  # a test reads the commands without it
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
