@@ -70,6 +70,7 @@ export class Network {
     /** @type {Promise<never>} */
     const aborted = new Promise((_, reject) => (abort = () => reject(signal?.reason)));
     signal?.addEventListener("abort", abort);
+    if (signal?.aborted) abort();
     try {
       return await Promise.race([work, aborted]);
     } finally {
