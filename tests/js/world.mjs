@@ -125,6 +125,11 @@ export class World {
     });
   }
 
+  /** Of the uploads, in the order in which they began. */
+  get statuses() {
+    return [...this.uploads.values()].map(({status}) => status);
+  }
+
   /** The transcript's lines that begin with these words. */
   said(words) {
     return this.transcript.filter((line) => line.startsWith(words));
@@ -221,6 +226,7 @@ export class World {
 
   confirmOne(id) {
     const planned = this.plannedFor(`confirm ${id}`);
+    if (this.parts.has(id)) return {status: 409, body: {code: "not_in_batch", detail: "Confirm it alone."}};
     return planned ?? this.django("POST", `${id}/confirm/`, {headers: {}, body: {}});
   }
 

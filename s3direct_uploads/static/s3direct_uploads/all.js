@@ -102,6 +102,7 @@ class All {
     this.progress.tell();
     await Promise.all(Array.from({length: Math.min(this.atOnce, this.files.length)}, () => this.work()));
     await Promise.all(this.ends);
+    this.batches.end();
     if (this.broken) throw this.broken.thrown;
     return this.results;
   }
@@ -200,7 +201,7 @@ class All {
         },
       };
       const onSent = () => {
-        if (turn.isOver || this.confirming >= this.room / 2) return;
+        if (turn.isOver || this.confirming + 1 > this.room / 2) return;
         this.confirming++;
         turn.end(); // the next file is sent while this one is confirmed
       };

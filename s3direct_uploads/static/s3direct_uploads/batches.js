@@ -34,6 +34,8 @@ export class Batches {
   /** What was sent while the last confirm is under way. @type {Member[]} */
   sent = [];
   isConfirming = false;
+  /** What ends when a signal is aborted. @type {Map<AbortSignal, {aborted: Promise<never>, forget: () => void}>} */
+  signals = new Map();
 
   /** @param {Options} options */
   constructor({signal: _, onProgress: __, ...options}) {
@@ -115,6 +117,30 @@ export class Batches {
     }
   }
 
+  /**
+   * Rejects as soon as it is aborted. A hundred files may wait with one signal, and Node.js warns of a hundred listeners.
+   *
+   * @template T @param {AbortSignal | undefined} signal @param {Promise<T>} work @returns {Promise<T>}
+   */
+  async unless(signal, work) {
+    if (!signal) return work;
+    if (!this.signals.has(signal)) {
+      let abort = () => {};
+      /** @type {Promise<never>} */
+      const aborted = new Promise((_, reject) => (abort = () => reject(signal.reason)));
+      aborted.catch(() => {});
+      signal.addEventListener("abort", abort);
+      this.signals.set(signal, {aborted, forget: () => signal.removeEventListener("abort", abort)});
+      if (signal.aborted) abort();
+    }
+    return Promise.race([work, /** @type {Promise<never>} */ (this.signals.get(signal)?.aborted)]);
+  }
+
+  /** When all files have ended. */
+  end() {
+    for (const {forget} of this.signals.values()) forget();
+  }
+
   /** It was begun for a file that is cancelled. @param {Answer | null} answer */
   cancel(answer) {
     const id = answer?.upload?.id;
@@ -162,9 +188,9 @@ export class Group {
     const {batches} = this;
     // The key makes that the call can be repeated: nothing begins twice.
     const answers = await batches.ask("begin", "batch/", "uploads", this.members, {"Idempotency-Key": randomKey()});
-    // A file in parts is not for batches. If so small a file is one, all files of its destination are.
-    if (!answers || answers.some(({error}) => error?.code === "not_in_batch")) batches.canBegin = false;
-    if (!answers) batches.canConfirm = false;
+    // A file in parts is not for batches. If so small a file is one, the bucket takes no file by one PUT.
+    const isForAll = answers?.every(({error}) => error?.code !== "not_in_batch");
+    if (!isForAll) batches.canBegin = batches.canConfirm = false;
     this.onEnd((answers ?? []).filter(({error}) => error?.code === "too_many_pending").length);
   }
 
@@ -186,9 +212,9 @@ export class Group {
       isCounted = true;
       const joined = this.join({asked: declared, network, signal});
       try {
-        const answer = await network.unless(signal, joined);
+        const answer = await batches.unless(signal, joined);
         const answeredAt = network.time.now();
-        await network.unless(signal, coming);
+        await batches.unless(signal, coming);
         // What may pass, or is not for batches, is asked for alone: upload.js knows how long to try.
         if (!answer || isForAlone(answer)) return await ask();
         const begun = await answered("begin", network, () => response(answer));
@@ -204,7 +230,7 @@ export class Group {
     const confirm = async (id, ask, network) => {
       const tries = network.tries();
       for (;;) {
-        const answer = await network.unless(signal, batches.confirm({asked: id, network, signal}));
+        const answer = await batches.unless(signal, batches.confirm({asked: id, network, signal}));
         if (!answer || answer.error?.code === "not_in_batch") return ask();
         try {
           const upload = await answered("confirm", network, () => response(answer));

@@ -70,7 +70,6 @@ export class Network {
     /** @type {Promise<never>} */
     const aborted = new Promise((_, reject) => (abort = () => reject(signal?.reason)));
     signal?.addEventListener("abort", abort);
-    if (signal?.aborted) abort();
     try {
       return await Promise.race([work, aborted]);
     } finally {
