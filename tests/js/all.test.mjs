@@ -27,7 +27,7 @@ test("the results have the order of the files, whatever ends first", async () =>
   const slow = held();
   world.next("PUT u1", slow);
   const sending = send(world, names.map((name) => file(5, {name})));
-  await world.until(() => world.said("POST u5/confirm/").length);
+  await world.until(() => world.statuses.filter((status) => status === "completed").length === 4);
   slow.release();
 
   const results = await sending;
@@ -38,7 +38,7 @@ test("the results have the order of the files, whatever ends first", async () =>
 });
 
 for (const atOnce of [undefined, 1, 2]) {
-  test(`with atOnce ${atOnce} so many are under way, and the next begins when one ends`, async () => {
+  test(`with atOnce ${atOnce} so many are sent at once, and the next is sent when one is there`, async () => {
     const world = new World();
     const puts = names.map(held);
     world.next("PUT", ...puts);
@@ -46,9 +46,9 @@ for (const atOnce of [undefined, 1, 2]) {
     const most = atOnce ?? 3;
     await world.until(() => world.underway === most);
     await rest();
-    assert.equal(world.uploads.size, most);
+    assert.equal(world.underway, most);
     puts[0].release();
-    await world.until(() => world.uploads.size === most + 1);
+    await world.until(() => world.said("PUT").length === 1 && world.underway === most);
     for (const put of puts) put.release();
 
     assert.equal((await sending).length, 5);
@@ -58,7 +58,7 @@ for (const atOnce of [undefined, 1, 2]) {
 
 test("a file that fails stops no other, and its error is in its result", async () => {
   const world = new World();
-  world.next("POST /", INVALID);
+  world.nextInBatch("begin a.png", INVALID);
 
   const results = await send(world, names.map((name) => file(5, {name})), {atOnce: 1});
 
@@ -68,9 +68,12 @@ test("a file that fails stops no other, and its error is in its result", async (
   assert.equal(results[0].error.message, "It is no image.");
 });
 
-test("cancelled, what is under way is cancelled in Django, what waits never begins, what is completed stays", async () => {
+test("cancelled, what has begun is cancelled in Django, what is completed stays, and nothing more begins", async () => {
   const world = new World();
   const cancelling = new AbortController();
+  const names = Array.from({length: 12}, (_, index) => `${index}.png`);
+  const second = held();
+  world.next("POST batch/", (_world, _signal, answer) => answer(), second); // the first ten begin
   world.next("PUT u2", held());
   world.next("PUT u3", held());
   const sending = send(world, names.map((name) => file(5, {name})), {atOnce: 2, signal: cancelling.signal});
@@ -81,11 +84,15 @@ test("cancelled, what is under way is cancelled in Django, what waits never begi
   await rest();
 
   assert.deepEqual(ends(results), [
-    "a.png completed",
+    "0.png completed",
     ...names.slice(1).map((name) => `${name} AbortError`),
   ]);
-  assert.deepEqual([...world.uploads.values()].map(({status}) => status), ["completed", "cancelled", "cancelled"]);
-  assert.deepEqual(world.said("DELETE").sort(), ["DELETE u2/ → 204", "DELETE u3/ → 204"]);
+  assert.deepEqual(world.statuses, ["completed", ...Array(9).fill("cancelled")]);
+  assert.equal(world.said("DELETE").length, 9);
+
+  second.release();
+  await rest();
+  assert.deepEqual(world.statuses.slice(10), ["cancelled", "cancelled"], "their begin was answered after the end");
 });
 
 test("cancelled before it begins, Django is asked nothing", async () => {
@@ -99,7 +106,7 @@ test("cancelled before it begins, Django is asked nothing", async () => {
   assert.deepEqual(world.transcript, []);
 });
 
-test("paused, nothing is sent and nothing begins; resumed, all of it is sent", async () => {
+test("paused, nothing is sent and nothing more begins; resumed, all of it is sent", async () => {
   const world = new World();
   world.next("PUT", held(), held());
   const sending = send(world, names.map((name) => file(5, {name})), {atOnce: 2});
@@ -108,11 +115,11 @@ test("paused, nothing is sent and nothing begins; resumed, all of it is sent", a
   sending.pause();
   await rest();
   assert.equal(world.underway, 0);
-  assert.equal(world.uploads.size, 2);
+  assert.deepEqual(world.asked, ["POST batch/ of 5"]);
 
   sending.resume();
   assert.deepEqual(ends(await sending), names.map((name) => `${name} completed`));
-  assert.equal(world.said("POST / ").length, 5);
+  assert.deepEqual(world.said("POST batch/ "), ["POST batch/ → 200"]);
 });
 
 test("paused when one ends, the next waits until it is resumed, or is cancelled", async () => {
@@ -121,7 +128,8 @@ test("paused when one ends, the next waits until it is resumed, or is cancelled"
     const cancelling = new AbortController();
     const confirm = held();
     world.next("POST u1/confirm/", confirm);
-    const sending = send(world, [file(5), file(5, {name: "b.png"})], {atOnce: 1, signal: cancelling.signal});
+    const each = ({name}) => ({idempotencyKey: name}); // begins and is confirmed alone
+    const sending = send(world, [file(5), file(5, {name: "b.png"})], {each, atOnce: 1, signal: cancelling.signal});
     await world.until(() => world.said("PUT u1").length);
     await rest();
     sending.pause();
@@ -153,7 +161,7 @@ test("the progress is of all bytes and all files, never runs backward, and ends 
 
 test("the bytes of a file that failed are not waited for, and do not count as speed", async () => {
   const world = new World();
-  world.next("POST /", INVALID);
+  world.nextInBatch("begin beach.png", INVALID);
   const told = [];
 
   await send(world, [file(1_000), file(10)], {atOnce: 1, onProgress: (progress) => told.push(progress)});
@@ -246,7 +254,7 @@ test("what a callback of the page throws is thrown, once every other file has en
 
   await assert.rejects(send(world, names.map((name) => file(5, {name})), {onResult}), RangeError);
 
-  assert.equal(world.said("POST u").length, 5);
+  assert.deepEqual(world.statuses, names.map(() => "completed"));
 });
 
 test("a large file is sent in parts, two at once, because its neighbours need connections too", async () => {

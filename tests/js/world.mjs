@@ -74,6 +74,11 @@ export class World {
   keys = new Map(); // Idempotency-Key: [the body, the upload's id]
   faults = [];
   isVisitor = false; // whether the page has no login
+  hasBatches = true; // whether the project has the calls for batches
+  maxPending = Infinity; // uploads
+  isAllInParts = false; // whether the storage's rule is that no file is sent by one PUT
+  planned = []; // answers for single uploads of batches
+  mostPending = 0; // uploads
   verifying = 0; // how many confirms answer 202 before the one that completes
   mostAtOnce = 0; // PUTs
   underway = 0;
@@ -109,6 +114,20 @@ export class World {
 
   outageOf(server) {
     return this.outages.find((each) => each.server === server && this.clock.now() < each.until)?.fault;
+  }
+
+  /** The requests to Django. Of a batch it is said how many uploads it has. */
+  get asked() {
+    const asked = this.requests.filter(({url}) => !url);
+    return asked.map(({words, body}) => {
+      const many = body?.uploads ?? body?.ids;
+      return many ? `${words} of ${many.length}` : words;
+    });
+  }
+
+  /** Of the uploads, in the order in which they began. */
+  get statuses() {
+    return [...this.uploads.values()].map(({status}) => status);
   }
 
   /** The transcript's lines that begin with these words. */
@@ -153,10 +172,12 @@ export class World {
 
   django(method, path, {headers, body}) {
     if (method === "POST" && !path) return this.begin(body, headers["idempotency-key"]);
+    if (path.startsWith("batch/")) return this.batch(path, body, headers["idempotency-key"]);
     if (path.startsWith("?") && this.isVisitor) return {status: 401, body: {code: "not_authenticated", detail: "Who?"}};
     if (path.startsWith("?")) return this.list(new URLSearchParams(path));
     const [id, action] = path.split("/");
     const upload = this.uploads.get(id);
+    if (!upload) return {status: 404, body: {code: "not_found", detail: "You have no such upload."}};
     if (upload.visitor && headers["upload-token"] !== upload.form_value) return {status: 404, body: {code: "not_found", detail: "?"}};
     if (method === "DELETE") return this.cancel(upload);
     if (upload.status === "completed" && action === "confirm") return {status: 200, body: upload};
@@ -170,11 +191,53 @@ export class World {
     return {status: 200, body: {parts: body.part_numbers.map((n) => this.signPart(upload, n)), expires_in: URL_LIFE}};
   }
 
+  /** What the call would answer for each upload alone. */
+  batch(path, {uploads, ids}, key) {
+    const isBegin = path === "batch/";
+    if (!this.hasBatches) return isBegin ? {status: 405, body: {code: "method_not_allowed"}} : {status: 404, body: {code: "not_found"}};
+    if (this.isVisitor) return {status: 401, body: {code: "not_authenticated", detail: "Who?"}};
+    if ((uploads ?? ids).length > 100) return {status: 400, body: {code: "invalid", detail: "At most 100."}};
+    const answers = isBegin
+      ? uploads.map((declared, place) => this.beginOne(declared, `${key} ${place}`))
+      : ids.map((id) => this.confirmOne(id));
+    const reused = answers.find(({body}) => body.code === "idempotency_key_reused");
+    if (reused) return reused;
+    const results = answers.map(({status, body}) =>
+      status < 300 ? {status, upload: body, error: null} : {status, upload: null, error: body},
+    );
+    return {status: 200, body: {results}};
+  }
+
+  /** The next begins, or confirms, of such a file in a batch are answered so in the server's place. */
+  nextInBatch(name, ...answers) {
+    this.planned.push(...answers.map((answer) => [name, answer()]));
+  }
+
+  plannedFor(name) {
+    const index = this.planned.findIndex(([each]) => each === name);
+    return index < 0 ? null : this.planned.splice(index, 1)[0][1];
+  }
+
+  beginOne(declared, key) {
+    const inParts = declared.multipart && (this.isAllInParts || declared.size > this.partSize);
+    const notInBatch = {status: 409, body: {code: "not_in_batch", detail: "Begin it alone."}};
+    return this.plannedFor(`begin ${declared.filename}`) ?? (inParts ? notInBatch : this.begin(declared, key));
+  }
+
+  confirmOne(id) {
+    const planned = this.plannedFor(`confirm ${id}`);
+    if (this.parts.has(id)) return {status: 409, body: {code: "not_in_batch", detail: "Confirm it alone."}};
+    return planned ?? this.django("POST", `${id}/confirm/`, {headers: {}, body: {}});
+  }
+
   begin(declared, key) {
     const body = JSON.stringify(declared);
     const [before, id] = this.keys.get(key) ?? [];
     if (before && before !== body) return {status: 409, body: {code: "idempotency_key_reused", detail: "Another body."}};
     if (before) return {status: 201, body: this.presented(this.uploads.get(id))};
+    const pending = [...this.uploads.values()].filter(({status}) => status === "pending").length;
+    this.mostPending = Math.max(this.mostPending, pending + 1);
+    if (pending >= this.maxPending) return {status: 429, body: {code: "too_many_pending", detail: "Finish or cancel one."}};
     const upload = this.remember(declared);
     this.keys.set(key, [body, upload.id]);
     return {status: 201, body: this.presented(upload)};
@@ -188,7 +251,7 @@ export class World {
     const upload = {id, status: "pending", destination, filename, size, content_type, context, created_at, expires_at};
     if (this.isVisitor) Object.assign(upload, {visitor: true, form_value: `${id}:mac`});
     this.uploads.set(id, upload);
-    if (multipart && size > this.partSize) this.parts.set(id, new Map());
+    if (multipart && (this.isAllInParts || size > this.partSize)) this.parts.set(id, new Map());
     return upload;
   }
 

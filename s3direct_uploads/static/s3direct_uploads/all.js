@@ -10,11 +10,16 @@
  *
  * @import {Options, Progress, Upload, UploadFile, Uploading} from "./types.js"
  */
-import {upload} from "./upload.js";
+import {Batches, Group} from "./batches.js";
+import {start} from "./upload.js";
 
 const AT_ONCE = 3;
 const PARALLEL = 2; // parts of each file: with HTTP/1.1 a browser has six connections to S3
 const SPEED_OVER = 8_000; // milliseconds over which the speed is measured
+const SMALL = 5 * 1024 ** 2; // bytes: S3's smallest part, so that the file is sent by one PUT
+const FIRST = 10; // files that the first call begins, so that the first bytes are sent early
+const MOST = 100; // files that may have begun and are not completed
+const AHEAD = 32 * 1024 ** 2; // bytes that are begun ahead: with a slow line, the URLs of more would expire
 
 /**
  * @typedef {object} AllProgress
@@ -55,14 +60,25 @@ export function uploadAll(files, options) {
   if (!Number.isInteger(atOnce) || atOnce < 1) throw new RangeError(`atOnce must be 1 or more; it is ${atOnce}.`);
   if ("idempotencyKey" in options) throw new TypeError("Each file needs a key of its own: return idempotencyKey from each().");
   if (!(Symbol.iterator in files || "length" in files)) throw new TypeError("files must be a list.");
-  const batch = new Batch(Array.from(files), options, atOnce);
-  return Object.assign(batch.run(), {pause: () => batch.pause(), resume: () => batch.resume()});
+  const all = new All(Array.from(files), options, atOnce);
+  return Object.assign(all.run(), {pause: () => all.pause(), resume: () => all.resume()});
 }
 
-class Batch {
-  /** The files that are being sent. @type {Set<Uploading>} */
+class All {
+  /** The files that are being sent, and those that Django was asked for ahead. @type {Set<Uploading>} */
   running = new Set();
   next = 0;
+  /** By index: those that have begun, or that Django was asked for ahead. @type {Map<number, Turn>} */
+  turns = new Map();
+  /** @type {Promise<void>[]} */
+  ends = [];
+  /** What a callback of the page threw. @type {{thrown: unknown} | null} */
+  broken = null;
+  /** How many uploads may be pending because of batches. */
+  room = FIRST;
+  pending = 0; // because of batches
+  confirming = 0; // of them, sent ones after which the next file has begun
+  isBeginning = false;
   /** Resolves when it is resumed. @type {Promise<void> | null} */
   paused = null;
   resumed = () => {};
@@ -75,58 +91,129 @@ class Batch {
     this.each = each;
     this.onResult = onResult;
     this.progress = new Total(files, onProgress, common.clock ?? globalThis.performance ?? Date);
+    this.batches = new Batches(common);
+    /** @type {Partial<Options>[]} */
+    this.own = [];
     /** @type {Result[]} */
     this.results = [];
   }
 
   async run() {
     this.progress.tell();
-    const lanes = Array.from({length: Math.min(this.atOnce, this.files.length)}, () => this.work());
-    const broken = (await Promise.all(lanes)).find((each) => each);
-    if (broken) throw broken.thrown;
+    await Promise.all(Array.from({length: Math.min(this.atOnce, this.files.length)}, () => this.work()));
+    await Promise.all(this.ends);
+    this.batches.end();
+    if (this.broken) throw this.broken.thrown;
     return this.results;
   }
 
-  /** One file after the other. Resolves with what a callback of the page threw, if one did. */
+  /** One file after the other. */
   async work() {
-    /** @type {{thrown: unknown} | null} */
-    let broken = null;
     while (this.next < this.files.length) {
       const index = this.next++;
-      const result = await this.send(index);
+      await this.isResumed();
+      this.beginAhead(index);
+      const turn = this.turns.get(index) ?? this.start(index);
+      turn.come();
+      await turn.over;
+    }
+  }
+
+  /** The options of this file alone. @param {number} index */
+  ownOf(index) {
+    return (this.own[index] ??= this.each?.(this.files[index], index) ?? {});
+  }
+
+  /** Whether its begin can be one of a batch. @param {number} index */
+  isForBatch(index) {
+    if (this.turns.has(index) || !isSmall(this.files[index])) return false;
+    try {
+      const own = this.ownOf(index);
+      const {checksum} = {...this.common, ...own};
+      if (typeof checksum === "string") return false; // to compute a hundred at once would be too much for a phone
+      return !own.idempotencyKey && !["endpoint", "headers", "credentials", "fetch"].some((name) => name in own);
+    } catch {
+      return false; // it is thrown again when its turn comes
+    }
+  }
+
+  /** Begins small files by one call, if few are left that are begun. @param {number} from an index */
+  beginAhead(from) {
+    const isEarly = this.isBeginning || this.pending > this.room / 4 || this.paused || this.common.signal?.aborted;
+    if (isEarly || !this.batches.canBegin || from >= this.files.length || !isSmall(this.files[from])) return;
+    /** @type {number[]} */
+    const chosen = [];
+    let bytes = 0;
+    for (let index = from; index < this.files.length && this.pending + chosen.length < this.room; index++) {
+      bytes += this.files[index].size;
+      if (bytes > AHEAD) break;
+      if (this.isForBatch(index)) chosen.push(index);
+    }
+    if (chosen.length < 2) return;
+    this.isBeginning = true;
+    const group = new Group(this.batches, chosen.length, (refused) => {
+      this.isBeginning = false;
+      // Django allows only few pending uploads: half of them are left to others, and to the files that were refused.
+      this.room = refused ? (this.pending - refused) >> 1 : this.room === FIRST ? MOST : this.room;
+      this.beginAhead(this.next);
+    });
+    for (const index of chosen) this.start(index, group);
+  }
+
+  /** @param {number} index @param {Group} [group] */
+  start(index, group) {
+    const turn = new Turn();
+    this.turns.set(index, turn);
+    if (group) this.pending++;
+    const end = async () => {
+      const result = await this.send(index, turn, group);
+      if (group) this.pending--;
+      if (turn.isOver) this.confirming--;
+      turn.end();
       this.results[index] = result;
       try {
         this.progress.end(index, result);
         this.onResult?.(result, index);
       } catch (thrown) {
-        broken ??= {thrown}; // the other files are sent all the same
+        this.broken ??= {thrown}; // the other files are sent all the same
       }
-    }
-    return broken;
+    };
+    this.ends.push(end());
+    return turn;
   }
 
-  /** @param {number} index @returns {Promise<Result>} */
-  async send(index) {
+  /** @param {number} index @param {Turn} turn @param {Group} [group] @returns {Promise<Result>} */
+  async send(index, turn, group) {
     const file = this.files[index];
     /** @type {Uploading | undefined} */
     let uploading;
+    let leave = () => {};
     try {
-      await this.isResumed();
-      const own = this.each?.(file, index) ?? {};
-      uploading = upload(file, {
+      const own = this.ownOf(index);
+      const options = {
         parallel: PARALLEL,
         ...this.common,
         ...own,
-        onProgress: (progress) => {
+        onProgress: (/** @type {Progress} */ progress) => {
+          if (!turn.isCome) return; // for the page it has not begun
           this.progress.reach(index, progress);
           own.onProgress?.(progress);
         },
-      });
+      };
+      const onSent = () => {
+        if (turn.isOver || this.confirming + 1 > this.room / 2) return;
+        this.confirming++;
+        turn.end(); // the next file is sent while this one is confirmed
+      };
+      const admitted = group?.admit(options.signal, {coming: turn.coming, onSent});
+      if (admitted) leave = admitted.leave;
+      uploading = start(file, options, admitted?.calls);
       this.running.add(uploading);
       return {file, upload: await uploading, error: null};
     } catch (error) {
       return {file, upload: null, error};
     } finally {
+      leave();
       if (uploading) this.running.delete(uploading);
     }
   }
@@ -155,6 +242,33 @@ class Batch {
     this.progress.rest();
     for (const each of this.running) each.resume();
   }
+}
+
+/** When a file is sent. */
+class Turn {
+  isCome = false;
+  isOver = false;
+  resolveComing = () => {};
+  resolveOver = () => {};
+  /** @type {Promise<void>} */
+  coming = new Promise((resolve) => (this.resolveComing = resolve));
+  /** The next file may be sent. @type {Promise<void>} */
+  over = new Promise((resolve) => (this.resolveOver = resolve));
+
+  come() {
+    this.isCome = true;
+    this.resolveComing();
+  }
+
+  end() {
+    this.isOver = true;
+    this.resolveOver();
+  }
+}
+
+/** @param {UploadFile} file */
+function isSmall({size}) {
+  return size <= SMALL;
 }
 
 /** The progress of all files. */

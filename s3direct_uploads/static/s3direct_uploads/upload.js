@@ -8,6 +8,7 @@
  *
  * @module
  *
+ * @import {Calls} from "./batches.js"
  * @import {Network, Tries} from "./network.js"
  * @import {Begun, Clock, ErrorBody, Facts, Options, PresignedMultipart, PresignedPart, PresignedRequest, Progress, Send, Slice, Step, Upload, UploadFile, Uploading} from "./types.js"
  */
@@ -84,16 +85,21 @@ export class UploadController extends AbortController {
  * @returns {Uploading}
  */
 export function upload(file, options) {
+  return start(file, options);
+}
+
+/** upload() for all.js. @param {UploadFile} file @param {Options} options @param {Calls} [calls] @returns {Uploading} */
+export function start(file, options, calls) {
   const gate = new Gate();
   const control = options.signal && controls.get(options.signal);
   control?.gates.add(gate);
   if (control?.isPaused) gate.shut();
-  const uploaded = run(file, options, gate).finally(() => control?.gates.delete(gate));
+  const uploaded = run(file, options, gate, calls).finally(() => control?.gates.delete(gate));
   return Object.assign(uploaded, {pause: () => gate.shut(), resume: () => gate.open()});
 }
 
-/** @param {UploadFile} file @param {Options} options @param {Gate} gate @returns {Promise<Upload>} */
-async function run(file, options, gate) {
+/** @param {UploadFile} file @param {Options} options @param {Gate} gate @param {Calls} [calls] @returns {Promise<Upload>} */
+async function run(file, options, gate, calls) {
   const {destination, context, checksum, idempotencyKey, signal} = options;
   const isNamed = typeof checksum === "string";
   const algorithm = isNamed ? checksum : checksum?.algorithm;
@@ -130,8 +136,9 @@ async function run(file, options, gate) {
     const mayResume = isKnown && multipart && file.size > SMALLEST_MULTIPART;
     const interrupted = mayResume && (await findInterrupted(django, declared, print, resume && file.lastModified));
     const key = {"Idempotency-Key": idempotencyKey ?? randomKey()};
+    const ask = () => django.ask("begin", "", declared, key);
     /** @type {Begun} */
-    const answer = interrupted || (await django.ask("begin", "", declared, key));
+    const answer = interrupted || (await (calls?.begin(declared, ask, network) ?? ask()));
     // The signed URLs are kept apart from the upload: it may be in an error, and an error may be logged.
     const {request, multipart: inParts, ...upload} = answer;
     begun = upload;
@@ -141,7 +148,7 @@ async function run(file, options, gate) {
     running.add(upload.id);
     // By a duration, because the clocks of phones are wrong. After a resumption it is too late; but Django says 410.
     network.deadline = time.now() + Date.parse(upload.expires_at) - Date.parse(upload.created_at) || Infinity;
-    const rest = {file, id: upload.id, django, network, send, time, gate, progress, signal, parallel};
+    const rest = {file, id: upload.id, django, network, send, time, gate, progress, signal, parallel, calls};
     const parts = inParts && new Parts(inParts, rest);
     if (parts) {
       if (!upload.visitor) memory("setItem", upload.id, print); // a visitor has no list to find it in
@@ -187,9 +194,10 @@ function incompleteParts(error) {
 }
 
 /** @param {Rest} rest @param {boolean} [waitForScan] @returns {Promise<Upload>} */
-async function confirm({id, django, network, time, progress, signal}, waitForScan) {
+async function confirm({id, django, network, time, progress, signal, calls}, waitForScan) {
+  const ask = () => django.ask("confirm", `${id}/confirm/`, {});
   for (let times = 0; ; times++) {
-    const upload = await django.ask("confirm", `${id}/confirm/`, {});
+    const upload = await (calls?.confirm(id, ask, network) ?? ask());
     const isHeld = upload.status === "verifying";
     if (isHeld || upload.status === "completed") memory("removeItem", id); // all is sent
     if (isHeld) network.deadline = Infinity; // the scan has one of its own
@@ -272,6 +280,7 @@ function memory(action, id, print = "") {
  * @property {Network["progress"]} progress
  * @property {AbortSignal} [signal]
  * @property {number} parallel
+ * @property {Calls} [calls]
  */
 
 /** A file in one PUT. @param {PresignedRequest} request @param {Rest} rest */
@@ -544,7 +553,7 @@ class Gate {
   }
 }
 
-class Django {
+export class Django {
   /** Of a visitor's upload. @type {string | null} */
   token = null;
 
@@ -616,7 +625,7 @@ class Django {
 }
 
 /** @param {Step} step @param {Network} network @param {() => Promise<Response>} ask */
-async function answered(step, network, ask) {
+export async function answered(step, network, ask) {
   let response, text;
   try {
     response = await ask();
