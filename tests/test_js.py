@@ -32,6 +32,7 @@ def test_upload_js_passes_its_tests_in_nodejs(
     covered = dict(re.findall(r"(\w+\.js)\s*\|\s*([\d.]+)", ran.stdout))
     assert set(covered) == {
         "all.js",
+        "batches.js",
         "checksum.js",
         "files.js",
         "korean.js",

@@ -59,6 +59,7 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
         "management/commands/setup_bucket.py",
         "static/s3direct_uploads/upload.js",
         "static/s3direct_uploads/all.js",
+        "static/s3direct_uploads/batches.js",
         "static/s3direct_uploads/network.js",
         "static/s3direct_uploads/checksum.js",
         "static/s3direct_uploads/node.js",

@@ -61,6 +61,32 @@ def test_twelve_photos_of_which_one_is_refused(alice: Visitor, site: Site) -> No
     }
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_twenty_photos_need_few_requests(alice: Visitor, site: Site, lost: bool) -> None:
+    """Two calls begin them, although an answer is lost, and the confirms are gathered."""
+    photos = [alice.make_photo(f"{number:02}.jpg", more=10_000) for number in range(20)]
+    if lost:
+        site.web.lose_answer("POST", "/batch/")
+        site.web.lose_answer("POST", "/batch/confirm/")
+
+    alice.add(*photos)
+
+    expect(alice.photos).to_have_count(20)
+    rows = alice.rows()
+    assert [row.status for row in rows] == ["completed"] * 20
+    assert {row.filename: site.read(row) for row in rows} == {
+        photo.name: photo.read_bytes() for photo in photos
+    }
+    begins = site.web.statuses("POST", "/uploads/batch/")
+    confirms = site.web.statuses("POST", "/uploads/batch/confirm/")
+    alone = [each.path for each in site.web.seen("POST", "/") if "/uploads/" in each.path]
+    assert begins == [0, 200, 200] if lost else [200, 200]
+    assert confirms.count(0) == lost
+    assert len(confirms) <= 20
+    assert len(alone) == len(begins) + len(confirms), "no file is begun or confirmed alone"
+    print(f"20 photos: {len(begins)} begins, {len(confirms)} confirms")
+
+
 def test_cancel_all_keeps_what_is_completed(alice: Visitor, site: Site) -> None:
     page = alice.page
     photos = [alice.make_photo(f"photo {number:02}.jpg", more=BIG) for number in range(12)]

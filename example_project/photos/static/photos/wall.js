@@ -6,6 +6,7 @@ import {explain, inBytes as bytesIn, inTime as timeIn, mayRetry, say as text} fr
 const {gettext, interpolate} = window; // Django's JavaScript catalogue
 
 const PART_SIZE = 16 * 1024 ** 2; // the same as in the destination: only larger files are sent in parts
+const SMALL = 5 * 1024 ** 2; // bytes
 const {uploads: UPLOADS, photos: PHOTOS} = document.body.dataset;
 
 const $ = (selector, within = document) => within.querySelector(selector);
@@ -229,8 +230,8 @@ function underwayItem(file) {
   $(".retry", item).addEventListener("click", () => retry(item));
   image.addEventListener("load", () => { image.hidden = false; });
   image.src = URL.createObjectURL(file);
-  // With the same key, a retry continues the upload where it failed.
-  return Object.assign(item, {file, key: crypto.randomUUID?.()});
+  // With the same key, a retry continues the upload where it failed. Without one, many small files begin by one request.
+  return Object.assign(item, {file, key: file.size > SMALL ? crypto.randomUUID?.() : undefined});
 }
 
 /** Send the files to S3, and make a photo of each upload. */
