@@ -59,7 +59,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("sections", nargs="*", choices=[[], "quick", *SECTIONS])
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the section rows")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="of the section rows")
     return parser.parse_args()
 
 

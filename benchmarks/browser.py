@@ -16,8 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.real.browser.conftest import ARGUMENTS
 from tests.real.site import ROOT
 
-from .peers import PART_SIZE
-from .report import MIB, Benchmark, Line, middle, say
+from .report import MIB, PART_SIZE, Benchmark, Line, middle, say
 from .served import AUTHORIZATION, PARALLEL, BenchSite, Film
 
 ROUNDS = 3

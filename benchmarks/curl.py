@@ -13,8 +13,7 @@ from typing import Any
 
 import requests
 
-from .peers import PART_SIZE
-from .report import MIB, Benchmark, Line, middle, say
+from .report import MIB, PART_SIZE, Benchmark, Line, middle, say
 from .served import AUTHORIZATION, PARALLEL, BenchSite, Film, as_json
 
 PAIRS = 5

@@ -17,7 +17,8 @@ from django.views.decorators.csrf import csrf_exempt
 
 from s3direct_uploads.s3 import get_bucket
 
-PART_SIZE = 16 * 1024**2
+from .report import PART_SIZE
+
 EXPIRES = 3600  # seconds
 # What axios and the browser make up where django-s3-file-field names none.
 AXIOS_TYPE = "application/x-www-form-urlencoded"

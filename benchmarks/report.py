@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 MIB, GIB = 1024**2, 1024**3
+PART_SIZE = 16 * MIB  # of each one that sends a file in parts
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 

@@ -19,8 +19,7 @@ import requests
 from tests.real.site import ADMIN, PASSWORD, Site
 from tests.settings import free_port
 
-from .peers import PART_SIZE
-from .report import GIB, say
+from .report import GIB, PART_SIZE, say
 
 AUTHORIZATION = f"Basic {b64encode(f'{ADMIN}:{PASSWORD}'.encode()).decode()}"
 PARALLEL = 4

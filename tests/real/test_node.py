@@ -233,15 +233,16 @@ def assert_unreadable(error: dict[str, Any], step: str, cause: str) -> None:
 @pytest.mark.parametrize(
     ("change", "cause", "sent"),
     [
-        (shorten, "NotReadableError", [0]),
-        (rewrite, "NotReadableError", [0]),
-        (grow, "NotReadableError", [0]),
-        (replace, "NotReadableError", [200, 0]),  # until then the old one is open
-        (Path.unlink, "NotFoundError", [200]),
+        (shorten, "NotReadableError", [[0]]),
+        (rewrite, "NotReadableError", [[0]]),
+        (grow, "NotReadableError", [[0]]),
+        # The first part has the old file open. The second is given up before S3 sees it, or after.
+        (replace, "NotReadableError", [[200], [200, 0]]),
+        (Path.unlink, "NotFoundError", [[200]]),
     ],
 )
 def test_a_file_that_changes_under_way(
-    site: Site, tmp_path: Path, change: Callable[[Path], None], cause: str, sent: list[int]
+    site: Site, tmp_path: Path, change: Callable[[Path], None], cause: str, sent: list[list[int]]
 ) -> None:
     site.s3.mend()
     path = make_film(tmp_path, 2 * PART_SIZE)
@@ -255,7 +256,7 @@ def test_a_file_that_changes_under_way(
     failed = answer(uploading)["error"]
     assert_unreadable(failed, "send", cause)
     assert str(path) in failed["cause"]["message"]
-    assert site.s3.statuses("PUT") == sent, "and not again"
+    assert site.s3.statuses("PUT") in sent, "and not again"
     row = newest(site)
     assert (row.status, site.read(row)) == ("pending", None)
 

@@ -118,7 +118,11 @@ def test_the_region_that_a_redirect_names_is_signed_from_then_on() -> None:
     assert signed_by_us(bucket, "PutObject")
 
 
-def test_without_credentials_nothing_is_signed() -> None:
+def test_without_credentials_nothing_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
     class Anonymous(S3Storage):
         def _create_session(self) -> Any:
             session: Any = boto3.Session(region_name="us-east-1")

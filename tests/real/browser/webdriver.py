@@ -47,7 +47,7 @@ class Tab:
 
     def text(self, selector: str) -> str:
         """Also where a page's policy forbids ``evaluate``."""
-        script = "return document.querySelector(arguments[0]).textContent"
+        script = "return document.querySelector(arguments[0])?.textContent ?? ''"
         text: str = self.command("ExecuteScript", script=script, args=[selector])["value"]
         return text
 

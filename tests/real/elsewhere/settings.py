@@ -11,15 +11,17 @@ INSTALLED_APPS = [*INSTALLED_APPS]
 MIDDLEWARE = [*MIDDLEWARE]
 exec(documented.settings(documented.SETTINGS))  # INSTALLED_APPS += …
 exec(documented.settings(documented.SESSION_SETTINGS))
+CORS_ALLOW_HEADERS += ["upload-token"]  # type: ignore[name-defined]  # noqa: F405  # for visitors
 if os.environ.get("FORGETFUL"):
-    del CORS_ALLOW_HEADERS  # type: ignore[name-defined]  # noqa: F821  # the easily forgotten line
+    del CORS_ALLOW_HEADERS  # type: ignore[name-defined]  # the easily forgotten line
 
 ROOT_URLCONF = "tests.real.elsewhere.urls"
 REST_FRAMEWORK = {
+    **REST_FRAMEWORK,
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "tests.real.elsewhere.views.BearerAuthentication",
         *REST_FRAMEWORK["DEFAULT_AUTHENTICATION_CLASSES"],
-    ]
+    ],
 }
 S3DIRECT_UPLOADS = {
     "DESTINATIONS": {

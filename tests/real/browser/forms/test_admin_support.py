@@ -29,6 +29,8 @@ def look(editor: Editor, name: str) -> None:
     for width, scheme in PAGES:
         page.set_viewport_size({"width": width, "height": 844})
         page.emulate_media(color_scheme=scheme)
+        # Django's links change their colour within a moment.
+        page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")
         if SCREENSHOTS:
             path = Path(SCREENSHOTS) / f"admin-{name}-{width}-{scheme}.png"
             page.screenshot(path=path, full_page=True)

@@ -17,7 +17,7 @@ MIB = 1024**2
 
 def wait_for(tab: Tab, text: str) -> None:
     deadline = time.monotonic() + 30
-    while text not in (found := tab.text("body")):
+    while text not in (found := tab.text("body") or ""):
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
 
