@@ -123,7 +123,7 @@ test("React Native: an outage is outlasted", async () => {
 test("React Native: several files, and what a person reads of an error", async () => {
   const world = new World();
   const allowed = {errors: [{field: "content_type", code: "not_allowed", params: {content_types: ["image/png", "image/gif"]}}]};
-  world.nextInBatch("notes.txt", refused(400, {code: "invalid", detail: "No.", ...allowed}));
+  world.nextInBatch("begin notes.txt", refused(400, {code: "invalid", detail: "No.", ...allowed}));
   const options = {...world.reached, send: native(world), endpoint: "/api/uploads/", destination: "photos", atOnce: 1};
 
   const [first, second] = await uploadAll([picked(5, "notes.txt"), picked(5)], options);

@@ -87,6 +87,35 @@ def test_twenty_photos_need_few_requests(alice: Visitor, site: Site, lost: bool)
     print(f"20 photos: {len(begins)} begins, {len(confirms)} confirms")
 
 
+def test_a_retry_after_a_batch_leaves_no_upload_behind(alice: Visitor, site: Site) -> None:
+    photos = [alice.make_photo(f"{name}.jpg") for name in ("a", "b")]
+    holds = [site.s3.hold("PUT", f"{photo.name}") for photo in photos]
+    alice.add(*photos)
+    assert all(hold.held.wait(15) for hold in holds)
+    assert site.web.statuses("POST", "/uploads/batch/") == [200]
+    site.end_sessions()
+    for hold in holds:
+        hold.released.set()
+    for photo in photos:
+        expect(alice.underway(photo.name)).to_contain_text("You are signed out")
+
+    with alice.context.expect_page() as opened:
+        alice.page.get_by_role("link", name="Sign in in another tab").click()
+    alice.sign_in(opened.value)
+    opened.value.close()
+    for photo in photos:
+        alice.underway(photo.name).get_by_role("button", name="Retry").click()
+
+    expect(alice.photos).to_have_count(2)
+    rows = alice.rows()
+    assert sorted((row.filename, row.status) for row in rows) == [
+        ("a.jpg", "cancelled"),
+        ("a.jpg", "completed"),
+        ("b.jpg", "cancelled"),
+        ("b.jpg", "completed"),
+    ]
+
+
 def test_cancel_all_keeps_what_is_completed(alice: Visitor, site: Site) -> None:
     page = alice.page
     photos = [alice.make_photo(f"photo {number:02}.jpg", more=BIG) for number in range(12)]

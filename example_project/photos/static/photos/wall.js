@@ -230,8 +230,7 @@ function underwayItem(file) {
   $(".retry", item).addEventListener("click", () => retry(item));
   image.addEventListener("load", () => { image.hidden = false; });
   image.src = URL.createObjectURL(file);
-  // With the same key, a retry continues the upload where it failed. Without one, many small files begin by one request.
-  return Object.assign(item, {file, key: file.size > SMALL ? crypto.randomUUID?.() : undefined});
+  return Object.assign(item, {file, key: crypto.randomUUID?.()});
 }
 
 /** Send the files to S3, and make a photo of each upload. */
@@ -249,7 +248,9 @@ async function send(items) {
     each: (_, index) => {
       const item = items[index];
       const onProgress = (progress) => showProgress(item, progress);
-      return {signal: item.controller.signal, idempotencyKey: item.key, onProgress};
+      // With the same key, a retry continues the upload where it failed. Without one, many small files begin by one request.
+      item.hasKey = items.length === 1 || item.file.size > SMALL;
+      return {signal: item.controller.signal, idempotencyKey: item.hasKey ? item.key : undefined, onProgress};
     },
     onProgress: (progress) => {
       batch.told = progress;
@@ -274,7 +275,10 @@ function wait(item) {
 }
 
 function retry(item) {
-  if (!item.upload) return send([item]);
+  if (!item.upload) {
+    if (!item.hasKey) cancelBegun(item); // the retry begins another one
+    return send([item]);
+  }
   wait(item);
   end(item, {upload: item.upload}); // it is in S3 already, and only the photo is missing
 }
@@ -401,10 +405,14 @@ function giveUp(item) {
   const {state} = item;
   item.controller.abort();
   if (state === "sending") return; // end() shows it as cancelled
-  // A failed upload is still pending in Django, or completed without a photo.
-  if (item.begun) ask("DELETE", `${UPLOADS}${item.begun.id}/`).catch(() => {}).then(reloadRecords);
+  cancelBegun(item);
   item.state = "gone";
   discard(item);
+}
+
+/** A failed upload is still pending in Django, or completed without a photo. */
+function cancelBegun({begun}) {
+  if (begun) ask("DELETE", `${UPLOADS}${begun.id}/`).catch(() => {}).then(reloadRecords);
 }
 
 function discard(item) {
