@@ -1,4 +1,4 @@
-"""upload.js in Deno, in Bun, as in React Native, in Hermes, and in the workers of a browser."""
+"""upload.js in Deno, in Bun, as in React Native, and in Hermes."""
 
 from __future__ import annotations
 

@@ -84,7 +84,6 @@ def test_twenty_photos_need_few_requests(alice: Visitor, site: Site, lost: bool)
     assert confirms.count(0) == lost
     assert len(confirms) <= 20
     assert len(alone) == len(begins) + len(confirms), "no file is begun or confirmed alone"
-    print(f"20 photos: {len(begins)} begins, {len(confirms)} confirms")
 
 
 def test_a_retry_after_a_batch_leaves_no_upload_behind(alice: Visitor, site: Site) -> None:
