@@ -57,6 +57,8 @@ def read(text: str) -> tuple[str, Mapping[str, str]]:
 
 def localized(text: str) -> str:
     """A row's reason in the active language."""
+    if not text:
+        return ""
     reason, params = read(text)
     said = gettext(reason)
     return said % params if params else said
