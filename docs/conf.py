@@ -9,7 +9,7 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import django
 from django.core.management import load_command_class
@@ -94,5 +94,12 @@ def read(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = source[0].replace("<!-- commands -->", "".join(commands()))
 
 
+def say_language(app: Sphinx, page: str, template: str, context: dict[str, Any], *_: Any) -> None:
+    """For a screen reader: a Korean page is no English one."""
+    if page.endswith(".ko"):
+        context["language"] = "ko"
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", read)
+    app.connect("html-page-context", say_language)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent  # the repository
+# Korean pages, and the English ones: tests/test_translations.py holds that their code is equal.
+TRANSLATED = {"README.ko.md": "README.md", "docs/tutorial.ko.md": "docs/tutorial.md"}
 
 # A fence of Markdown, or of MyST with a language and options.
 FENCE = re.compile(
@@ -32,7 +34,8 @@ class Block(NamedTuple):
 
 def documents() -> list[str]:
     """All that a host reads, by their paths in the repository."""
-    return ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    readmes = ["README.md", "README.ko.md"]
+    return [*readmes, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
 def blocks(document: str) -> Iterator[Block]:
