@@ -6,22 +6,13 @@ conditional UPDATE settles the row. A second caller finds the row settled, and a
 
 from .adopting import DONE, Adoption, adopt
 from .batches import begin_many, confirm_many
+from .beginning import Begun, begin
 from .connection import in_transaction, never_atomic, site
 from .erasing import Erasure, InUse, erase
 from .holders import holder_of, let_go, name_of, rows_of, share, share_elsewhere, uploads_of
 from .holding import accept, open_held, reject
-from .operations import (
-    FIRST_PARTS,
-    Begun,
-    begin,
-    cancel,
-    list_parts,
-    notice,
-    presign_download,
-    renew,
-    sign_parts,
-    store,
-)
+from .operations import cancel, list_parts, notice, store
+from .presigning import FIRST_PARTS, presign_download, renew, sign_parts
 from .quotas import limited, recount
 from .reconciling import Stray, Unnamed, reconcile, unattached, unnamed
 from .rows import is_bucket_away

@@ -38,8 +38,9 @@ from s3direct_uploads.models import Upload, log_transition, owner_key, write_fir
 from s3direct_uploads.s3 import Bucket, StoredObject
 
 from . import quotas
+from .beginning import Begun, begin_again, give_up, prepare, require_owner, require_same
 from .connection import database, in_transaction, refuse_transaction, release_connection
-from .operations import Begun, begin_again, give_up, prepare, presign, require_owner, require_same
+from .presigning import presign
 from .rows import Status, bucket_of, move, move_together
 from .settling import (
     ANNOUNCE_LEASE,

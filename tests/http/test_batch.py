@@ -15,7 +15,7 @@ from rest_framework.routers import SimpleRouter
 
 from s3direct_uploads import lifecycle
 from s3direct_uploads.exceptions import OwnerUnknown
-from s3direct_uploads.lifecycle import batches, operations, quotas
+from s3direct_uploads.lifecycle import batches, presigning, quotas
 from s3direct_uploads.models import Upload, Usage
 from s3direct_uploads.views import UploadViewSet
 from tests.conftest import JPEG, URL, App, Bucket, assert_error
@@ -352,7 +352,7 @@ def test_a_batch_begins_while_s3_is_away(alice: App, s3_away: Callable[[], None]
 
 
 def test_what_cannot_be_signed_leaves_no_row(alice: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    sign = operations.presign
+    sign = presigning.presign
 
     def fail(upload: Upload, *rest: Any) -> Any:
         if upload.filename == "b.jpg":

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from s3direct_uploads import lifecycle
 from s3direct_uploads.destinations import as_kept
-from s3direct_uploads.lifecycle import operations
+from s3direct_uploads.lifecycle import beginning
 from s3direct_uploads.models import Upload
 from tests.conftest import URL, App, Bucket, assert_error, past_the_deadline, row
 
@@ -147,13 +147,13 @@ def test_a_begin_whose_first_upload_vanishes_meanwhile_answers_503(
     alice: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It makes the INSERT fail, and is gone when begin looks for it."""
-    look = operations._begun_before
+    look = beginning._begun_before
 
     def vanishes(upload: Upload) -> Upload | None:
         Upload.objects.update(idempotency_key=None)
         return look(upload)
 
-    monkeypatch.setattr(operations, "_begun_before", vanishes)
+    monkeypatch.setattr(beginning, "_begun_before", vanishes)
     key = {"Idempotency-Key": "9d7e"}
     assert alice.begin(headers=key).status_code == 201
     answer = alice.begin(headers=key)

@@ -1,28 +1,31 @@
-"""The tables: uploads, and how much of its quota each owner uses."""
+"""The row of an upload."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import storages
-from django.db import connections, models, router, transaction
+from django.db import models, router, transaction
 from django.db.models import F, Q
 from django.utils import timezone
-from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
-from . import conf, disowning, form_values, inserting, keys, reasons, times
-from .exceptions import IS_NOW, AlreadyAttached, NotAttached, NotCompleted, OwnerUnknown
-from .storage import is_asked_anew
+from s3direct_uploads import conf, disowning, form_values, inserting, keys, reasons, times
+from s3direct_uploads.exceptions import (
+    IS_NOW,
+    AlreadyAttached,
+    NotAttached,
+    NotCompleted,
+)
+from s3direct_uploads.storage import is_asked_anew
 
 if sys.version_info >= (3, 14):
     from uuid import uuid7
@@ -30,8 +33,10 @@ else:
     from uuid6 import uuid7
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-    from django.db.models.fields.files import FieldFile
+    pass
+
+from .querying import UploadQuerySet
+from .usage import write_first
 
 logger = logging.getLogger("s3direct_uploads")
 
@@ -44,84 +49,6 @@ SLOWEST_BYTES_PER_SECOND = 64 * 1024
 def new_id() -> UUID:
     """Make an id that grows with time, so that INSERTs go to the index's end. It is no secret."""
     return UUID(bytes=uuid7().bytes)  # the package uuid6 has a class of its own
-
-
-def owner_key(owner: object) -> Any:
-    """The primary key of a saved user.
-
-    Raises OwnerUnknown if ``owner`` is anything else. The user of a stateless token, or a device,
-    may have the same ``pk`` as a different user.
-    """
-    if not isinstance(owner, get_user_model()) or owner._state.adding or owner.pk is None:
-        raise OwnerUnknown(
-            gettext_noop("The owner must be a saved %(model)s."),
-            {"model": settings.AUTH_USER_MODEL},
-        )
-    return owner.pk
-
-
-def write_first(using: str) -> None:
-    """On SQLite, begin a transaction with a write, if it would begin with a read otherwise.
-
-    SQLite fails a transaction at once ("database is locked") if it has read, and then wants to
-    write while another one writes. A transaction that writes first waits for its turn.
-    """
-    connection = connections[using]
-    if connection.in_atomic_block and not connection.features.has_select_for_update:
-        Usage.objects.using(using).filter(pk=0).update(pending=0)  # no row has this key
-
-
-class UploadQuerySet(models.QuerySet["Upload"]):
-    def owned_by(self, owner: AbstractBaseUser | AnonymousUser) -> Self:
-        """The uploads of this user; none if ``owner`` is no saved user.
-
-        Uploads without an owner (of scripts, of visitors) belong to no user, an anonymous included.
-        """
-        try:
-            return self.filter(owner=owner_key(owner))
-        except OwnerUnknown:
-            return self.none()
-
-    def opened_by(self, token: str) -> Self:
-        """The visitor's upload whose ``form_value`` this is: one row, or none."""
-        return self.filter(pk=form_values.visitors_id_in(token), visitor=True)
-
-    def delete(self) -> tuple[int, dict[str, int]]:
-        write_first(self.db)  # Django reads the rows before it deletes them
-        return super().delete()
-
-    # As in Django: templates do not call it, and managers do not have it.
-    delete.alters_data = True  # type: ignore[attr-defined]
-    delete.queryset_only = True  # type: ignore[attr-defined]
-
-    def newest_first(self) -> Self:
-        return self.order_by("-id")
-
-    def in_status(self, status: str) -> Self:
-        return self.filter(status=status)
-
-    def unattached(self) -> Self:
-        return self.filter(attached_at=None)
-
-    def of_file(self, file: FieldFile) -> Self:
-        """The upload of this model's file: one row, or none.
-
-        There is none if the field is empty, or if the file came in another way.
-        """
-        if not file:
-            return self.none()
-        key = keys.join(keys.location_of(file.storage), file.name or "")
-        return self.filter(bucket=getattr(file.storage, "bucket_name", ""), key=key)
-
-    def of_form_values(self, values: Iterable[str]) -> dict[str, Upload]:
-        """The uploads whose ``form_value`` these are, by value. One query.
-
-        A value that is malformed, forged, of a former owner, or of no upload is not in the answer.
-        """
-        ids = {each: id for each in values if (id := form_values.id_in(each))}
-        rows = self.in_bulk(set(ids.values()))
-        found = {each: rows[id] for each, id in ids.items() if id in rows}
-        return {each: upload for each, upload in found.items() if upload.is_proven_by(each)}
 
 
 class Upload(models.Model):
@@ -523,50 +450,3 @@ def log_transition(upload: Upload, before: str | None, cause: str) -> None:
         record,
         extra=record,
     )
-
-
-class Usage(models.Model):
-    """How much one owner has in one destination that has a limit; or all visitors together.
-
-    Each change of an upload's row changes this row in the same transaction. If the row is missing,
-    the owner's next begin counts the uploads.
-
-    Why a table of its own: a SUM would take longer as the table of uploads grows, and a lock on the
-    owner's row would delay every INSERT that refers to the owner.
-    """
-
-    owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL,
-        verbose_name=_("owner"),
-        null=True,  # the row of all visitors
-        blank=True,
-        on_delete=models.CASCADE,
-        db_index=False,  # the index of the unique constraint begins with this column
-        related_name="+",
-    )
-    destination = models.CharField(_("destination"), max_length=63)
-    pending = models.BigIntegerField(
-        _("pending"), default=0, help_text=_("How many uploads are pending.")
-    )
-    total_size = models.BigIntegerField(
-        _("total size"),
-        default=0,
-        help_text=_("In bytes: all uploads whose objects exist, or may still arrive."),
-    )
-
-    class Meta:
-        verbose_name = _("usage")
-        verbose_name_plural = _("usage")
-        constraints = [
-            models.UniqueConstraint(fields=["owner", "destination"], name="s3direct_usage_once"),
-            models.UniqueConstraint(
-                fields=["destination"], name="s3direct_visitors_usage", condition=Q(owner=None)
-            ),
-        ]
-
-    def __str__(self) -> str:
-        owner = self.owner_id or gettext("visitors")
-        return gettext("%(owner)s in %(destination)s") % {
-            "owner": owner,
-            "destination": self.destination,
-        }
