@@ -50,6 +50,7 @@ copybutton_only_copy_prompt_lines = True
 html_theme = "furo"
 html_title = f"s3direct_uploads {version}"
 html_extra_path = ["openapi.yaml"]
+html_search_scorer = str(ROOT / "docs" / "search.js")
 html_theme_options = {"top_of_page_buttons": []}
 
 

@@ -37,7 +37,7 @@ def test_links_lead_to_the_repository_at_the_tag_of_the_version(build: Any) -> N
     assert RELATIVE.search(README)
     assert not RELATIVE.search(text)
     assert f"({FORGE}/raw/v1.2.3/docs/wall.jpg)" in text
-    assert f"({FORGE}/blob/v1.2.3/docs/recipes.md#visitors-a-job-application)" in text
+    assert f"({FORGE}/blob/v1.2.3/docs/recipes.md#visitors-upload-without-login)" in text
     assert metadata["urls"]["Source"] == FORGE
 
 
