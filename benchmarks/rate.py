@@ -71,7 +71,7 @@ def run(site: BenchSite, folder: Path) -> tuple[Benchmark, dict[str, float]]:
         f"Uploads of 1 MiB arrive at a fixed rate (an open loop) for {STEP} s, at gunicorn with {WORKERS} sync workers, "
         f"PostgreSQL and Ceph; the next step is {FASTER} times as fast, until the p99 of Django's requests exceeds "
         f"{PATIENCE * 1000:.0f} ms twice. A request's time counts from when it was due. The load is "
-        "made by `benchmarks/rate.py`: no tool that installs here can send to S3 what a begin answers. "
+        "made by `benchmarks/rate.py`, which asks Django and sends to S3 as a client does. "
         "Uploads for a CPU second are those of the highest rate that was kept, for each second of CPU time of the workers: "
         "client, PostgreSQL and Ceph share the machine, and so limit the rate itself.",
         lines,

@@ -422,7 +422,8 @@ def add_to_map(hashed: dict[str, str], _: Exchange, body: bytes) -> bytes:
     page = body
     for name in ("upload.js", "all.js", "texts.js"):  # as {% static %} writes them
         page = page.replace(f"{static}{name}".encode(), hashed[name].encode())
-    mapped = ("upload.js", "network.js", "checksum.js", "korean.js")  # what these import
+    # What these import.
+    mapped = ("upload.js", "network.js", "checksum.js", "korean.js", "batches.js")
     imports = {f"{static}{name}": hashed[name] for name in mapped}
     return page.replace(b'{"imports": {', f'{{"imports": {json.dumps(imports)[:-1]}, '.encode())
 
