@@ -79,7 +79,7 @@ batches erasing
 adopting operations reconciling sweeping
 beginning holding
 presigning settling
-multipart holders
+multipart holders bucket_failures
 rows
 quotas
 connection

@@ -175,6 +175,7 @@ class UploadAdmin(BoundedQuery, _ModelAdmin):
                     "attached_at",
                     "due_at",
                     "busy_until",
+                    "failing_since",
                     "object_deleted_at",
                 ]
             },

@@ -17,16 +17,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, F, ProtectedError, Q, RestrictedError
 from django.utils import timezone
 
 from s3direct_uploads import conf, signals, times
 from s3direct_uploads.exceptions import (
-    BucketMisconfigured,
+    AnswerLost,
     BucketUnavailable,
-    ContentUnavailable,
     HookFailed,
     MultipartGone,
     ObjectMismatch,
@@ -38,9 +36,10 @@ from s3direct_uploads.models import Upload, UploadQuerySet
 from s3direct_uploads.s3 import Bucket, StoredObject, StoredPart
 
 from . import holding
+from .bucket_failures import Buckets, OfOneKey
 from .connection import database, refuse_transaction, release_connection
 from .multipart import wrong_parts
-from .rows import Status, bucket_of, move_claimed
+from .rows import Status, give_back, move_claimed
 from .settling import (
     ANNOUNCE_LEASE,
     announce,
@@ -59,7 +58,6 @@ THREADS = 16  # for requests to S3
 # Longer than a batch takes. If a sweep dies, another one claims its rows after this time.
 LEASE = timedelta(minutes=15)
 MAX_BACK_OFF = timedelta(days=1)
-GIVE_UP_AFTER = 5  # consecutive failures of a bucket in one sweep
 # Django raises these if a row is deleted and a row of the host's models refers to it.
 REFERRED_TO = (ProtectedError, RestrictedError, IntegrityError)
 
@@ -87,7 +85,7 @@ def sweep_batches(
     The caller may stop between two batches.
     """
     refuse_transaction("sweep")
-    buckets = _Buckets()
+    buckets = Buckets()
     left = limit
     with ThreadPoolExecutor(THREADS, "s3direct-sweep") as pool:
         while left is None or left > 0:
@@ -159,58 +157,10 @@ def _prune(pks: Sequence[Any], **unchanged: Any) -> int:
     return deleted.get(Upload._meta.label, 0)
 
 
-class _OfOneKey(BucketUnavailable):
-    """S3 fails for this one key. For the bucket it answers. Past its deadline the upload ends."""
-
-
-# These leave an upload pending past its deadline, because its object may be there, and nothing that
-# a client can do causes them: a permission is missing, or S3 does not give the bytes of an object.
-OURS = (BucketMisconfigured, ContentUnavailable)
-
-
-class _Buckets:
-    """The buckets of one sweep. A bucket that fails several times is not asked any more."""
-
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, str], Bucket | None] = {}
-        self._failures: Counter[Bucket] = Counter()  # not by name: two servers may have the same
-
-    def of(self, upload: Upload) -> Bucket | None:
-        """The bucket of a row; None if it is not configured, or fails."""
-        where = upload.storage, upload.bucket
-        if where not in self._found:
-            try:
-                bucket = bucket_of(upload)
-                bucket.probe()
-            except (BucketUnavailable, ImproperlyConfigured):
-                logger.error("This sweep leaves out the bucket %r, because it fails", upload.bucket)
-                self._found[where] = None
-            else:
-                self._found[where] = bucket
-        found = self._found[where]
-        return None if found is None or self._failures[found] >= GIVE_UP_AFTER else found
-
-    def judge(self, bucket: Bucket, error: BucketUnavailable) -> BucketUnavailable:
-        """Find out whether the bucket failed, or only this key. Only the former is counted."""
-        if bucket.is_away():
-            self._failures[bucket] += 1
-            return error
-        self.answered(bucket)
-        return error if isinstance(error, OURS) else _OfOneKey(error.message, error.params)
-
-    def answered(self, bucket: Bucket) -> None:
-        self._failures[bucket] = 0
-
-    def is_away(self, bucket: Bucket) -> bool:
-        return self._failures[bucket] >= GIVE_UP_AFTER
-
-
 class _Sweep:
     """One batch."""
 
-    def __init__(
-        self, batch: Sequence[Upload], buckets: _Buckets, pool: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, batch: Sequence[Upload], buckets: Buckets, pool: ThreadPoolExecutor) -> None:
         self.batch, self.buckets, self.pool = batch, buckets, pool
         self.done: Counter[str] = Counter()
 
@@ -247,6 +197,7 @@ class _Sweep:
     def _settle(self, uploads: Sequence[Upload]) -> None:
         """Settle each row by what S3 has. Without an object, wait for it or expire the row."""
         missing: list[Upload] = []
+        failing: list[Upload] = []
         failed: list[Upload] = []
         over: list[Upload] = []
         whole: list[Upload] = []
@@ -257,14 +208,16 @@ class _Sweep:
                     self._handle(upload, partial(settle, upload, answer, asked_at=asked_at))
                 case ObjectMissing() | MultipartGone():
                     (over if _is_over(upload, asked_at) else missing).append(upload)
-                case _OfOneKey():
-                    (over if _is_over(upload, asked_at) else failed).append(upload)
+                case OfOneKey():
+                    is_over = _is_over(upload, asked_at) and _has_failed_long(upload, asked_at)
+                    (over if is_over else failing).append(upload)
                 case BaseException():
                     failed.append(upload)
                 case _:
-                    (over if _was_tried_in_vain(upload, asked_at) else whole).append(upload)
+                    whole.append(upload)
         self._expire(over)
         self._wait(missing)
+        self._put_off(failing, key_fails=True)
         self._put_off(failed)
         # Last, because S3 may take minutes to join the parts of each file.
         for upload in whole:
@@ -278,10 +231,13 @@ class _Sweep:
         except BucketUnavailable as error:
             bucket = self.buckets.of(upload)
             judged = error if bucket is None else self.buckets.judge(bucket, error)
-            if isinstance(judged, _OfOneKey) and _is_over(upload, asked_at):
+            key_fails = isinstance(judged, OfOneKey)
+            if key_fails and _has_failed_long(upload, asked_at):
+                if isinstance(error, AnswerLost):
+                    give_back(upload)  # the lease of this operation
                 self._expire([upload])
             else:
-                self._put_off([upload])
+                self._put_off([upload], key_fails=key_fails)
             return
         except HookFailed:  # the object is there, so the upload does not expire
             self._put_off([upload])
@@ -419,17 +375,22 @@ class _Sweep:
         away = BucketUnavailable("Its bucket cannot be reached.")
         return [(upload, future.result() if future else away) for upload, future in futures]
 
-    def _put_off(self, uploads: Sequence[Upload]) -> None:
-        """Set a later ``due_at``. The longer a row has been due, the longer is the delay."""
+    def _put_off(self, uploads: Sequence[Upload], *, key_fails: bool = False) -> None:
+        """Set a later ``due_at``. The longer a row has been due, the longer is the delay.
+
+        ``key_fails`` if S3 failed for these keys alone. The rows note when it did so first.
+        """
         now = timezone.now()
-        by_delay: defaultdict[timedelta, list[Upload]] = defaultdict(list)
+        alike: defaultdict[tuple[timedelta, datetime | None], list[Upload]] = defaultdict(list)
         for upload in uploads:
             delay = LEASE
             while delay < min(now - _due_since(upload), MAX_BACK_OFF):
                 delay *= 2
-            by_delay[min(delay, MAX_BACK_OFF)].append(upload)
-        for delay, alike in by_delay.items():
-            move_claimed(alike, due_at=now + delay)
+            fails_now = key_fails and upload.gives_up_at <= now
+            since = upload.failing_since or (now if fails_now else None)
+            alike[min(delay, MAX_BACK_OFF), since].append(upload)
+        for (delay, since), these in alike.items():
+            move_claimed(these, due_at=now + delay, failing_since=since)
         self.done["failed"] += len(uploads)
 
 
@@ -459,14 +420,13 @@ def _is_over(upload: Upload, asked_at: datetime) -> bool:
     return max(upload.gives_up_at, upload.busy_until or upload.gives_up_at) <= asked_at
 
 
-def _was_tried_in_vain(upload: Upload, asked_at: datetime) -> bool:
-    """Whether S3 failed to join the parts for a whole day after the upload was over.
+def _has_failed_long(upload: Upload, asked_at: datetime) -> bool:
+    """Whether S3 failed for this key in an earlier sweep too, after its deadline, a day ago.
 
-    A lease that is left in the row shows that S3's answer was lost. Until then, every sweep asks
-    S3 again.
+    A sweep that was killed proves nothing, and neither does a lease that it left.
     """
-    lease_ended = upload.busy_until
-    return lease_ended is not None and upload.gives_up_at + MAX_BACK_OFF < lease_ended <= asked_at
+    since = upload.failing_since
+    return since is not None and since + MAX_BACK_OFF <= asked_at
 
 
 def _look(upload: Upload, bucket: Bucket) -> StoredObject | list[StoredPart]:

@@ -171,6 +171,12 @@ class Upload(models.Model):
         blank=True,
         help_text=_("When a sweep must look at it. Empty: never."),
     )
+    failing_since = models.DateTimeField(
+        _("failing since"),
+        null=True,
+        blank=True,
+        help_text=_("When S3 first failed for this key alone, after the deadline."),
+    )
     held_at = models.DateTimeField(
         _("held at"),
         null=True,

@@ -168,7 +168,12 @@ class Wire:
     def _fault_of(self, exchange: Exchange) -> Fault | None:
         with self.lock:
             for fault in self.faults:
-                if fault.method == exchange.method and exchange.path.endswith(fault.path):
+                length = int(exchange.headers.get("Content-Length") or 0)
+                if (
+                    fault.method == exchange.method
+                    and exchange.path.endswith(fault.path)
+                    and fault.after <= length  # a part that is shorter never gets so far
+                ):
                     self.faults.remove(fault)
                     return fault
         return None

@@ -423,7 +423,7 @@ def test_an_interrupted_check_leaves_nothing(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        assert last.held.wait(30)
+        assert last.held.wait(60)
         process.send_signal(number)
         assert process.wait(30) != 0
     last.kind = "cut"  # it never reaches Ceph, not afterwards either

@@ -280,7 +280,7 @@ def test_the_react_component_cancels(alice: Visitor) -> None:
     alice.page.get_by_label("Your photo").set_input_files(
         alice.make_photo("film.jpg", more=4 * 1024**2)
     )
-    assert put.held.wait(15)
+    assert put.held.wait(60)
     expect(alice.page.get_by_role("progressbar")).to_be_visible()
 
     with alice.page.expect_response(lambda answer: answer.request.method == "DELETE"):

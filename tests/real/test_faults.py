@@ -288,7 +288,7 @@ def test_killed_when_s3_had_completed_it_and_the_row_did_not_know(
     assert theirs.send(part, LAST) == 200
     held = Held(doomed.s3, "POST", answers=True)
     confirmed = meanwhile(lambda: theirs.confirm(str(upload.pk)))
-    assert held.there.wait(10)
+    assert held.there.wait(60)
 
     doomed.kill()
     held.released.set()
@@ -313,7 +313,7 @@ def test_killed_while_complete_was_on_its_way(
     assert theirs.send(part, LAST) == 200
     complete = doomed.s3.hold("POST")
     confirmed = meanwhile(lambda: theirs.confirm(str(upload.pk)))
-    assert complete.held.wait(10)
+    assert complete.held.wait(60)
 
     doomed.kill()
 
@@ -347,7 +347,7 @@ def test_killed_when_s3_had_created_it_and_the_row_did_not_know(
 ) -> None:
     held = Held(doomed.s3, "POST", answers=True)
     begun = meanwhile(lambda: doomed.app(alice).begin_film(headers=key))
-    assert held.there.wait(10)
+    assert held.there.wait(60)
 
     doomed.kill()
     held.released.set()
@@ -540,7 +540,7 @@ def test_cancelled_while_it_is_confirmed(
     assert app.send(part, LAST) == 200
     complete = Held(server.s3, "POST", answers=s3_was_asked)
     confirmed = meanwhile(lambda: app.confirm(str(upload.pk)))
-    assert complete.there.wait(10)
+    assert complete.there.wait(60)
 
     assert app.delete(str(upload.pk)).status_code == 204
     complete.released.set()
@@ -557,7 +557,7 @@ def test_cancelled_while_it_is_begun(
 ) -> None:
     create = Held(server.s3, "POST", answers=s3_was_asked)
     begun = meanwhile(lambda: app.begin_film())
-    assert create.there.wait(10)
+    assert create.there.wait(60)
     upload = Upload.objects.get()
     assert len(s3.open_multiparts(upload)) == s3_was_asked
 

@@ -248,7 +248,7 @@ def test_a_file_that_changes_under_way(
     path = make_film(tmp_path, 2 * PART_SIZE)
     held = site.s3.hold("PUT", after=MIB)
     uploading = start(site, path, parallel=1)
-    assert held.held.wait(30)
+    assert held.held.wait(60)
 
     change(path)
     held.released.set()
@@ -270,7 +270,7 @@ def test_a_blob_that_changes_under_way(
     path = make_film(tmp_path, 2 * PART_SIZE)
     held = site.s3.hold("PUT", after=MIB)
     uploading = start(site, path, parallel=1, **{"as": "Blob"})
-    assert held.held.wait(30)
+    assert held.held.wait(60)
 
     change(path)
     held.released.set()
@@ -307,7 +307,7 @@ def test_a_file_that_is_deleted_when_it_has_been_read_is_completed(
     body = path.read_bytes()
     held = site.s3.hold("PUT", after=MIB)
     uploading = start(site, path)
-    assert held.held.wait(30)
+    assert held.held.wait(60)
 
     path.unlink()
     held.released.set()

@@ -260,6 +260,8 @@ class Soak:
                 time.sleep(0.05)
                 self.cast.revive("worker")
             self.cast.end()
+            while self.wire.underway:  # no request waits on the wire for a day
+                time.sleep(0.05)
 
     def calm(self) -> Counter[str]:
         """S3 is well again: sweep until nothing is left to do but to prune."""

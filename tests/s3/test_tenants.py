@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from s3direct_uploads import keys, lifecycle, provisioning
 from s3direct_uploads.exceptions import BucketUnavailable
-from s3direct_uploads.lifecycle import sweeping
+from s3direct_uploads.lifecycle import bucket_failures
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import Declared, get_bucket
 from s3direct_uploads.storage import S3Storage
@@ -372,9 +372,9 @@ def test_two_servers_with_buckets_of_one_name_fail_apart(
     settings.STORAGES = {**settings.STORAGES, "away": away}
     one, other = get_bucket("default"), get_bucket("away")
     assert one.name == other.name
-    buckets = sweeping._Buckets()
+    buckets = bucket_failures.Buckets()
     monkeypatch.setattr(other, "is_away", lambda: True)
-    for _ in range(sweeping.GIVE_UP_AFTER):
+    for _ in range(bucket_failures.GIVE_UP_AFTER):
         buckets.judge(other, BucketUnavailable("S3 is away."))
     assert buckets.is_away(other)
     assert not buckets.is_away(one)

@@ -79,8 +79,28 @@ def test_keys_for_which_s3_fails_are_put_off_alone_and_end_with_their_deadline(
     answer = bob.confirm(str(failing[0].pk))
     assert (answer.status_code, answer.json()["code"]) == (503, "bucket_unavailable")
     age(2 * DAY)
+    assert sweep() == {"failed": 16}, "the first failure after the deadline: it may pass"
+    age(2 * DAY)
     assert sweep() == {"expired": 16, "cleaned": 16}
     assert {upload.status for upload in rows(failing)} == {"expired"}
+
+
+def test_a_failure_that_passes_loses_no_file_whose_deadline_has_passed(
+    alice: App, s3: Bucket, head_answers: dict[str, int]
+) -> None:
+    begun = alice.begin()
+    assert alice.send(begun.json()["request"]) == 200
+    head_answers[row(begun).key] = 503
+    age(30 * DAY)  # no sweep ran
+    assert sweep() == {"failed": 1}
+    upload = row(begun)
+    assert upload.failing_since is not None
+    assert (upload.status, timezone.now() - upload.failing_since < HOUR) == ("pending", True)
+
+    head_answers.clear()
+    age(2 * DAY)
+    assert sweep() == {"completed": 1}
+    assert (row(begun).status, s3.read(upload)) == ("completed", JPEG)
 
 
 def test_keys_that_the_server_is_denied_are_put_off_alone_and_wait_past_their_deadline(

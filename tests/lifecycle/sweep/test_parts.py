@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from s3direct_uploads.exceptions import AnswerLost, BucketUnavailable
 from s3direct_uploads.lifecycle import sweeping
 from s3direct_uploads.models import Upload
 from s3direct_uploads.s3 import Bucket as BucketOfOurs
@@ -95,6 +96,55 @@ def test_parts_that_another_completes_at_the_deadline_do_not_expire(
     age(HOUR)  # the process that completed the other process died before it wrote the row
     assert sweep() == {"completed": 1}
     assert s3.read(upload) == LAST
+
+
+@pytest.mark.usefixtures("films")
+def test_parts_whose_sweep_is_killed_as_it_completes_them_do_not_expire(
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No sweep ran for a month. Then each one is killed, days apart, and leaves its lease."""
+    upload, put = begin_last_part(alice)
+    assert alice.send(put, LAST) == 200
+    age(30 * DAY)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BucketOfOurs, "complete_multipart", killed)
+        for _ in range(3):
+            with pytest.raises(Killed):
+                sweep()
+            age(2 * DAY)
+    upload.refresh_from_db()
+    assert (upload.status, upload.busy_until is None) == ("pending", False)
+    assert sweep() == {"completed": 1}
+    assert s3.read(upload) == LAST
+
+
+@pytest.mark.usefixtures("films")
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_parts_that_s3_cannot_join_expire_a_day_after_the_first_failure(
+    alice: App, s3: Bucket, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    upload, put = begin_last_part(alice)
+    assert alice.send(put, LAST) == 200
+
+    def fails(*_: Any) -> Any:
+        raise (AnswerLost if is_lost else BucketUnavailable)("S3 cannot join them.")
+
+    monkeypatch.setattr(BucketOfOurs, "complete_multipart", fails)
+    age(30 * DAY)
+    assert sweep() == {"failed": 1}
+    upload.refresh_from_db()
+    assert (upload.status, upload.failing_since is None) == ("pending", False)
+    age(2 * DAY)
+    assert sweep() == {"expired": 1, "cleaned": 1}
+    upload.refresh_from_db()
+    assert upload.status == "expired"
 
 
 @pytest.mark.usefixtures("films")

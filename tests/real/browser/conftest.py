@@ -48,7 +48,7 @@ def site(running_site: Site) -> Site:
 # Of this module alone: while Playwright runs, Django takes its thread for an asynchronous one.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    expect.set_options(timeout=15_000)
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=ARGUMENTS)
         yield browser

@@ -124,7 +124,7 @@ def test_a_file_that_changed_before_it_is_sent(
     choose(alice, film)
     begin = site.web.delay("POST", BEGIN)
     start(alice)
-    assert begin.held.wait(10)
+    assert begin.held.wait(60)
 
     change(film)
     begin.released.set()
@@ -146,7 +146,7 @@ def test_a_file_that_changes_while_it_is_sent_is_never_completed(
     held = [site.s3.hold("PUT", after=MIB) for _ in range(puts)]
     start(alice)
     for fault in held:
-        assert fault.held.wait(10)
+        assert fault.held.wait(60)
 
     change(film)
     for fault in held:
@@ -168,7 +168,7 @@ def test_a_file_that_is_made_shorter_while_it_is_sent(
     held = [site.s3.hold("PUT", after=MIB) for _ in puts]
     start(alice)
     for fault in held:
-        assert fault.held.wait(10)
+        assert fault.held.wait(60)
 
     os.truncate(film, MIB)
     for fault in held:
@@ -188,7 +188,7 @@ def test_a_file_that_changes_between_two_parts(
     choose(alice, film)
     first = site.s3.hold("PUT", after=MIB)
     start(alice, parallel=1)
-    assert first.held.wait(10)
+    assert first.held.wait(60)
 
     change(film)
     first.released.set()
@@ -209,7 +209,7 @@ def test_a_file_that_is_deleted_when_it_has_been_read_is_completed(
     choose(alice, film)
     held = site.s3.hold("PUT", after=MIB)
     start(alice)
-    assert held.held.wait(10)
+    assert held.held.wait(60)
 
     film.unlink()
     held.released.set()
@@ -236,7 +236,7 @@ def test_the_wall_asks_for_the_file_again(alice: Visitor, site: Site) -> None:
     beach = alice.make_photo("beach.jpg", more=12 * MIB)
     fault = site.s3.hold("PUT", after=MIB)
     alice.add(beach)
-    assert fault.held.wait(10)
+    assert fault.held.wait(60)
     rewrite(beach)
     fault.released.set()
 
@@ -468,7 +468,7 @@ def test_an_older_browser_aborts(old: Visitor, site: Site) -> None:
     held = [site.s3.hold("PUT", after=MIB) for _ in range(3)]
     start(old)
     for fault in held:
-        assert fault.held.wait(10)
+        assert fault.held.wait(60)
 
     old.page.evaluate("abort.abort()")
     for fault in held:

@@ -39,7 +39,7 @@ def cut(site: Site, *, after: int) -> list[Fault]:
 
 def wait_for_all(faults: list[Fault]) -> None:
     for fault in faults:
-        assert fault.held.wait(30)
+        assert fault.held.wait(60)
 
 
 def interrupted(alice: Visitor, site: Site) -> Path:
@@ -48,7 +48,7 @@ def interrupted(alice: Visitor, site: Site) -> Path:
     alice.page.on("dialog", lambda dialog: dialog.accept())  # "leave this page?"
     held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
     alice.add(film)
-    assert held[0].held.wait(10)
+    assert held[0].held.wait(60)
     alice.page.reload()
     for fault in held:
         fault.released.set()
@@ -80,7 +80,7 @@ def test_300_mib_cut_twice_and_reloaded(alice: Visitor, site: Site) -> None:
     while len(sent_parts(site)) < 9:
         page.wait_for_timeout(20)
     held += [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
-    assert held[0].held.wait(30)
+    assert held[0].held.wait(60)
     page.reload()
     for fault in held:
         fault.released.set()
@@ -123,7 +123,7 @@ def test_paused_and_gone_on(alice: Visitor, site: Site) -> None:
     while len(sent_parts(site)) < 1:
         alice.page.wait_for_timeout(5)
     held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
-    assert held[0].held.wait(10)
+    assert held[0].held.wait(60)
     there = set(sent_parts(site))
     item.get_by_role("button", name="Pause").click()
     expect(item).to_contain_text("Paused at ")
@@ -155,7 +155,7 @@ def test_a_put_is_paused_too(alice: Visitor, site: Site) -> None:
     fault = site.s3.hold("PUT", after=MIB)
     alice.add(beach)
     item = alice.underway("beach.jpg")
-    assert fault.held.wait(10)
+    assert fault.held.wait(60)
     item.get_by_role("button", name="Pause").click()
     fault.released.set()
     expect(item).to_contain_text("Paused at ")
@@ -171,7 +171,7 @@ def test_cancelled_half_way(alice: Visitor, site: Site) -> None:
     while len(sent_parts(site)) < 1:
         alice.page.wait_for_timeout(5)
     held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
-    assert held[0].held.wait(10)
+    assert held[0].held.wait(60)
     alice.underway("film.jpg").get_by_role("button", name="Cancel").click()
     expect(alice.record("film.jpg")).to_contain_text("cancelled")
     for fault in held:

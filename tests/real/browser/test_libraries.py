@@ -184,7 +184,7 @@ def test_uppy_sends_parts_side_by_side_and_pauses(alice: Visitor) -> None:
     held = [site.s3.hold("PUT", after=MIB) for _ in range(2)]
     add(alice, film)
     for part in held:
-        assert part.held.wait(15)
+        assert part.held.wait(60)
     button(alice, "Pause").click()
     expect(button(alice, "Resume").first).to_be_visible()
     alice.page.wait_for_timeout(500)
@@ -204,7 +204,7 @@ def test_uppy_outlasts_a_cut_and_a_retry_sends_only_what_is_missing(alice: Visit
     site, film = alice.site, alice.make_photo("film.jpg", more=11 * MIB)
     held = site.s3.hold("PUT", after=MIB)
     add(alice, film)
-    assert held.held.wait(15)
+    assert held.held.wait(60)
     wait_for_parts(alice, 1)
     site.s3.outage = "reset"
     held.released.set()
@@ -234,7 +234,7 @@ def test_cancelled_in_uppy_it_is_cancelled_in_django(alice: Visitor) -> None:
     site = alice.site
     held = site.s3.hold("PUT", after=MIB)
     add(alice, alice.make_photo("film.jpg", more=11 * MIB))
-    assert held.held.wait(15)
+    assert held.held.wait(60)
 
     with alice.page.expect_response(lambda answer: answer.request.method == "DELETE") as cancelled:
         alice.page.locator(".uppy-StatusBar").get_by_role("button", name="Cancel").click()
@@ -267,7 +267,7 @@ def test_after_a_reload_golden_retriever_brings_it_back(alice: Visitor) -> None:
     site, film = alice.site, alice.make_photo("film.jpg", more=8 * MIB)
     held = [site.s3.hold("PUT", after=MIB) for _ in range(2)]
     add(alice, film)
-    assert held[0].held.wait(15)
+    assert held[0].held.wait(60)
     held[0].released.set()
     wait_for_parts(alice, 1)
     alice.page.wait_for_timeout(1_000)  # Golden Retriever stores twice a second
@@ -348,7 +348,7 @@ def test_they_say_why_a_file_is_refused_and_cancel_in_django_as_well(
 
     held = alice.site.s3.hold("PUT", after=MIB)
     choose.set_input_files(alice.make_photo("film.jpg", more=8 * MIB))
-    assert held.held.wait(15)
+    assert held.held.wait(60)
     with alice.page.expect_response(lambda answer: answer.request.method == "DELETE") as cancelled:
         alice.page.locator(cancel).last.click()
 

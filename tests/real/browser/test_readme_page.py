@@ -44,7 +44,7 @@ def test_the_readmes_page_cancels_an_upload(page: Visitor, site: Site) -> None:
     put = site.s3.hold("PUT", after=MIB)
     film: Path = page.make_photo("film.jpg", more=4 * MIB)
     page.page.locator("#file").set_input_files(film)
-    assert put.held.wait(15)
+    assert put.held.wait(60)
 
     with page.page.expect_response(lambda answer: answer.request.method == "DELETE") as cancelled:
         page.page.locator("#cancel").click()

@@ -37,7 +37,7 @@ def test_one_photo(alice: Visitor, site: Site) -> None:
     fault = site.s3.hold("PUT", after=MB)
     alice.add(beach)
 
-    assert fault.held.wait(10)
+    assert fault.held.wait(60)
     item = alice.underway("beach.jpg")
     expect(item).to_contain_text(re.compile(r"\d MB of 11\.4 MB"))
     assert 0 < item.locator("progress").evaluate("bar => bar.value / bar.max") < 1
@@ -75,7 +75,7 @@ def test_many_at_once(alice: Visitor, site: Site) -> None:
     files = [alice.make_photo(f"{name}.jpg", more=MB) for name in ("a", "b", "c", "d", "e")]
     faults = [site.s3.hold("PUT", after=1000) for _ in range(3)]
     alice.add(*files)
-    assert all(fault.held.wait(10) for fault in faults)
+    assert all(fault.held.wait(60) for fault in faults)
     for name in ("d", "e"):
         expect(alice.underway(f"{name}.jpg")).to_contain_text("Waiting")
     assert len(site.s3.seen("PUT")) == 3
@@ -99,7 +99,7 @@ def test_cancelled_half_way(alice: Visitor, site: Site) -> None:
     beach = alice.make_photo("beach.jpg", more=BIG)
     fault = site.s3.hold("PUT", after=MB)
     alice.add(beach)
-    assert fault.held.wait(10)
+    assert fault.held.wait(60)
     alice.underway("beach.jpg").get_by_role("button", name="Cancel").click()
 
     expect(alice.underway("beach.jpg")).to_contain_text("Cancelled.")
@@ -187,7 +187,7 @@ def test_a_tab_that_is_closed_before_it_confirms(alice: Visitor, site: Site) -> 
     beach = alice.make_photo("beach.jpg")
     confirm = site.web.hold("POST", "/confirm/")
     alice.add(beach)
-    assert confirm.held.wait(10)
+    assert confirm.held.wait(60)
     alice.page.close()
     assert site.s3.statuses("PUT") == [200]
     assert "completed" not in site.sweep()
@@ -253,7 +253,7 @@ def test_a_session_that_ended_on_the_way(alice: Visitor, site: Site) -> None:
     beach = alice.make_photo("beach.jpg")
     fault = site.s3.hold("PUT")
     alice.add(beach)
-    assert fault.held.wait(10)
+    assert fault.held.wait(60)
     site.end_sessions()
     fault.released.set()
     item = alice.underway("beach.jpg")
@@ -383,7 +383,7 @@ def test_a_url_that_s3_refuses_aloud(alice: Visitor, site: Site) -> None:
 def test_my_uploads_and_the_admin(alice: Visitor, site: Site, chromium: Browser) -> None:
     fault = site.s3.hold("PUT", after=MB)
     alice.add(alice.make_photo("cancelled.jpg", more=BIG))
-    assert fault.held.wait(10)
+    assert fault.held.wait(60)
     alice.underway("cancelled.jpg").get_by_role("button", name="Cancel").click()
     expect(alice.record("cancelled.jpg")).to_contain_text("cancelled")
     alice.add(alice.make_photo("done.jpg"))
@@ -625,7 +625,7 @@ def test_aborting_cancels_at_django_too(alice: Visitor, site: Site) -> None:
         }""",
         [BIG, token],
     )
-    assert fault.held.wait(10)
+    assert fault.held.wait(60)
     with alice.page.expect_request_finished(lambda request: request.method == "DELETE"):
         alice.page.evaluate("abort.abort(new Error('changed my mind'))")
     assert alice.page.evaluate("outcome.then(({message}) => message)") == "changed my mind"

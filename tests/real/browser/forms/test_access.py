@@ -35,7 +35,7 @@ def test_by_keyboard_alone(edit: Callable[..., Editor], site: Site) -> None:
     put = site.s3.hold("PUT", after=MIB)
     keyboard.press("Enter")
     expect(stills.get_by_role("status")).to_have_text("beach.jpg was added.")
-    assert put.held.wait(15)
+    assert put.held.wait(60)
     expect(page.get_by_label("Stills")).to_be_focused()
 
     keyboard.press("Tab")
@@ -160,7 +160,7 @@ def test_axe_finds_nothing(
         assert faults(page) == []
         put = site.s3.hold("PUT", after=MIB)
         choose(element, editor.make_photo(f"{long}.jpg", more=BIG))
-        assert put.held.wait(15)
+        assert put.held.wait(60)
         expect(element.get_by_role("progressbar").last).to_be_visible()
         assert faults(page) == []
         element.get_by_role("button", name="Pause").click()

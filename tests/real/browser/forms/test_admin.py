@@ -95,7 +95,7 @@ def test_the_admin_does_not_save_half_of_an_upload(edit: Callable[..., Editor], 
     put = site.s3.hold("PUT", after=MIB)
     reel = widget(page, "reel")
     choose(reel, editor.make_film("film.mp4", BIG))
-    assert put.held.wait(15)
+    assert put.held.wait(60)
     told = site.web.seen("POST", "/add/")
 
     page.get_by_role("button", name="Save", exact=True).click()
@@ -141,7 +141,7 @@ def test_an_inline_that_is_removed_cancels_its_upload(
         page.get_by_role("button", name="Add another Still").click()
     put = site.s3.hold("PUT", after=MIB)
     choose(widget(page, "stills-0-image"), editor.make_photo("beach.jpg", more=BIG))
-    assert put.held.wait(15)
+    assert put.held.wait(60)
     choose(widget(page, "stills-1-image"), editor.make_photo("sea.jpg"))
     expect_ready(widget(page, "stills-1-image"), "sea.jpg")
     with page.expect_response(lambda answer: answer.request.method == "DELETE"):

@@ -53,7 +53,7 @@ def test_a_file_is_paused_and_resumed_by_keyboard(tab: Tab, site: Site, tmp_path
     tab.goto(f"{site.url}/entry/")
     put = site.s3.hold("PUT", after=MIB)
     tab.choose("s3-upload input[type=file]", film)
-    assert put.held.wait(15)
+    assert put.held.wait(60), tab.text("body")
 
     tab.type("s3-upload button[aria-label^=Pause]", ENTER)
     wait_for(tab, "Paused")

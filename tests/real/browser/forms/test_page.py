@@ -26,7 +26,7 @@ def test_a_page_does_not_submit_half_of_an_upload(edit: Callable[..., Editor], s
     assert stills.locator("input[type=file]").evaluate("input => input.validity.valueMissing")
     put = site.s3.hold("PUT", after=MIB)
     choose(stills, editor.make_photo("beach.jpg", more=BIG))
-    assert put.held.wait(15)
+    assert put.held.wait(60)
 
     page.get_by_role("button", name="Enter").click()
 
@@ -139,7 +139,7 @@ def test_an_element_may_be_moved_and_copied(edit: Callable[..., Editor], site: S
     page = editor.open("/bare/")
     put = site.s3.hold("PUT", after=MIB)
     choose(widget(page, "still"), editor.make_photo("beach.jpg", more=BIG))
-    assert put.held.wait(15)
+    assert put.held.wait(60)
     page.evaluate("document.querySelector('form').prepend(document.querySelector('s3-upload'))")
     put.released.set()
     expect_ready(widget(page, "still"), "beach.jpg")
