@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core import signing
 
 VALUE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?::([A-Za-z0-9_-]{0,128}))?")
@@ -49,4 +51,11 @@ def _statement(pk: UUID, owner: Any) -> str:
 
 
 def _signer() -> signing.Signer:
-    return signing.Signer(salt="s3direct_uploads.form_value")
+    return _signer_of(settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+
+
+@lru_cache(maxsize=8)  # a batch makes a hundred values
+def _signer_of(key: str | bytes, *fallback_keys: str | bytes) -> signing.Signer:
+    return signing.Signer(
+        key=key, fallback_keys=list(fallback_keys), salt="s3direct_uploads.form_value"
+    )

@@ -5,10 +5,12 @@ Django writes the text anew for each row. For a row of 33 columns this took a fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from django.db import connections, models
+
+_Model = TypeVar("_Model", bound=models.Model)
 
 _statements: dict[tuple[Any, ...], str] = {}
 
@@ -43,6 +45,32 @@ def _statement(row: models.Model, using: str, fields: tuple[Any, ...]) -> str:
         [(text, _)] = query.get_compiler(using).as_sql()
         _statements[columns] = text
     return _statements[columns]
+
+
+def rows_of(model: type[_Model], **same: Any) -> Callable[..., _Model]:
+    """A function that makes rows of a batch, all with the values ``same``.
+
+    The model's class would look up the default of each column again for each row.
+    """
+    first = model(**same)
+    fields = model._meta.concrete_fields
+    values = [getattr(first, field.attname) for field in fields]
+    own_defaults = [
+        (place, field.get_default)
+        for place, field in enumerate(fields)
+        if field.has_default() and callable(field.default) and field.attname not in same
+    ]
+
+    def make(**own: Any) -> _Model:
+        row_values = values.copy()
+        for place, default in own_defaults:
+            row_values[place] = default()
+        row = model(*row_values)
+        for name, value in own.items():
+            setattr(row, name, value)
+        return row
+
+    return make
 
 
 def insert_many(rows: Sequence[models.Model], using: str) -> None:

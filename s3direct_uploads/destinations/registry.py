@@ -55,4 +55,7 @@ def find(name: str) -> Destination | None:
 
     Raises ImproperlyConfigured if its settings are wrong.
     """
-    return get(name) if name in conf.destinations() else None
+    try:
+        return get(name)
+    except ValidationError:
+        return None

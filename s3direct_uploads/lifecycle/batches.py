@@ -33,12 +33,12 @@ from s3direct_uploads.exceptions import (
     UploadError,
     raises,
 )
-from s3direct_uploads.inserting import insert_many
+from s3direct_uploads.inserting import insert_many, rows_of
 from s3direct_uploads.models import Upload, log_transition, owner_key, write_first
 from s3direct_uploads.s3 import Bucket, StoredObject
 
 from . import quotas
-from .beginning import Begun, begin_again, give_up, prepare, require_owner, require_same
+from .beginning import Begun, Preparing, begin_again, give_up, require_owner, require_same
 from .connection import database, in_transaction, refuse_transaction, release_connection
 from .presigning import presign
 from .rows import Status, bucket_of, move, move_together
@@ -94,7 +94,9 @@ def begin_many(
     owner_id = None if owner is None else owner_key(owner)
     results: dict[int, Begun | Exception] = {}
     new: dict[int, Upload] = {}
-    lives: dict[Upload, timedelta] = {}
+    lives: dict[int, timedelta] = {}
+    preparing = Preparing(request)
+    new_upload = rows_of(Upload, owner_id=owner_id, created_at=preparing.now)
     for place, declaration in enumerate(declarations):
         if isinstance(declaration, Exception):
             results[place] = declaration
@@ -103,9 +105,9 @@ def begin_many(
         multipart = said.pop("multipart", False)
         said["context"] = dict(said.get("context") or {})
         key = None if idempotency_key is None else _key_of(idempotency_key, place)
-        upload = Upload(owner_id=owner_id, idempotency_key=key, **said)
+        upload = new_upload(idempotency_key=key, **said)
         try:
-            lives[upload] = prepare(upload, request, multipart=multipart)
+            lives[place] = preparing.prepare(upload, multipart=multipart)
             if upload.is_multipart:
                 raise NotInBatch(_("This file is sent in parts: begin it alone."))
         except Exception as error:
@@ -120,7 +122,7 @@ def begin_many(
     for place, upload in new.items():
         if place not in results:
             log_transition(upload, None, cause)
-            results[place] = _presigned(upload, lives[upload], buckets)
+            results[place] = _presigned(upload, lives[place], buckets)
     return [results[place] for place in range(len(declarations))]
 
 
@@ -145,9 +147,9 @@ def _insert(new: Mapping[int, Upload]) -> dict[int, Begun | Exception]:
             with transaction.atomic(using=database()):
                 refused = _charge(list(left.values()))
                 # A repeated begin needs no room.
-                full = {place: upload for place, upload in left.items() if upload in refused}
+                full = {p: upload for p, upload in left.items() if refused and upload in refused}
                 repeated = _begun_before(full) if full else {}
-                fitting = [upload for upload in left.values() if upload not in refused]
+                fitting = [upload for place, upload in left.items() if place not in full]
                 if fitting:
                     insert_many(fitting, database())
             break

@@ -29,7 +29,7 @@ from s3direct_uploads.exceptions import (
     raises,
 )
 from s3direct_uploads.models import Upload, log_transition, owner_key, write_first
-from s3direct_uploads.s3 import get_bucket, takes_parts_only
+from s3direct_uploads.s3 import Bucket, get_bucket
 
 from . import quotas
 from .connection import database, in_transaction, refuse_transaction, site
@@ -106,7 +106,7 @@ def begin(
         context=dict(context or {}),
         idempotency_key=idempotency_key,
     )
-    expires = prepare(upload, request, multipart=multipart)
+    expires = Preparing(request).prepare(upload, multipart=multipart)
     try:
         insert(upload, "client" if request else "script")
     except (IntegrityError, QuotaExceeded) as error:
@@ -123,37 +123,71 @@ def begin(
 # Step by step.
 
 
-def prepare(upload: Upload, request: HttpRequest | None, *, multipart: bool | None) -> timedelta:
-    """Validate the declaration, and set key, bucket and times. Returns the life of a signature.
+class Preparing:
+    """Prepares the uploads of one call. Looks up each of their destinations and buckets once."""
 
-    ``multipart`` is None if a script stores the file itself.
-    """
-    if upload.visitor and upload.owner_id is not None:
-        raise ValueError("An upload has an owner, or is a visitor's.")
-    if upload.idempotency_key is not None and not upload.is_somebodys:
-        raise ValueError("An idempotency key needs an owner, or a visitor.")
-    rules = destinations.get(upload.destination)
-    upload.part_size = rules.part_size_of(upload.size) if multipart else None
-    # Without conditional writes, a client could use the URL of one PUT twice. A script gets no URL.
-    if multipart is not None and takes_parts_only(rules.storage):
-        upload.part_size = rules.part_size_of(upload.size) or rules.part_size
-    rules.clean(upload, request)
-    bucket = get_bucket(rules.storage)
-    prefix = destinations.ask(f"get_prefix of {rules.name!r}", rules.get_prefix, upload, request)
-    name = keys.new_name(
-        site(), bucket.name, bucket.location, prefix, upload.filename, conf.max_name_length()
-    )
-    upload.hold = rules.hold
-    upload.storage = rules.storage
-    upload.bucket = bucket.name
-    upload.key = keys.join(bucket.location, name)
-    upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
-    life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
-    upload.expires_at = times.later(upload.created_at, life)
-    if upload.is_multipart:
-        refuse_transaction("begin")
-        upload.busy_until = times.later(timezone.now(), CREATE_LEASE)
-    return extend_url(upload)
+    def __init__(self, request: HttpRequest | None) -> None:
+        self.request = request
+        self.now = timezone.now()
+        self.site = site()
+        self.max_name_length = conf.max_name_length()
+        self._rules: dict[str, destinations.Destination] = {}
+        self._buckets: dict[str, Bucket] = {}
+
+    def prepare(self, upload: Upload, *, multipart: bool | None) -> timedelta:
+        """Validate the declaration, and set key, bucket and times. Returns a signature's life.
+
+        ``multipart`` is None if a script stores the file itself.
+        """
+        if upload.visitor and upload.owner_id is not None:
+            raise ValueError("An upload has an owner, or is a visitor's.")
+        if upload.idempotency_key is not None and not upload.is_somebodys:
+            raise ValueError("An idempotency key needs an owner, or a visitor.")
+        rules = self._rules_of(upload.destination)
+        upload.part_size = rules.part_size_of(upload.size) if multipart else None
+        # Without conditional writes, a client could use the URL of one PUT twice. A script gets no
+        # URL.
+        if multipart is not None and self._takes_parts_only(rules.storage):
+            upload.part_size = rules.part_size_of(upload.size) or rules.part_size
+        rules.clean(upload, self.request)
+        bucket = self._bucket_of(rules.storage)
+        hook = f"get_prefix of {rules.name!r}"
+        prefix = destinations.ask(hook, rules.get_prefix, upload, self.request)
+        name = keys.new_name(
+            self.site,
+            bucket.name,
+            bucket.location,
+            prefix,
+            upload.filename,
+            self.max_name_length,
+        )
+        upload.hold = rules.hold
+        upload.storage = rules.storage
+        upload.bucket = bucket.name
+        upload.key = keys.join(bucket.location, name)
+        upload.object_parameters = bucket.object_parameters(upload.key, rules.acl)
+        life = conf.multipart_expires() if upload.is_multipart else conf.pending_expires()
+        upload.expires_at = times.later(upload.created_at, life)
+        if upload.is_multipart:
+            refuse_transaction("begin")
+            upload.busy_until = times.later(timezone.now(), CREATE_LEASE)
+        return extend_url(upload, self.now)
+
+    def _rules_of(self, destination: str) -> destinations.Destination:
+        if destination not in self._rules:
+            self._rules[destination] = destinations.get(destination)
+        return self._rules[destination]
+
+    def _bucket_of(self, alias: str) -> Bucket:
+        if alias not in self._buckets:
+            self._buckets[alias] = get_bucket(alias)
+        return self._buckets[alias]
+
+    def _takes_parts_only(self, alias: str) -> bool:
+        try:
+            return self._bucket_of(alias).takes_parts_only
+        except (StorageNotS3, ImproperlyConfigured):
+            return False  # raised again after the declaration is validated
 
 
 def insert(upload: Upload, cause: str) -> None:

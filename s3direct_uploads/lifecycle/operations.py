@@ -26,7 +26,7 @@ from s3direct_uploads.exceptions import (
 from s3direct_uploads.models import TOMBSTONES, Upload, owner_key
 from s3direct_uploads.s3 import StoredPart, is_access_point
 
-from .beginning import insert, prepare
+from .beginning import Preparing, insert
 from .connection import database, refuse_transaction, release_connection
 from .multipart import abort_multiparts, require_multipart
 from .rows import Status, bucket_of, bury, declared, is_bucket_away, move
@@ -71,7 +71,7 @@ def store(
         checksum=base64.b64encode(digest).decode(),
         context=dict(context or {}),
     )
-    prepare(upload, None, multipart=None)
+    Preparing(None).prepare(upload, multipart=None)
     insert(upload, "store")
     file.seek(0)
     release_connection()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
@@ -29,9 +28,6 @@ from s3direct_uploads.s3 import (
 
 from .multipart import create_again, require_multipart
 from .rows import Status, bucket_of, declared, move
-
-if TYPE_CHECKING:
-    pass
 
 Presigned = PresignedRequest | PresignedMultipart
 FIRST_PARTS = 100  # begin signs so many; the client asks for more while it sends them
@@ -116,9 +112,9 @@ def _lengthen(upload: Upload) -> timedelta:
     raise NotPending(upload.is_now, upload=upload)
 
 
-def extend_url(upload: Upload) -> timedelta:
+def extend_url(upload: Upload, now: datetime | None = None) -> timedelta:
     """Set the row's times for a signature made now. Returns its life; the deadline limits it."""
-    now = timezone.now()
+    now = now or timezone.now()
     expires = min(conf.url_expires(), upload.expires_at - now)
     expires = max(timedelta(seconds=int(expires.total_seconds())), timedelta(seconds=1))
     # If URL_EXPIRES was lowered since, an older signature may be valid for longer.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,11 +14,6 @@ from s3direct_uploads import form_values, keys
 from s3direct_uploads.exceptions import (
     OwnerUnknown,
 )
-
-if sys.version_info >= (3, 14):
-    pass
-else:
-    pass
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser

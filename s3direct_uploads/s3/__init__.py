@@ -6,7 +6,6 @@ from .buckets import (
     get_bucket,
     is_access_point,
     is_access_point_alias,
-    takes_parts_only,
 )
 from .client import COMPLETE_READ_TIMEOUT
 from .failures import Refusal
@@ -40,5 +39,4 @@ __all__ = [
     "get_bucket",
     "is_access_point",
     "is_access_point_alias",
-    "takes_parts_only",
 ]

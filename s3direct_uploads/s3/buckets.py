@@ -71,14 +71,6 @@ def is_access_point_alias(name: str) -> bool:
     return name.endswith(ALIASES)
 
 
-def takes_parts_only(alias: str) -> bool:
-    """Whether all uploads to this storage are sent in parts, even empty ones."""
-    try:
-        return get_bucket(alias).takes_parts_only
-    except (StorageNotS3, ImproperlyConfigured):
-        return False  # begin reports it after it has validated the declaration
-
-
 def find_bucket(alias: str, name: str) -> Bucket:
     """The bucket of a row: by the storage's alias, or by its name if the alias was changed.
 

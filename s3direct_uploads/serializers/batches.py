@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from .building import BuiltOnce
-from .requests import BeginSerializer, BoundedListField, TextField
+from .requests import BeginSerializer, BoundedListField, TextField, plain
 
 MOST_IN_BATCH = 100  # uploads
 
@@ -30,8 +30,9 @@ class DeclarationsField(serializers.ListSerializer[Any]):
     def _declared(self, data: Any) -> Mapping[str, Any] | Exception:
         form = self.child
         assert isinstance(form, BeginSerializer)
+        said = plain(data) if type(form) is BeginSerializer else None
         try:
-            return form.declared(form.run_validation(data))
+            return form.declared(form.run_validation(data) if said is None else said)
         except serializers.ValidationError as error:
             return error
 

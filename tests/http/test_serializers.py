@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from django.urls import include, path
+from hypothesis import example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from rest_framework import serializers
 from rest_framework.routers import SimpleRouter
 
@@ -19,6 +22,7 @@ from s3direct_uploads.serializers import (
     UploadSerializer,
     building,
 )
+from s3direct_uploads.serializers.requests import plain
 from s3direct_uploads.views import UploadViewSet
 from tests.conftest import App, row
 
@@ -180,3 +184,38 @@ def test_the_arguments_of_a_serializer_count() -> None:
     assert not BeginSerializer(data=None).is_valid()
     assert BeginSerializer(data=None, allow_null=True).is_valid()
     assert not ListQuerySerializer(data={"status": "no"}).is_valid()
+
+
+# A batch does not validate a plain declaration.
+
+texts = st.one_of(
+    st.text(), st.sampled_from(["a.jpg", " a", "a ", "\x00", "\ud800", "사진", "", "\xa0"])
+)
+values = st.one_of(
+    texts, st.integers(), st.sampled_from([5, -1, True, 5.0, 2**63, 10**5000, None, "5", [], {}])
+)
+declarations = st.one_of(
+    values,
+    st.fixed_dictionaries(
+        {"destination": texts, "filename": texts, "size": values},
+        optional={"content_type": values, "checksum": values, "multipart": values, "other": values},
+    ),
+    st.dictionaries(st.sampled_from(["destination", "filename", "size", "content_type"]), values),
+)
+
+
+@hypothesis_settings(max_examples=500, database=None, deadline=None)
+@given(declarations)
+@example({"destination": "photos", "filename": "사진.jpg", "size": 5, "content_type": "image/jpeg"})
+@example({"destination": "photos", "filename": "a.jpg", "size": 0})
+def test_a_plain_declaration_is_what_the_serializer_makes_of_it(data: Any) -> None:
+    said = plain(data)
+    if said is not None:
+        assert said == dict(BeginSerializer().run_validation(data))
+
+
+@pytest.mark.parametrize("filename", ["a.jpg", "사진.jpg", "a b (1).jpg"])
+def test_usual_declarations_are_plain(filename: str) -> None:
+    data = {"destination": "photos", "filename": filename, "size": 5}
+    assert plain(data) == data
+    assert plain({**data, "content_type": "image/jpeg"}) is not None
