@@ -333,8 +333,10 @@ def _complete(good: Mapping[Upload, StoredObject], cause: str) -> dict[UUID, Exc
     # Random microseconds make a time ours alone, so that it identifies our rows.
     ours = timedelta(microseconds=random.randrange(10**6))  # noqa: S311
     gone: dict[UUID, Exception] = {}
-    for heard in (True, False):
-        alike = {upload: stored for upload, stored in good.items() if is_heard(upload) is heard}
+    by_heard: dict[bool, dict[Upload, StoredObject]] = {True: {}, False: {}}
+    for upload, stored in good.items():
+        by_heard[is_heard(upload)][upload] = stored
+    for heard, alike in by_heard.items():
         told_at = {"due_at": times.later(now, ANNOUNCE_LEASE) + ours}
         completed = move_together(
             list(alike),

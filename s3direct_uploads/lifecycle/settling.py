@@ -104,14 +104,14 @@ def examine(upload: Upload, stored: StoredObject, bucket: Bucket | None = None) 
     Raises ObjectMismatch, ObjectMissing if the object is gone by now, BucketUnavailable, and
     ImproperlyConfigured.
     """
-    _compare(upload, stored)
     # The destination may have been renamed or removed since; the row knows all but its content.
     rules = destinations.find(upload.destination)
+    _compare(upload, stored, rules)
     if rules is not None:
         content.check(rules, upload, stored, bucket)
 
 
-def _compare(upload: Upload, stored: StoredObject) -> None:
+def _compare(upload: Upload, stored: StoredObject, rules: destinations.Destination | None) -> None:
     if stored.size != upload.size:
         raise ObjectMismatch(Reason.OTHER_SIZE, {"declared": upload.size, "sent": stored.size})
     if stored.content_type != upload.content_type:
@@ -119,7 +119,6 @@ def _compare(upload: Upload, stored: StoredObject) -> None:
             Reason.OTHER_TYPE if stored.content_type else Reason.NO_TYPE,
             {"declared": upload.content_type, "sent": stored.content_type},
         )
-    rules = destinations.find(upload.destination)
     found_checksum = stored.checksums.get(upload.checksum_algorithm)
     # Some servers keep no checksum.
     if upload.checksum and found_checksum is None and rules and rules.require_checksum:

@@ -189,6 +189,9 @@ def _say_it_in_the_url(request: Any, signature_version: str, **_: Any) -> None:
                 del request.headers[header]
 
 
+# The answers of one second have the same date.
+_read_date = lru_cache(16)(parsedate_to_datetime)
+
 _skew_was_logged = float("-inf")
 
 
@@ -196,7 +199,7 @@ def watch_clock(http_response: Any, **_: Any) -> None:
     """Log if this machine's clock is wrong: its URLs expire too early, or are not valid yet."""
     global _skew_was_logged
     try:
-        theirs = parsedate_to_datetime(http_response.headers["Date"])
+        theirs = _read_date(http_response.headers["Date"])
         skew = datetime.now(UTC) - theirs
     except (KeyError, TypeError, ValueError):  # the header is missing, or cannot be read
         return

@@ -71,6 +71,7 @@ class Known:
     service: str
     headers: Mapping[str, str]  # in lower case
     listeners: object  # botocore's cache of handlers: a new one after each change of them
+    is_seen: bool  # whether somebody else looks at each request before it is sent
 
 
 class Heading:
@@ -114,7 +115,8 @@ class Heading:
         if handlers is not known.listeners:
             if _is_watched(self._client):
                 return None
-            self._known = known = replace(known, listeners=handlers)
+            is_seen = _is_seen(self._client)
+            self._known = known = replace(known, listeners=handlers, is_seen=is_seen)
         if _is_replaced(self._client):
             return None
         try:
@@ -136,7 +138,8 @@ class Heading:
             path=known.folder + quoted,
             headers=headers,
         )
-        sent: Any = HeadersDict(headers)  # its type stub asks for another class
+        # boto3's class of headers takes longer than the signature. Others may rely on it.
+        sent: Any = HeadersDict(headers) if known.is_seen else headers
         return AWSPreparedRequest("HEAD", known.root + quoted, sent, None, False)
 
     def _by_boto3(self, key: str, first: AWSResponse | Exception | None) -> Mapping[str, Any]:
@@ -195,7 +198,7 @@ class Heading:
         if ours != headers["authorization"]:
             return None
         common = {name: value for name, value in headers.items() if name in OF_ALL}
-        return Known(root, host, folder, region, service, common, handlers)
+        return Known(root, host, folder, region, service, common, handlers, _is_seen(client))
 
 
 @dataclass
@@ -270,7 +273,12 @@ def _read(client: S3Client, answer: AWSResponse) -> Mapping[str, Any] | None:
     if answer.status_code != 200 or answer.content:
         return None
     members = _members(client.meta.service_model)
-    sent = {name.lower(): value for name, value in answer.headers.items()}
+    sent: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    for name, value in answer.headers.items():
+        sent[in_lower_case := name.lower()] = value
+        if in_lower_case.startswith(members.metadata):
+            metadata[name[len(members.metadata) :]] = value
     plain = (
         "content-length" in sent
         and "etag" in sent
@@ -283,12 +291,7 @@ def _read(client: S3Client, answer: AWSResponse) -> Mapping[str, Any] | None:
     found: dict[str, Any] = {name: sent[header] for name, header in members.texts if header in sent}
     found["ContentLength"] = int(sent["content-length"])
     found["ExpiresString"] = found.get("Expires")
-    start = len(members.metadata)
-    found["Metadata"] = {
-        name[start:]: value
-        for name, value in answer.headers.items()
-        if name.lower().startswith(members.metadata)
-    }
+    found["Metadata"] = metadata
     return found
 
 
@@ -296,6 +299,7 @@ def _is_number(value: str) -> bool:
     return value.isascii() and value.isdecimal()
 
 
+@lru_cache(256)  # the objects of a batch were written within a few seconds
 def _is_date(value: str) -> bool:
     if not HTTP_DATE.fullmatch(value):
         return False
@@ -344,6 +348,12 @@ def _is_watched(client: Any) -> bool:
         for event in OTHER_EVENTS
         for handler in find(f"{event}.s3.HeadObject") or ()
     )
+
+
+def _is_seen(client: Any) -> bool:
+    """Whether somebody else listens before a HEAD is sent: moto, for example."""
+    found = client.meta.events._emitter._handlers.prefix_search(SENDING)
+    return any(handler is not _hand_over for handler in found or ())
 
 
 def _is_replaced(client: Any) -> bool:

@@ -191,7 +191,7 @@ def test_the_arguments_of_a_serializer_count() -> None:
 texts = st.one_of(
     st.text(), st.sampled_from(["a.jpg", " a", "a ", "\x00", "\ud800", "사진", "", "\xa0"])
 )
-values = st.one_of(
+values: st.SearchStrategy[Any] = st.one_of(
     texts, st.integers(), st.sampled_from([5, -1, True, 5.0, 2**63, 10**5000, None, "5", [], {}])
 )
 declarations = st.one_of(
