@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Else each worker, and each process that a test starts, compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test coverage matrix release test-real bench bench-quick docs schema format lint
+.PHONY: help demo test coverage matrix release test-real pictures bench bench-quick docs schema format lint
 
 help:  ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1:/p' $(MAKEFILE_LIST) | while IFS=: read -r target text; do \
@@ -35,6 +35,9 @@ test-real: .venv/.installed  ## The whole suite on Ceph, PostgreSQL, Redis, Chro
 
 bench: .venv/.installed  ## Measure the speed beside other ways to upload; prints one table, writes benchmarks/RESULTS.md
 	scripts/with-servers $(BIN)/python -m benchmarks
+
+pictures: .venv/.installed  ## Take the pictures of the documents from the running example
+	scripts/with-servers $(BIN)/python scripts/pictures
 
 bench-quick: .venv/.installed  ## The first rows of that table, in two minutes: begin, confirm, batches, through Django
 	scripts/with-servers $(BIN)/python -m benchmarks quick

@@ -51,6 +51,9 @@ html_theme = "furo"
 html_title = f"s3direct_uploads {version}"
 html_extra_path = ["openapi.yaml"]
 html_search_scorer = str(ROOT / "docs" / "search.js")
+html_static_path = ["keyboard.js", "korean.css"]
+html_js_files = ["keyboard.js"]
+html_css_files = ["korean.css"]
 html_theme_options = {"top_of_page_buttons": []}
 
 
@@ -101,6 +104,15 @@ def say_language(app: Sphinx, page: str, template: str, context: dict[str, Any],
         context["language"] = "ko"
 
 
+def leave_corners_empty(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], *_: Any
+) -> None:
+    """A table's empty corner is no heading of its first column."""
+    corner = '<th class="head"><p></p></th>'
+    context["body"] = context.get("body", "").replace(corner, "<td></td>")
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", read)
     app.connect("html-page-context", say_language)
+    app.connect("html-page-context", leave_corners_empty)

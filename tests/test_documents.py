@@ -157,3 +157,18 @@ def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "page.md: none.png",
         "page.md: #none",
     ]
+
+
+def test_every_picture_is_made_by_a_script_and_shown_by_a_document() -> None:
+    pictures = {
+        path.name for path in (ROOT / "docs").glob("*.*") if path.suffix in (".jpg", ".svg")
+    }
+    shown = {
+        Path(name).name
+        for document in documents()
+        for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / document).read_text())
+    }
+    scripts = [ROOT / "scripts" / "pictures", *(ROOT / "benchmarks").glob("*.py")]
+    source = "".join(path.read_text() for path in scripts)
+    assert pictures == shown
+    assert {name for name in pictures if f'"{name}"' not in source} == set()

@@ -148,6 +148,11 @@ def test_the_admin_shows_an_album_with_its_pictures(
     page.get_by_label("Title").fill("Mountains")
     choose(widget(page, "pictures-0-image"), editor.make_photo("peak.jpg"))
     expect_ready(widget(page, "pictures-0-image"), "peak.jpg")
+    page.set_viewport_size({"width": 390, "height": 844})
+    box = widget(page, "pictures-0-image").bounding_box()
+    assert box
+    assert box["width"] >= 200, "words fit into it, although it is in a table"
+    page.set_viewport_size({"width": 1280, "height": 844})
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".messagelist")).to_contain_text("was added successfully")
     page.goto(f"{site.url}/albums/")
