@@ -146,6 +146,31 @@ test("one that is refused has the error that it would have alone, and stops no o
   assert.deepEqual(Object.keys(counts(world)), ["POST batch/", "POST batch/confirm/", "PUT"]);
 });
 
+test("one that expired before it was confirmed says so, and stops no other", async () => {
+  const world = new World();
+  const upload = {id: "u2", status: "expired"};
+  world.nextInBatch("confirm u2", refused(410, {code: "not_pending", detail: "This upload is expired.", errors: [], upload}));
+
+  const results = await send(world, many(5));
+
+  assert.deepEqual(codes(results), ["completed", "not_pending", ...all(3)]);
+  const {error} = results[1];
+  assert.deepEqual([error.step, error.status, error.upload], ["confirm", 410, upload]);
+});
+
+test("signed out after they began: each says so, and nothing is sent again", async () => {
+  const world = new World();
+  const signedOut = refused(403, {code: "not_authenticated", detail: "Log in."});
+  world.next("POST batch/confirm/", ...all(3, signedOut));
+  for (const id of ["u1", "u2", "u3"]) world.next(`POST ${id}/confirm/`, ...all(3, signedOut));
+
+  const results = await send(world, many(3));
+
+  assert.deepEqual(codes(results), all(3, "not_authenticated"));
+  assert.deepEqual(results.map(({error}) => [error.step, error.upload?.status]), all(3, ["confirm", "pending"]));
+  assert.equal(counts(world).PUT, 3);
+});
+
 test("one that S3 has otherwise than declared is rejected, with its upload in the error", async () => {
   const world = new World();
   const upload = {id: "u2", status: "rejected"};
