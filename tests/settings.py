@@ -1,17 +1,25 @@
 """The settings under which the suite runs: SQLite and moto, or what the environment names."""
 
 import os
+import secrets
 import socket
+from contextlib import suppress
 from typing import Any
 
 import dj_database_url
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens at. It stays free until a server of ours takes it.
+
+    The system gives ports from 32768 on to every connection, and to who asks for any port. One of
+    those may be another process's a moment later.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 SECRET_KEY = "tests"

@@ -18,6 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from tests.conftest import ROOT
+from tests.settings import free_port
 
 pytestmark = pytest.mark.journey
 
@@ -119,13 +120,6 @@ class Learner:
 def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_the_tutorial_leads_from_an_empty_folder_to_a_photo(
