@@ -40,7 +40,7 @@ from s3direct_uploads.s3 import Bucket, StoredObject
 from . import quotas
 from .beginning import Begun, Preparing, begin_again, give_up, require_owner, require_same
 from .connection import database, in_transaction, refuse_transaction, release_connection
-from .presigning import presign
+from .presigning import extend_url, presign
 from .rows import Status, bucket_of, move, move_together
 from .settling import (
     ANNOUNCE_LEASE,
@@ -94,9 +94,8 @@ def begin_many(
     owner_id = None if owner is None else owner_key(owner)
     results: dict[int, Begun | Exception] = {}
     new: dict[int, Upload] = {}
-    lives: dict[int, timedelta] = {}
     preparing = Preparing(request)
-    new_upload = rows_of(Upload, owner_id=owner_id, created_at=preparing.now)
+    new_upload = rows_of(Upload, owner_id=owner_id, created_at=timezone.now())
     for place, declaration in enumerate(declarations):
         if isinstance(declaration, Exception):
             results[place] = declaration
@@ -107,7 +106,7 @@ def begin_many(
         key = None if idempotency_key is None else _key_of(idempotency_key, place)
         upload = new_upload(idempotency_key=key, **said)
         try:
-            lives[place] = preparing.prepare(upload, multipart=multipart)
+            preparing.prepare(upload, multipart=multipart)
             if upload.is_multipart:
                 raise NotInBatch(_("This file is sent in parts: begin it alone."))
         except Exception as error:
@@ -117,6 +116,8 @@ def begin_many(
         else:
             new[place] = upload
     cause = "client" if request else "script"
+    now = timezone.now()  # not before, because the host's hooks may have been slow
+    lives = {place: extend_url(upload, now) for place, upload in new.items()}
     results |= _insert(new)
     buckets: dict[tuple[str, str], Bucket] = {}
     for place, upload in new.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth import get_user_model
@@ -106,7 +105,8 @@ def begin(
         context=dict(context or {}),
         idempotency_key=idempotency_key,
     )
-    expires = Preparing(request).prepare(upload, multipart=multipart)
+    Preparing(request).prepare(upload, multipart=multipart)
+    expires = extend_url(upload)  # now, because the host's hooks may have been slow
     try:
         insert(upload, "client" if request else "script")
     except (IntegrityError, QuotaExceeded) as error:
@@ -128,14 +128,13 @@ class Preparing:
 
     def __init__(self, request: HttpRequest | None) -> None:
         self.request = request
-        self.now = timezone.now()
         self.site = site()
         self.max_name_length = conf.max_name_length()
         self._rules: dict[str, destinations.Destination] = {}
         self._buckets: dict[str, Bucket] = {}
 
-    def prepare(self, upload: Upload, *, multipart: bool | None) -> timedelta:
-        """Validate the declaration, and set key, bucket and times. Returns a signature's life.
+    def prepare(self, upload: Upload, *, multipart: bool | None) -> None:
+        """Validate the declaration, and set key, bucket and deadline. ``extend_url`` is next.
 
         ``multipart`` is None if a script stores the file itself.
         """
@@ -171,7 +170,6 @@ class Preparing:
         if upload.is_multipart:
             refuse_transaction("begin")
             upload.busy_until = times.later(timezone.now(), CREATE_LEASE)
-        return extend_url(upload, self.now)
 
     def _rules_of(self, destination: str) -> destinations.Destination:
         if destination not in self._rules:

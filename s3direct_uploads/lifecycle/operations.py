@@ -29,6 +29,7 @@ from s3direct_uploads.s3 import StoredPart, is_access_point
 from .beginning import Preparing, insert
 from .connection import database, refuse_transaction, release_connection
 from .multipart import abort_multiparts, require_multipart
+from .presigning import extend_url
 from .rows import Status, bucket_of, bury, declared, is_bucket_away, move
 from .settling import confirm, delete_object
 
@@ -72,6 +73,7 @@ def store(
         context=dict(context or {}),
     )
     Preparing(None).prepare(upload, multipart=None)
+    extend_url(upload)
     insert(upload, "store")
     file.seek(0)
     release_connection()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
@@ -69,6 +70,7 @@ def sign_parts(
     expires = _lengthen(upload)
     if not upload.multipart_upload_id:
         create_again(upload)
+    expires = _left(upload, expires)
     return _presign_parts(upload, part_numbers, expires), expires
 
 
@@ -125,6 +127,7 @@ def extend_url(upload: Upload, now: datetime | None = None) -> timedelta:
 
 def presign(upload: Upload, expires: timedelta, bucket: Bucket | None = None) -> Presigned:
     """Sign the PUT, or those of the first parts. A batch looks up its ``bucket`` once."""
+    expires = _left(upload, expires)
     if upload.part_size is None:
         bucket = bucket or bucket_of(upload)
         return bucket.presign_put(upload.key, declared(upload), expires=expires)
@@ -135,6 +138,16 @@ def presign(upload: Upload, expires: timedelta, bucket: Bucket | None = None) ->
         parts=_presign_parts(upload, first, expires),
         expires_in=int(expires.total_seconds()),
     )
+
+
+def _left(upload: Upload, expires: timedelta) -> timedelta:
+    """What is left of a signature's life. The row has its end, and was written a moment ago.
+
+    It may be longer ago: the INSERT may have waited for a lock, or S3 was slow to create the
+    multipart upload.
+    """
+    left = math.ceil((upload.url_expires_at - timezone.now()).total_seconds())
+    return min(expires, timedelta(seconds=max(left, 1)))
 
 
 def _presign_parts(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -378,6 +381,47 @@ def test_a_hook_that_fails_concerns_its_own_upload(
     answer = alice.begin_batch(album, {**album, "filename": "crash.jpg"}, {})
     assert codes(answer) == [(201, None), (503, "hook_failed"), (201, None)]
     assert results(answer)[1]["error"]["retry_after"] == 5
+
+
+def test_a_wait_for_locks_lets_no_signature_outlive_what_its_row_says(
+    alice: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert = Upload.save
+
+    def be_slow(self: Upload, **options: Any) -> None:
+        time.sleep(2.1)
+        insert(self, **options)
+
+    monkeypatch.setattr(Upload, "save", be_slow)
+    assert_signature_ends_in_time(alice.begin().json())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_slow_hooks_let_no_signature_outlive_what_its_row_says(
+    alice: App, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    from tests.host_app import Albums
+
+    def be_slow(self: Albums, upload: Upload, request: Any) -> bool:
+        time.sleep(1.1)
+        return True
+
+    monkeypatch.setattr(Albums, "has_permission", be_slow)
+    album: dict[str, Any] = {"destination": "albums", "context": {"album": 1}}
+    if count == 1:
+        begun = [alice.begin(**album).json()]
+    else:
+        begun = [each["upload"] for each in results(alice.begin_batch(*[album] * count))]
+    for each in begun:
+        assert_signature_ends_in_time(each)
+
+
+def assert_signature_ends_in_time(begun: Any) -> None:
+    said = dict(parse_qsl(urlsplit(begun["request"]["url"]).query))
+    signed_at = datetime.strptime(f"{said['X-Amz-Date']}+0000", "%Y%m%dT%H%M%SZ%z")
+    ends_at = signed_at + timedelta(seconds=int(said["X-Amz-Expires"]))
+    assert int(said["X-Amz-Expires"]) == begun["request"]["expires_in"]
+    assert ends_at <= Upload.objects.get(pk=begun["id"]).url_expires_at + timedelta(seconds=1)
 
 
 # Who may call.
