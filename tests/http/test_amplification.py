@@ -207,7 +207,8 @@ def test_a_batch_costs_little(alice: App, kind: str) -> None:
     assert answer.status_code == 200, answer.content[:300]
     assert len(answer.json()["results"]) == 100
     assert cost.answer <= 2.5 * KIB * 100
-    assert cost.memory <= MOST_MEMORY
+    # JSON's two characters for an empty list become 80 bytes or more, by the version of Python.
+    assert cost.memory <= 1.5 * MOST_MEMORY
     assert cost.cpu <= MOST_CPU
 
 
