@@ -101,10 +101,13 @@ export class S3Upload extends HTMLElement {
     input.hidden = false;
     input.multiple = this.multiple;
     input.accept = this.getAttribute("accept") ?? "";
-    input.addEventListener("change", (event) => {
-      event.stopPropagation(); // This element sends its own `change` when a file is ready.
+    const take = () => {
       this.add(input.files ?? []);
       input.value = ""; // so that the same file can be chosen again
+    };
+    input.addEventListener("change", (event) => {
+      event.stopPropagation(); // This element sends its own `change` when a file is ready.
+      take();
     });
     input.addEventListener("invalid", () => this.#complain(input.validationMessage));
     this.prompt = make("span", "s3-upload-prompt", {id: `s3-upload-prompt-${++made}`});
@@ -120,6 +123,7 @@ export class S3Upload extends HTMLElement {
     this.#describe(hint);
     for (const each of kept) this.#restore(each);
     this.#show();
+    if (input.files?.length) take(); // chosen before this script had come
   }
 
   /** @param {HTMLElement} hint */

@@ -40,6 +40,23 @@ def test_a_page_does_not_submit_half_of_an_upload(edit: Callable[..., Editor], s
     assert editor.row().attached_at
 
 
+def test_a_file_that_is_chosen_before_the_script_comes_is_sent(
+    edit: Callable[..., Editor], site: Site
+) -> None:
+    editor = edit()
+    script = site.web.delay("GET", "element.js")
+    editor.page.goto(f"{site.url}/entry/", wait_until="commit")
+    assert script.held.wait(60)
+    stills = widget(editor.page, "stills")
+    choose(stills, editor.make_photo("beach.jpg"))
+    assert site.web.seen("POST", "/api/uploads/") == []
+
+    script.released.set()
+
+    expect_ready(stills, "beach.jpg")
+    assert stills.locator("input[type=file]").evaluate("input => input.files.length") == 0
+
+
 def test_what_is_refused_says_why_and_what_to_choose(
     edit: Callable[..., Editor], site: Site
 ) -> None:
