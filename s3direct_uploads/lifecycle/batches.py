@@ -119,11 +119,11 @@ def begin_many(
     now = timezone.now()  # not before, because the host's hooks may have been slow
     lives = {place: extend_url(upload, now) for place, upload in new.items()}
     results |= _insert(new)
-    buckets: dict[tuple[str, str], Bucket] = {}
     for place, upload in new.items():
         if place not in results:
             log_transition(upload, None, cause)
-            results[place] = _presigned(upload, lives[place], buckets)
+            bucket = preparing.bucket_of(upload.storage)
+            results[place] = _presigned(upload, lives[place], bucket)
     return [results[place] for place in range(len(declarations))]
 
 
@@ -207,14 +207,9 @@ def _again(earlier: Upload, upload: Upload) -> Begun | Exception:
         return BucketUnavailable(_("The request before this one failed; try again."))
 
 
-def _presigned(
-    upload: Upload, life: timedelta, buckets: dict[tuple[str, str], Bucket]
-) -> Begun | Exception:
-    where = upload.storage, upload.bucket
+def _presigned(upload: Upload, life: timedelta, bucket: Bucket) -> Begun | Exception:
     try:
-        if where not in buckets:
-            buckets[where] = bucket_of(upload)
-        return upload, presign(upload, life, buckets[where])
+        return upload, presign(upload, life, bucket)
     except (BucketUnavailable, ImproperlyConfigured) as error:
         give_up(upload, error)
         return error

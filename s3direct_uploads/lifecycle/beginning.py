@@ -149,7 +149,7 @@ class Preparing:
         if multipart is not None and self._takes_parts_only(rules.storage):
             upload.part_size = rules.part_size_of(upload.size) or rules.part_size
         rules.clean(upload, self.request)
-        bucket = self._bucket_of(rules.storage)
+        bucket = self.bucket_of(rules.storage)
         hook = f"get_prefix of {rules.name!r}"
         prefix = destinations.ask(hook, rules.get_prefix, upload, self.request)
         name = keys.new_name(
@@ -176,14 +176,14 @@ class Preparing:
             self._rules[destination] = destinations.get(destination)
         return self._rules[destination]
 
-    def _bucket_of(self, alias: str) -> Bucket:
+    def bucket_of(self, alias: str) -> Bucket:
         if alias not in self._buckets:
             self._buckets[alias] = get_bucket(alias)
         return self._buckets[alias]
 
     def _takes_parts_only(self, alias: str) -> bool:
         try:
-            return self._bucket_of(alias).takes_parts_only
+            return self.bucket_of(alias).takes_parts_only
         except (StorageNotS3, ImproperlyConfigured):
             return False  # raised again after the declaration is validated
 

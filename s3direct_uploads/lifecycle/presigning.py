@@ -141,10 +141,10 @@ def presign(upload: Upload, expires: timedelta, bucket: Bucket | None = None) ->
 
 
 def _left(upload: Upload, expires: timedelta) -> timedelta:
-    """What is left of a signature's life. The row has its end, and was written a moment ago.
+    """How long a signature that is made now may be valid: until the row's ``url_expires_at``.
 
-    It may be longer ago: the INSERT may have waited for a lock, or S3 was slow to create the
-    multipart upload.
+    This is shorter than ``expires`` if the INSERT waited for a lock, or if S3 was slow to create
+    the multipart upload.
     """
     left = math.ceil((upload.url_expires_at - timezone.now()).total_seconds())
     return min(expires, timedelta(seconds=max(left, 1)))

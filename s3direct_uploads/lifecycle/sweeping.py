@@ -421,7 +421,7 @@ def _is_over(upload: Upload, asked_at: datetime) -> bool:
 
 
 def _has_failed_long(upload: Upload, asked_at: datetime) -> bool:
-    """Whether S3 failed for this key in an earlier sweep too, after its deadline, a day ago.
+    """Whether a sweep, at least a day ago, saw S3 fail for this key after the deadline.
 
     A sweep that was killed proves nothing, and neither does a lease that it left.
     """

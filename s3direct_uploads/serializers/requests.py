@@ -118,16 +118,17 @@ USUAL = {"destination", "filename", "size", "content_type"}
 
 
 def plain(data: Any) -> Mapping[str, Any] | None:
-    """A declaration that needs no validation, because BeginSerializer would return it unchanged.
+    """``data``, if BeginSerializer would return it unchanged; None if only the serializer can tell.
 
-    It saves a batch a fifth of its time. None of any other: then the serializer decides.
+    To validate a hundred plain declarations takes a fifth of a batch's time.
     """
     if type(data) is not dict or not data.keys() <= USUAL:
         return None
     size = data.get("size")
     if type(size) is not int or not 0 <= size < 2**63:
         return None
-    for text in (data.get("destination"), data.get("filename"), data.get("content_type", "-")):
+    type_said = data.get("content_type", "any text")  # a client may leave it out
+    for text in (data.get("destination"), data.get("filename"), type_said):
         # What is printable has no control characters and no lone surrogates.
         if type(text) is not str or not text or not text.isprintable() or text != text.strip():
             return None

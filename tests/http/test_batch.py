@@ -413,6 +413,7 @@ def test_slow_hooks_let_no_signature_outlive_what_its_row_says(
     else:
         begun = [each["upload"] for each in results(alice.begin_batch(*[album] * count))]
     for each in begun:
+        assert each["request"]["expires_in"] == 3600, "the hooks take nothing of its life"
         assert_signature_ends_in_time(each)
 
 

@@ -166,9 +166,9 @@ class Wire:
         return fault
 
     def _fault_of(self, exchange: Exchange) -> Fault | None:
+        length = int(exchange.headers.get("Content-Length") or 0)
         with self.lock:
             for fault in self.faults:
-                length = int(exchange.headers.get("Content-Length") or 0)
                 if (
                     fault.method == exchange.method
                     and exchange.path.endswith(fault.path)

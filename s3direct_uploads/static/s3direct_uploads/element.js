@@ -123,7 +123,7 @@ export class S3Upload extends HTMLElement {
     this.#describe(hint);
     for (const each of kept) this.#restore(each);
     this.#show();
-    if (input.files?.length) take(); // chosen before this script had come
+    if (input.files?.length && !this.hasAttribute("disabled")) take(); // chosen before this script had come
   }
 
   /** @param {HTMLElement} hint */
