@@ -16,7 +16,6 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import router
 from django.forms.widgets import FILE_INPUT_CONTRADICTION, CheckboxInput, Script
-from django.template.defaultfilters import filesizeformat
 from django.urls import NoReverseMatch, reverse
 from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext_lazy as _
@@ -95,6 +94,7 @@ class UploadWidget(forms.ClearableFileInput):
                     "value": each.form_value,
                     "filename": each.filename,
                     "size": each.size,
+                    "human_size": destinations.format_size(each.size),
                     "status": each.status,
                     "visitor": each.visitor,
                 }
@@ -292,7 +292,7 @@ def _described(current: Any) -> Iterable[dict[str, Any]]:
     """The files that the form has already: a FieldFile, an Upload, or several of them."""
     for each in current if isinstance(current, list | tuple) else [current]:
         if isinstance(each, Upload):
-            yield {"name": each.filename, "url": "", "size": filesizeformat(each.size)}
+            yield {"name": each.filename, "url": "", "size": destinations.format_size(each.size)}
         # As in Django. A text may be from the query of a link: /admin/…/add/?image=a+text
         elif each and (url := getattr(each, "url", "")):
             yield {"name": str(each).rpartition("/")[2], "url": url, "size": ""}

@@ -145,7 +145,7 @@ def _errors() -> list[Exception]:
         exceptions.NotCompleted("This upload is pending.", upload=_row()),
         exceptions.AlreadyAttached("This upload is in use.", upload=_completed()),
         exceptions.QuotaExceeded(
-            "256 KiB of 1 GiB are left.",
+            "256 kB of 1 GB are left.",
             {"max_total_size": 1024**3, "total_size": 1024**3 - 2**18, "left": 2**18},
         ),
         exceptions.TooManyPending(

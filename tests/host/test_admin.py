@@ -59,7 +59,7 @@ def test_the_list_says_what_support_asks_first(alice: App, onlooker: Staff) -> N
             "whose": "alice",
             "thumbnail": "-",
             "destination": "documents",
-            "human_size": "1.5\xa0MiB",
+            "human_size": "1.5\xa0MB",
             "age": "3\xa0days",
             "holder": "nothing",
         },

@@ -268,9 +268,9 @@ def test_the_page_of_an_owner(
     rows = re.findall(r'<th scope="row">(\w+)</th>\s*(.*?)</tr>', html, re.DOTALL)
     cells = [[name, *re.findall(r">([^<>\n]+)<", cells)] for name, cells in rows]
     assert cells == [
-        ["photos", "Completed", "2", "2 KiB"],
+        ["photos", "Completed", "2", "2 kB"],
         ["photos", "Pending", "1", "10 bytes"],
-        ["photos", "1", "2.01 KiB"],
+        ["photos", "1", "2 kB"],
     ]
     assert f'href="/admin/auth/user/{alice.user.pk}/change/"' in html
     assert len(captured.captured_queries) <= 6

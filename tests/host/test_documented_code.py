@@ -308,7 +308,7 @@ def test_cookies_for_another_site_are_marked(alice: App, settings: Any, client: 
 def test_an_error_looks_as_the_documentation_shows(alice: App) -> None:
     import json
 
-    code = block("docs/http.md", '{"code": "invalid", "detail": "size: At most 20 MiB.",', "json")
+    code = block("docs/http.md", '{"code": "invalid", "detail": "size: At most 20 MB.",', "json")
     answer = alice.begin(size=21 * 1024**2)
     assert answer.status_code == 400
     assert answer.json() == json.loads(code)

@@ -27,7 +27,7 @@ def test_an_error_says_what_would_be_right(alice: App) -> None:
             {
                 "field": "size",
                 "code": "too_large",
-                "detail": "At most 20 MiB.",
+                "detail": "At most 20 MB.",
                 "params": {"max_size": 20 * 1024**2},
             },
         ],

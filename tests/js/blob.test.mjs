@@ -27,7 +27,7 @@ for (const resume of [undefined, true]) {
 }
 
 test("the body of an error is Django's error, or a text", async () => {
-  const error = {code: "invalid", detail: "At most 20 MiB.", errors: []};
+  const error = {code: "invalid", detail: "At most 20 MB.", errors: []};
   for (const [answer, body] of [
     [error, error],
     [{detail: "A proxy has no idea of codes."}, '{"detail":"A proxy has no idea of codes."}'],

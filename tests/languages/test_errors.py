@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from django.utils.translation import override
 from rest_framework.authentication import BasicAuthentication
 from rest_framework.throttling import UserRateThrottle
 
+from s3direct_uploads.destinations import format_size
 from s3direct_uploads.models import Upload
 from s3direct_uploads.serializers import UploadField
 from s3direct_uploads.views import UploadViewSet
@@ -287,10 +289,21 @@ def test_sizes_are_told_in_the_readers_language(alice: App, settings: Any) -> No
             alice.begin(size=size).json()["errors"][0]["detail"] for size in (2000, len(JPEG))
         ]
     assert told == {
-        "en": ["At most 1.5 KiB.", "At least 1000 bytes."],
-        "ko": ["최대 1.5 KiB입니다.", "최소 1000바이트이어야 합니다."],
-        "de": ["At most 1,5 KiB.", "At least 1000 bytes."],
+        "en": ["At most 1.5 kB.", "At least 1,000 bytes."],
+        "ko": ["최대 1.5kB입니다.", "최소 1,000바이트이어야 합니다."],
+        "de": ["At most 1,5 kB.", "At least 1.000 bytes."],
     }
+
+
+SIZES = json.loads((ROOT / "tests/js/sizes.json").read_text())
+
+
+@pytest.mark.parametrize(("size", "english", "korean"), SIZES)
+def test_a_size_is_told_as_the_page_tells_it(size: int, english: str, korean: str) -> None:
+    with override("en"):
+        assert format_size(size) == english
+    with override("ko"):
+        assert format_size(size) == korean
 
 
 # The source.

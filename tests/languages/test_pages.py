@@ -148,7 +148,7 @@ def test_the_photo_wall(make_user: Any, settings: Any) -> None:
 def test_the_texts_of_the_test_are_english() -> None:
     """Or the tests above could not fail."""
     assert english_in("This upload is not completed.") == ["This upload is not completed"]
-    assert english_in("파일이 beach.jpg 너무 큽니다. 최대 1.5 KiB입니다.") == []
+    assert english_in("파일이 beach.jpg 너무 큽니다. 최대 1.5kB입니다.") == []
 
 
 def test_logs_and_commands_stay_english(alice: App, own_bucket: Bucket, s3_away: Any) -> None:

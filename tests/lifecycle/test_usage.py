@@ -167,7 +167,7 @@ def test_the_admin_shows_usage_and_changes_nothing(
 
     page = client.get(listed, {"q": "alice", "destination": "photos"}).content.decode()
 
-    assert "1.5\xa0KiB" in page
+    assert "1.5\xa0kB" in page
     assert ">bob<" not in page
     assert ">bob<" in client.get(listed).content.decode()
     assert client.get(f"{listed}add/").status_code == 403

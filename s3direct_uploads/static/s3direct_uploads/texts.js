@@ -153,13 +153,18 @@ export function say(name, parameters = {}, language = pageLanguage()) {
   return text.replace(/%\((\w+)\)s/g, (/** @type {string} */ _, /** @type {string} */ key) => `${parameters[key] ?? ""}`).trim();
 }
 
-/** @param {number} bytes @param {string} [language] */
-export function inBytes(bytes, language) {
-  const power = Math.min(3, Math.floor(Math.log2(bytes || 1) / 10));
-  const unit = ["byte", "kilobyte", "megabyte", "gigabyte"][power];
+/**
+ * "20 MB", "1.5 kB", "1 byte". 1 kB is 1,024 bytes. The server's format_size writes the same.
+ *
+ * @param {number} bytes @param {string} [language] @param {number} [largest] the largest unit: 0 for bytes, 4 for TB
+ */
+export function inBytes(bytes, language, largest = 4) {
+  const power = Math.min(largest, Math.floor(Math.log2(bytes || 1) / 10));
+  const count = bytes / 1024 ** power;
+  const unit = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"][power];
   const unitDisplay = power ? "short" : "long";
-  const options = /** @type {const} */ ({style: "unit", unit, unitDisplay, maximumFractionDigits: power > 1 ? 1 : 0});
-  return new Intl.NumberFormat(language, options).format(bytes / 1024 ** power);
+  const options = /** @type {const} */ ({style: "unit", unit, unitDisplay, maximumFractionDigits: count < 100 ? 1 : 0});
+  return new Intl.NumberFormat(language, options).format(count);
 }
 
 /** @param {number} seconds @param {string} [language] */
@@ -207,7 +212,9 @@ export function explain(error, {filename, size}, language) {
   const {code, body, upload, message = ""} = error ?? {};
   const [first] = body?.errors ?? [];
   const params = first?.params ?? {};
-  const inWords = (/** @type {number | undefined} */ bytes) => (bytes === undefined ? "" : inBytes(bytes, language));
+  const limits = [params.max_size, params.min_size, params.left].filter((limit) => limit !== undefined);
+  const isClose = limits.some((limit) => inBytes(limit, language) === inBytes(size, language)); // "12 MB. The most is 12 MB."
+  const inWords = (/** @type {number | undefined} */ bytes) => (bytes === undefined ? "" : inBytes(bytes, language, isClose ? 0 : 4));
   const extension = /\.([A-Za-z0-9]{1,10})$/.exec(filename)?.[1].toUpperCase();
   const name =
     code === "invalid" && first

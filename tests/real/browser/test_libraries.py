@@ -294,7 +294,8 @@ def test_uppy_says_why_django_refuses_a_file(alice: Visitor) -> None:
     expect(alice.page.locator(".uppy-Dashboard-Item.is-error")).to_have_count(2)
     expect(alice.page.get_by_text("Failed to upload").first).to_be_visible()
     expect(button(alice, "MP3 files cannot be added. Choose a photo.")).to_be_visible()
-    expect(button(alice, "This file is too large: 12 MB. The most is 12 MB.")).to_be_visible()
+    said = f"This file is too large: {film.stat().st_size:,} bytes. The most is 12,582,912 bytes."
+    expect(button(alice, said)).to_be_visible()
     assert alice.rows() == []
     assert alice.site.s3.seen("PUT") == []
 
