@@ -177,7 +177,7 @@ def bound(way: str, in_parts: bool) -> str:
         for _ in range(times):
             WAYS[way](visit, size)
     actions = {"create", "confirm", "begin_batch", "confirm_batch"}
-    inside = share_in(visit.profile, "s3direct_uploads/views.py", actions)
+    inside = share_in(visit.profile, "s3direct_uploads/views/viewset.py", actions)
     return (
         f"by a profile, {inside:.0%} of the requests' time is in the views' actions, and the rest is "
         f"session, user, middleware and dispatch; by package: {shares(visit.profile)}"

@@ -11,7 +11,7 @@ from django.urls import URLPattern, get_resolver
 from . import destinations
 from .destinations import Destination
 
-VIEWSET = ("s3direct_uploads.views", "UploadViewSet")
+VIEWSET = ("s3direct_uploads.views.viewset", "UploadViewSet")
 
 
 def check_visitors(**kwargs: Any) -> list[CheckMessage]:

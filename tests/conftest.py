@@ -34,12 +34,13 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 from urllib3 import HTTPResponse
 
-from s3direct_uploads import lifecycle, signals, views
+from s3direct_uploads import lifecycle, signals
 from s3direct_uploads.exceptions import NotInBatch, OwnerUnknown, UploadError, raised_by
 from s3direct_uploads.models import Upload
 from s3direct_uploads.openapi.operations import OPERATIONS
 from s3direct_uploads.s3 import bucket as s3_bucket
 from s3direct_uploads.s3 import failures
+from s3direct_uploads.views import handle_exception as render
 
 os.environ.setdefault("MOTO_DISABLE_GLOBAL_CORS", "true")
 
@@ -544,7 +545,6 @@ def begin_last_part(app: App, **declaration: Any) -> tuple[Upload, dict[str, Any
 @pytest.fixture(autouse=True)
 def every_error_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of our errors that a call answers with is declared by ``@raises`` of its operation."""
-    render = views.handle_exception
 
     def handle_exception(error: Exception, context: Any) -> Any:
         called = OPERATIONS.get(getattr(context["view"], "action", None) or "")
@@ -557,7 +557,7 @@ def every_error_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
         return render(error, context)
 
     ours = UploadError.__module__
-    monkeypatch.setattr(views, "handle_exception", handle_exception)
+    monkeypatch.setattr("s3direct_uploads.views.viewset.handle_exception", handle_exception)
 
 
 @pytest.fixture

@@ -113,6 +113,12 @@ printing
 commands.__init__
 __init__
 """,
+    "views": """
+__init__
+viewset
+errors
+parsing
+""",
     "serializers": """
 __init__
 attaching

@@ -1,46 +1,32 @@
-"""The viewset: each action validates, calls one operation, and renders. Errors have one shape."""
+"""The viewset: each action validates, calls one operation, and renders."""
 
 from __future__ import annotations
 
-import io
-import json
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import IO, Any, ClassVar, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
-from django.core.exceptions import (
-    ImproperlyConfigured,
-    RequestDataTooBig,
-    TooManyFieldsSent,
-    ValidationError,
-)
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.core.exceptions import ValidationError
 from django.db import router
-from django.http import Http404, HttpResponseBase, HttpResponseRedirect, UnreadablePostError
+from django.http import Http404, HttpResponseBase, HttpResponseRedirect
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, gettext_noop
 from rest_framework import exceptions, status
 from rest_framework.decorators import action
 from rest_framework.generics import get_object_or_404
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import CursorPagination
-from rest_framework.parsers import JSONParser
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 from rest_framework.viewsets import GenericViewSet
 
-from . import form_values, lifecycle
-from .destinations import format_size, is_storable, takes_visitors
-from .exceptions import UploadError
-from .models import Upload, UploadQuerySet, owner_key
-from .s3 import PresignedMultipart, PresignedRequest
-from .serializers import (
-    MOST_IN_BATCH,
+from s3direct_uploads import form_values, lifecycle
+from s3direct_uploads.destinations import format_size, takes_visitors
+from s3direct_uploads.models import Upload, UploadQuerySet, owner_key
+from s3direct_uploads.s3 import PresignedMultipart, PresignedRequest
+from s3direct_uploads.serializers import (
     BeginBatchSerializer,
     BeginSerializer,
     ConfirmBatchSerializer,
@@ -53,72 +39,17 @@ from .serializers import (
     UploadSerializer,
 )
 
-logger = logging.getLogger("s3direct_uploads")
+from .errors import handle_exception
+from .parsing import (
+    MAX_BATCH_BODY_BYTES,
+    MAX_BODY_BYTES,
+    MAX_EMPTY_BODY_BYTES,
+    MAX_QUERY_BYTES,
+    PlainJSONParser,
+    RequestTooLarge,
+)
 
 UPLOAD_TOKEN = "Upload-Token"  # noqa: S105  # the header with the form_value of a visitor's upload
-RETRY_AFTER = 5  # seconds: most failures of S3 are as short
-# A filename, a context and a content type with every character escaped need a third of this. The
-# numbers of 1,000 parts, each on its own line, need all of it.
-MAX_BODY_BYTES = 16 * 1024
-MAX_EMPTY_BODY_BYTES = 1024  # for a call that needs no body
-# A hundred declarations with every character escaped. It is less than 1 MiB, nginx's limit.
-MAX_BATCH_BODY_BYTES = MOST_IN_BATCH * 6 * 1024
-MAX_QUERY_BYTES = 8 * 1024  # a filename of 255 escaped characters needs a third of it
-# Django's words, which REST Framework quotes. Django does not translate them.
-CSRF_REASONS = (
-    gettext_noop("CSRF token missing."),
-    gettext_noop("CSRF cookie not set."),
-    gettext_noop("CSRF token from the 'X-Csrftoken' HTTP header incorrect."),
-    gettext_noop("CSRF token from the 'X-Csrftoken' HTTP header has incorrect length."),
-)
-# The limits of the errors in one answer, so that it has at most 64 KiB.
-MOST_ERRORS = 20
-LONGEST_DETAIL = 500  # characters
-LONGEST_FIELD = 100
-
-
-class PlainJSONParser(JSONParser):
-    """JSON by RFC 8259. The length of the body is limited."""
-
-    strict = True
-
-    def parse(
-        self,
-        stream: IO[Any],
-        media_type: str | None = None,
-        parser_context: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        view = (parser_context or {}).get("view")
-        limit = view.max_body_bytes() if isinstance(view, UploadViewSet) else MAX_BODY_BYTES
-        try:
-            body = stream.read(limit + 1)
-        except UnreadablePostError:
-            raise exceptions.ParseError(_("The body did not arrive.")) from None
-        if len(body) > limit:
-            most = {"size": format_size(limit)}
-            raise RequestTooLarge(_("This body is too large: at most %(size)s.") % most)
-        try:
-            # Always UTF-8: with a codec that the client chooses, such as rot13, it could attack us.
-            parsed: dict[str, Any] = super().parse(
-                io.BytesIO(body), media_type, {**(parser_context or {}), "encoding": "utf-8"}
-            )
-        except RecursionError:
-            raise exceptions.ParseError(_("This JSON is nested too deeply.")) from None
-        except exceptions.ParseError as error:  # it quotes Python, which speaks English
-            place = error.__context__
-            if isinstance(place, json.JSONDecodeError):
-                told = _("This is no JSON: look at line %(line)d, column %(column)d.")
-                told %= {"line": place.lineno, "column": place.colno}
-            else:
-                told = _("This is no JSON.")
-            raise exceptions.ParseError(told) from None
-        return parsed
-
-
-class RequestTooLarge(exceptions.APIException):
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_detail = gettext_lazy("This request is too large.")
-    default_code = "request_too_large"
 
 
 class AlwaysJSON(DefaultContentNegotiation):
@@ -395,106 +326,3 @@ def as_pk(id: str) -> UUID | None:
         return cast("UUID", Upload._meta.pk.to_python(id))
     except ValidationError:
         return None
-
-
-# Errors. All of them have one shape.
-
-
-def handle_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """The answer for an error: ``{code, detail, errors}``. None for a bug, which becomes a 500."""
-    if isinstance(error, UploadError):
-        body: dict[str, Any] = {
-            "code": error.code,
-            "detail": error.detail,
-            "errors": error.errors(),
-        }
-        if error.upload is not None:
-            body["upload"] = UploadSerializer(error.upload).data
-        return _answer(error.status, body)
-    if isinstance(error, ImproperlyConfigured):
-        logger.error("Misconfigured: %s", error)
-        detail = _("Uploads are not set up correctly on this server.")
-        body = {"code": "misconfigured", "detail": detail, "errors": []}
-        return _answer(503, body)
-    if isinstance(error, ValidationError):
-        return _invalid(_django_errors(error))
-    if isinstance(error, exceptions.ValidationError):
-        return _invalid(_rest_errors(error.get_full_details()))
-    if isinstance(error, RequestDataTooBig | TooManyFieldsSent):
-        error = RequestTooLarge()
-    if isinstance(error, Http404 | Upload.DoesNotExist):
-        error = exceptions.NotFound(_("You have no such upload."))
-    elif isinstance(error, DjangoPermissionDenied):
-        error = exceptions.PermissionDenied(*error.args)
-    if isinstance(error, exceptions.APIException):
-        said: Any = error.detail
-        if isinstance(said, Mapping):  # simplejwt adds the code of the token
-            said = said.get("detail", said)
-        code = getattr(said, "code", error.default_code)
-        if str(said).startswith("CSRF Failed: "):  # REST Framework's, with Django's reason
-            reason = str(said).removeprefix("CSRF Failed: ")
-            said = _("CSRF Failed: %(reason)s") % {"reason": _(reason)}
-        body = {"code": str(code), "detail": str(said), "errors": []}
-        retry_after = getattr(error, "wait", None)
-        response = _answer(error.status_code, body, retry_after)
-        if hasattr(error, "auth_header"):
-            response["WWW-Authenticate"] = error.auth_header
-        return response
-    return None
-
-
-def _answer(status: int, body: dict[str, Any], retry_after: float | None = None) -> Response:
-    body["detail"] = _brief(body["detail"])
-    if status in (429, 503):
-        body["retry_after"] = max(1, round(retry_after or RETRY_AFTER))
-    headers = {"Retry-After": str(body["retry_after"])} if "retry_after" in body else None
-    return Response(body, status=status, headers=headers)
-
-
-def _brief(text: object, longest: int = LONGEST_DETAIL) -> str:
-    """Cut the text if it is too long: much of it may be what the client sent."""
-    said = str(text)
-    return said if len(said) <= longest else f"{said[: longest - 1]}…"
-
-
-def _invalid(found: Iterator[dict[str, Any]]) -> Response:
-    errors = [
-        {
-            **each,
-            "field": each["field"] and _brief(each["field"], LONGEST_FIELD),
-            "detail": _brief(each["detail"]),
-            # The params of Django's own ValidationError may contain a model.
-            "params": {name: value for name, value in each["params"].items() if is_storable(value)},
-        }
-        for each in islice(found, MOST_ERRORS)
-    ]
-    first = errors[0]
-    detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
-    return _answer(400, {"code": "invalid", "detail": detail, "errors": errors})
-
-
-def _django_errors(error: ValidationError) -> Iterator[dict[str, Any]]:
-    by_field = getattr(error, "error_dict", None) or {None: error.error_list}
-    for field, errors in by_field.items():
-        for each in errors:
-            yield {
-                "field": field,
-                "code": each.code or "invalid",
-                "detail": each.messages[0],
-                "params": each.params or {},
-            }
-
-
-def _rest_errors(details: Any, field: str | None = None) -> Iterator[dict[str, Any]]:
-    """Flatten them. {"checksum": {"value": […]}} becomes an error of the field "checksum.value"."""
-    if isinstance(details, Mapping) and isinstance(details.get("code"), str):
-        yield {"field": field, "code": details["code"], "detail": details["message"], "params": {}}
-    elif isinstance(details, Mapping):
-        for name, each in details.items():
-            inner = name if field is None else f"{field}.{name}"
-            yield from _rest_errors(
-                each, field if name == api_settings.NON_FIELD_ERRORS_KEY else inner
-            )
-    else:
-        for each in details:
-            yield from _rest_errors(each, field)
