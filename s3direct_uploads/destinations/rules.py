@@ -225,20 +225,20 @@ class Destination:
     def _clean_size(self, upload: Upload) -> None:
         if upload.size > self.max_size:
             raise ValidationError(
-                _("At most %(size)s.") % {"size": format_size(self.max_size)},
+                _("At most %(size)s.") % {"size": format_size(self.max_size, beside=upload.size)},
                 code="too_large",
                 params={"max_size": self.max_size},
             )
         if upload.size < self.min_size:
             raise ValidationError(
-                _("At least %(size)s.") % {"size": format_size(self.min_size)},
+                _("At least %(size)s.") % {"size": format_size(self.min_size, beside=upload.size)},
                 code="too_small",
                 params={"min_size": self.min_size},
             )
         if upload.size > MAX_PUT_SIZE and not upload.is_multipart:
             raise ValidationError(
                 _("A file of more than %(size)s needs a multipart upload.")
-                % {"size": format_size(MAX_PUT_SIZE)},
+                % {"size": format_size(MAX_PUT_SIZE, beside=upload.size)},
                 code="multipart_required",
                 params={"max_size": MAX_PUT_SIZE},
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 
 from django.utils.formats import number_format
 from django.utils.functional import lazy
@@ -15,7 +15,7 @@ MAX_PARTS = 10_000  # of one object
 MAX_OBJECT_SIZE = MAX_PARTS * MAX_PART_SIZE  # bytes: "48.8 TiB" in S3's documentation
 
 
-# As Django's filesizeformat, browsers and most systems write them: 1 kB is 1,024 bytes.
+# As in Django's filesizeformat, 1 kB is 1,024 bytes.
 UNITS = (
     gettext_noop("%(number)s kB"),
     gettext_noop("%(number)s MB"),
@@ -24,20 +24,34 @@ UNITS = (
 )
 
 
-def format_size(size: int) -> str:
+def format_size(size: int, *, beside: int | None = None) -> str:
     """A number of bytes for people: "20 MB", "1.5 kB", "1 byte", in the active language.
 
-    ``inBytes`` of texts.js writes the same: a page shows one size by either.
+    ``beside`` is another size that the reader sees. If the two would look the same, this one is
+    written in bytes: a file of 1.9 MB is not too large for "at most 1.9 MB".
+
+    ``inBytes`` of texts.js writes the same.
     """
+    told = _rounded(size)
+    return _in_bytes(size) if beside is not None and told == _rounded(beside) else told
+
+
+def _rounded(size: int) -> str:
     if size < 1024:
-        told = ngettext("%(number)s byte", "%(number)s bytes", size)
-        return told % {"number": number_format(size, force_grouping=True)}
+        return _in_bytes(size)
     power = min(len(UNITS), (size.bit_length() - 1) // 10)
-    value = Decimal(size) / 1024**power
-    digit = Decimal("0.1") if value < 100 else Decimal(1)
-    value = value.quantize(digit, ROUND_HALF_UP)
-    short = value.to_integral_value() if value == value.to_integral_value() else value
-    return gettext(UNITS[power - 1]) % {"number": number_format(short, force_grouping=True)}
+    unit = 1024**power
+    # In whole numbers, because a client may declare a size with hundreds of digits.
+    number: int | Decimal = (2 * size + unit) // (2 * unit)
+    if size < 100 * unit:
+        whole, tenth = divmod((20 * size + unit) // (2 * unit), 10)
+        number = Decimal(f"{whole}.{tenth}") if tenth else whole
+    return gettext(UNITS[power - 1]) % {"number": number_format(number, force_grouping=True)}
+
+
+def _in_bytes(size: int) -> str:
+    told = ngettext("%(number)s byte", "%(number)s bytes", size)
+    return told % {"number": number_format(size, force_grouping=True)}
 
 
 lazy_size = lazy(format_size, str)  # for an error's params

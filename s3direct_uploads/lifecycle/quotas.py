@@ -111,7 +111,10 @@ def _exceeded(usage: Usage, rules: Destination, size: int) -> QuotaExceeded:
         return QuotaExceeded(
             _("%(left)s of %(limit)s are left."),
             {"max_total_size": limit, "total_size": usage.total_size, "left": left},
-            {"left": destinations.lazy_size(left), "limit": destinations.lazy_size(limit)},
+            {
+                "left": destinations.lazy_size(left, beside=size),
+                "limit": destinations.lazy_size(limit),
+            },
         )
     return TooManyPending(
         _("At most %(most)d uploads at once: finish or cancel one."),

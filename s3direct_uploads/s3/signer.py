@@ -36,6 +36,7 @@ class Signature:
     key: bytes = field(repr=False)
     # Of the URL's parameters, percent-encoded: credential, date, expires, and the token if any.
     values: tuple[str, ...] = field(repr=False)
+    has_token: bool
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def signature_of(
         scope=scope,
         key=_signing_key(credentials.secret_key, day, region, service),
         values=tuple([_quote(value) for value in values]),
+        has_token=bool(credentials.token),
     )
 
 
@@ -106,7 +108,7 @@ def presign(
     these ``headers``. The host is signed with them.
     """
     host, path = host_and_path(url)
-    form = _form(tuple(query), tuple(headers), len(signature.values) == 4)
+    form = _form(tuple(query), tuple(headers), signature.has_token)
     asked = (
         # Numbers need no quoting, and would only fill the cache.
         *[v if v.isascii() and v.isdecimal() else _quote(v) for v in query.values()],

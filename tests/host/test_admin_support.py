@@ -257,7 +257,7 @@ def test_the_page_of_an_owner(
     settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": photos}}
     for n in range(2):
         alice.upload(filename=f"{n}.jpg", body=b"x" * 1024)
-    alice.begin(size=10)
+    alice.begin(size=1024)
     bob.begin()
     assert alice.user
     url = f"{LIST}owner/{alice.user.pk}/"
@@ -269,8 +269,8 @@ def test_the_page_of_an_owner(
     cells = [[name, *re.findall(r">([^<>\n]+)<", cells)] for name, cells in rows]
     assert cells == [
         ["photos", "Completed", "2", "2 kB"],
-        ["photos", "Pending", "1", "10 bytes"],
-        ["photos", "1", "2 kB"],
+        ["photos", "Pending", "1", "1 kB"],
+        ["photos", "1", "3 kB"],
     ]
     assert f'href="/admin/auth/user/{alice.user.pk}/change/"' in html
     assert len(captured.captured_queries) <= 6

@@ -306,6 +306,31 @@ def test_a_size_is_told_as_the_page_tells_it(size: int, english: str, korean: st
         assert format_size(size) == korean
 
 
+def test_a_size_beside_its_limit_never_looks_the_same(alice: App, settings: Any) -> None:
+    """Or a file of 1.9 MB would be too large for 1.9 MB."""
+    photos = {"MAX_SIZE": 1_950_000, "MIN_SIZE": 1_500, "CONTENT_TYPES": ["image/*"]}
+    settings.S3DIRECT_UPLOADS = {
+        "DESTINATIONS": {"photos": {**photos, "MAX_TOTAL_SIZE": 1_900_000}}
+    }
+    said = [
+        alice.begin(size=size).json()["detail"]
+        for size in (1_950_001, 3_000_000, 1_499, 1_100, 1_900_001)
+    ]
+    assert said == [
+        "size: At most 1,950,000 bytes.",
+        "size: At most 1.9 MB.",
+        "size: At least 1,500 bytes.",
+        "size: At least 1.5 kB.",
+        "1,900,000 bytes of 1.8 MB are left.",
+    ]
+    settings.S3DIRECT_UPLOADS = {"DESTINATIONS": {"photos": {**photos, "MAX_SIZE": 2**40}}}
+    said = [alice.begin(size=size).json()["detail"] for size in (5 * 1024**3 + 1, 2**35)]
+    assert said == [
+        "size: A file of more than 5,368,709,120 bytes needs a multipart upload.",
+        "size: A file of more than 5 GB needs a multipart upload.",
+    ]
+
+
 # The source.
 
 PACKAGE = ROOT / "s3direct_uploads"

@@ -213,7 +213,7 @@ export function explain(error, {filename, size}, language) {
   const [first] = body?.errors ?? [];
   const params = first?.params ?? {};
   const limits = [params.max_size, params.min_size, params.left].filter((limit) => limit !== undefined);
-  const isClose = limits.some((limit) => inBytes(limit, language) === inBytes(size, language)); // "12 MB. The most is 12 MB."
+  const isClose = limits.some((limit) => inBytes(limit, language) === inBytes(size, language)); // or it would say "12 MB. The most is 12 MB."
   const inWords = (/** @type {number | undefined} */ bytes) => (bytes === undefined ? "" : inBytes(bytes, language, isClose ? 0 : 4));
   const extension = /\.([A-Za-z0-9]{1,10})$/.exec(filename)?.[1].toUpperCase();
   const name =
