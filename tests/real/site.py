@@ -55,7 +55,7 @@ class Exchange:
     headers: Message
     part: int = 0  # its number; 0: of no multipart upload
     received: int = 0  # bytes of its body
-    status: int = 0  # 0: no answer reached the browser
+    status: int = 0  # 0: no answer reached the browser, but S3 may have taken it
 
 
 @dataclass
@@ -66,6 +66,7 @@ class Fault:
     path: str  # how it ends
     kind: str  # "hold", "cut", "lose the answer", "refuse"; "delay", "reset": nothing has passed
     after: int = 0
+    part: int = 0  # only to the part of this number; 0: to any request
     refusal: bytes = b""
     status: int = 403  # of a refusal
     patience: float = 60  # seconds that it holds at most
@@ -137,8 +138,8 @@ class Wire:
     def cut(self, method: str, path: str = "", *, after: int = 0) -> Fault:
         return self._fail(Fault(method, path, "cut", after))
 
-    def lose_answer(self, method: str, path: str = "") -> Fault:
-        return self._fail(Fault(method, path, "lose the answer"))
+    def lose_answer(self, method: str, path: str = "", *, part: int = 0) -> Fault:
+        return self._fail(Fault(method, path, "lose the answer", part=part))
 
     def refuse(self, method: str, body: bytes) -> Fault:
         """In the server's place, with a 403 that the page may read."""
@@ -172,6 +173,7 @@ class Wire:
                 if (
                     fault.method == exchange.method
                     and exchange.path.endswith(fault.path)
+                    and fault.part in (0, exchange.part)
                     and fault.after <= length  # a part that is shorter never gets so far
                 ):
                     self.faults.remove(fault)
@@ -206,13 +208,13 @@ class WireHandler(BaseHTTPRequestHandler):
 
     def exchange(self, wire: Wire, exchange: Exchange) -> None:
         fault = wire._fault_of(exchange)
-        if fault and fault.kind == "refuse":
-            exchange.received = len(self.rfile.read(int(self.headers["Content-Length"] or 0)))
-            readable = [("Access-Control-Allow-Origin", self.headers["Origin"] or "*")]
-            self.send_answer(exchange, fault.status, readable, fault.refusal)
-            return
         server = http.client.HTTPConnection(wire.target, timeout=60)
         try:
+            if fault and fault.kind == "refuse":
+                exchange.received = len(self.rfile.read(int(self.headers["Content-Length"] or 0)))
+                readable = [("Access-Control-Allow-Origin", self.headers["Origin"] or "*")]
+                self.send_answer(exchange, fault.status, readable, fault.refusal)
+                return
             if fault and fault.kind == "delay":
                 fault.held.set()
                 fault.released.wait(fault.patience)
@@ -416,6 +418,12 @@ class Site:
         """S3's ids of those at its key that are neither completed nor aborted."""
         found = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=row.key)
         return [each["UploadId"] for each in found.get("Uploads", ())]
+
+    def parts(self, row: Row) -> set[int]:
+        """The numbers of those that S3 has, whether or not the browser heard of it."""
+        [upload_id] = self.open_multiparts(row)
+        at = {"Bucket": self.bucket, "Key": row.key, "UploadId": upload_id}
+        return {each["PartNumber"] for each in self.client.list_parts(**at).get("Parts", ())}
 
     def read(self, row: Row) -> bytes | None:
         try:
