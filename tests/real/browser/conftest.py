@@ -48,7 +48,7 @@ def site(running_site: Site) -> Site:
 # Of this module alone: while Playwright runs, Django takes its thread for an asynchronous one.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=os.environ["CHROMIUM"], args=ARGUMENTS)
         yield browser
@@ -64,7 +64,7 @@ def visit(
 
     def visit(**options: Any) -> Visitor:
         context = chromium.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         context.add_init_script(IMPATIENCE)
         username = f"{request.node.name.removeprefix('test_')[:100]} {len(visitors)}"
         visitor = Visitor(site, context, username, tmp_path)

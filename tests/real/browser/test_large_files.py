@@ -138,7 +138,7 @@ def test_paused_and_gone_on(alice: Visitor, site: Site) -> None:
     assert alice.row().status == "pending"
 
     item.get_by_role("button", name="Go on").click()
-    expect(alice.photo("film.jpg")).to_be_visible(timeout=30_000)
+    expect(alice.photo("film.jpg")).to_be_visible()
     assert 0 < at < 1
     assert {begun_parts(site)[part] for part in there} == {1}, "what S3 had is not sent again"
     assert alice.row().status == "completed"
@@ -197,7 +197,7 @@ def test_another_file_of_that_name_and_size_is_another_upload(alice: Visitor, si
     film.write_bytes(edited)  # modified at another time, as the browser remembers
 
     alice.add(film)
-    expect(alice.photo("film.jpg")).to_be_visible(timeout=30_000)
+    expect(alice.photo("film.jpg")).to_be_visible()
     pending, completed = alice.rows()
     assert (pending.status, completed.status) == ("pending", "completed")
     assert site.read(completed) == edited
@@ -212,7 +212,7 @@ def test_what_django_stored_in_another_form_is_gone_on_with(alice: Visitor, site
     )
 
     alice.add(film)
-    expect(alice.photo("other.jpg")).to_be_visible(timeout=30_000)
+    expect(alice.photo("other.jpg")).to_be_visible()
 
     completed = alice.row()
     assert (completed.id, completed.status) == (begun.id, "completed")
@@ -228,7 +228,7 @@ def test_two_tabs_go_on_with_one_upload(alice: Visitor, site: Site) -> None:
     other = alice.context.new_page()
     other.goto(site.url)
     other.locator("#files").set_input_files(film)
-    expect(other.locator("#wall .photo")).to_have_count(1, timeout=30_000)
+    expect(other.locator("#wall .photo")).to_have_count(1)
     for fault in held:
         fault.released.set()
     # The first tab finds that it is done, and that the photo is on the wall already.
@@ -359,6 +359,6 @@ def test_parts_that_vanished_are_sent_again(alice: Visitor, site: Site) -> None:
     item = alice.underway("film.jpg")
     expect(item.get_by_role("button", name="Retry")).to_be_visible()
     item.get_by_role("button", name="Retry").click()
-    expect(alice.photo("film.jpg")).to_be_visible(timeout=30_000)
+    expect(alice.photo("film.jpg")).to_be_visible()
     assert alice.rows()[-1].status == "completed"
     assert site.read(alice.rows()[-1]) == film.read_bytes()

@@ -102,7 +102,7 @@ def visit(
 
     def visit(name: str) -> Visitor:
         context = chromium.new_context()
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         visitor = Visitor(running, context, request.node.name, tmp_path)
         visitors.append(visitor)
         running.make_user(visitor.username)

@@ -113,7 +113,7 @@ def visit(
         running.site.web.mend()
         running.site.s3.mend()
         context = chromium.new_context()
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         context.add_init_script(IMPATIENCE)
         visitor = Visitor(running.site, context, request.node.name, tmp_path)
         visitors.append(visitor)

@@ -23,7 +23,7 @@ class Editor(Visitor):
 
     def __init__(self, site: Site, browser: Browser, files: Path, **options: Any) -> None:
         context = browser.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         context.add_init_script("Math.random = () => 0.01")
         context.add_init_script(VIOLATIONS)
         super().__init__(site, context, ADMIN, files)
