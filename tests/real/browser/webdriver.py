@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,8 @@ from tests.settings import free_port
 
 ENTER = "\ue007"  # as WebDriver writes this key
 START = 120  # seconds; all cores may be busy
+WEBKIT_START = 60  # seconds, for each of so many:
+WEBKIT_STARTS = 3
 T = TypeVar("T")
 
 
@@ -112,25 +116,6 @@ PATHS = {
 @contextmanager
 def webkit(folder: Path) -> Iterator[Open]:
     """WebKitGTK's MiniBrowser, on a display of its own; another one for each test."""
-    port = free_port()
-    sessions = f"http://127.0.0.1:{port}/session"
-
-    @contextmanager
-    def tab() -> Iterator[Tab]:
-        begun = requests.post(sessions, json={"capabilities": {}}, timeout=START)
-        assert begun.ok, begun.text
-        session = f"{sessions}/{begun.json()['value']['sessionId']}"
-
-        def command(name: str, **parameters: Any) -> Any:
-            method, path = PATHS[name]
-            url = f"{session}/{path.format(**parameters)}"
-            answer = requests.request(method, url, json=parameters, timeout=60)
-            assert answer.ok, answer.text
-            return answer.json()
-
-        yield Tab(command)
-        requests.delete(session, timeout=60)
-
     display = folder / "display"
     with running(["Xvfb", "-displayfd", "1", "-nolisten", "tcp"], display) as xvfb:
         number = wait_for(xvfb, lambda: int(display.read_text().splitlines()[-1]))
@@ -140,12 +125,49 @@ def webkit(folder: Path) -> Iterator[Open]:
             "XDG_CACHE_HOME": str(folder),
             "XDG_DATA_HOME": str(folder),
         }
+
+        @contextmanager
+        def tab() -> Iterator[Tab]:
+            with webkit_session(folder, env) as session:
+
+                def command(name: str, **parameters: Any) -> Any:
+                    method, path = PATHS[name]
+                    url = f"{session}/{path.format(**parameters)}"
+                    answer = requests.request(method, url, json=parameters, timeout=60)
+                    assert answer.ok, answer.text
+                    return answer.json()
+
+                yield Tab(command)
+                requests.delete(session, timeout=60)
+
+        yield tab
+
+
+@contextmanager
+def webkit_session(folder: Path, env: dict[str, str]) -> Iterator[str]:
+    """The URL of a session, by a driver of its own.
+
+    The driver picks a port for its browser among those that connections use. If another process
+    takes this port first, the browser cannot listen, and the driver waits for ever. Then another
+    driver tries.
+    """
+    for attempt in range(1, WEBKIT_STARTS + 1):
+        port = free_port()
+        driver = f"http://127.0.0.1:{port}"
         command = [os.environ["WEBKIT_DRIVER"], f"--port={port}"]
-        with running(command, folder / "log", **env) as process:
-            wait_for(
-                process, lambda: requests.get(f"http://127.0.0.1:{port}/status", timeout=START)
-            )
-            yield tab
+        with running(command, folder / f"log-{port}", **env) as process:
+            wait_for(process, partial(requests.get, f"{driver}/status", timeout=START))
+            try:
+                begun = requests.post(
+                    f"{driver}/session", json={"capabilities": {}}, timeout=WEBKIT_START
+                )
+            except requests.ReadTimeout:
+                if attempt == WEBKIT_STARTS:
+                    raise
+                continue
+            assert begun.ok, begun.text
+            yield f"{driver}/session/{begun.json()['value']['sessionId']}"
+            return
 
 
 @contextmanager
@@ -153,13 +175,18 @@ def running(command: list[str], log: Path, **env: str) -> Iterator[subprocess.Po
     with (
         log.open("w") as output,
         subprocess.Popen(
-            command, env={**os.environ, **env}, stdout=output, stderr=subprocess.STDOUT
+            command,
+            env={**os.environ, **env},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         ) as process,
     ):
         try:
             yield process
         finally:
-            process.terminate()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)  # also the browser that a driver started
 
 
 def wait_for(process: subprocess.Popen[bytes], found: Callable[[], T]) -> T:

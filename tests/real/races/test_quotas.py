@@ -95,7 +95,10 @@ def test_after_all_calls_at_once_usage_says_what_the_rows_say(
     limit: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After a deadlock Django would answer 500, and the client of the test would raise."""
+    """After a deadlock Django would answer 500, and the client of the test would raise.
+
+    Chance says who calls what. So there are rounds until each of the answers below was seen.
+    """
     limit(MAX_PENDING=6, MAX_TOTAL_SIZE=40 * 1024**2)
     create = OurBucket.create_multipart
 
@@ -119,7 +122,7 @@ def test_after_all_calls_at_once_usage_says_what_the_rows_say(
         Upload.objects.filter(pk=one_of_mine()).exclude(status="pending").delete()
 
     def act(app: App) -> None:
-        key = {"Idempotency-Key": str(randrange(4)) + str(len(seen))}
+        key = {"Idempotency-Key": f"{turn}-{randrange(4)}"}
         calls: dict[str, Call] = {
             "begin": app.begin,
             "repeat": partial(app.begin, key),
@@ -141,14 +144,17 @@ def test_after_all_calls_at_once_usage_says_what_the_rows_say(
             answer = calls[name]()
             seen[name, getattr(answer, "status_code", 0)] += 1
 
-    at_once([partial(act, app) for app in crowd(10)])
+    wanted = {("begin", 201), ("begin", 429), ("cancel", 204), ("film", 503), ("confirm", 409)}
+    turn = 0
+    while turn == 0 or not wanted <= seen.keys():
+        assert turn < 20, seen
+        at_once([partial(act, app) for app in crowd(10)])
+        turn += 1
 
     for destination in ("photos", "films"):
         assert used(alice, destination) == counted(destination)
         assert not any(corrected for _, corrected in lifecycle.recount(destination))
     assert not [status for _, status in seen if status >= 500 and status != 503]
-    for each in (("begin", 201), ("begin", 429), ("cancel", 204), ("film", 503), ("confirm", 409)):
-        assert seen[each], (each, seen)
 
 
 def test_begins_that_fail_at_once_leave_the_usage_correct(
