@@ -34,6 +34,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Locator, Page
 from psycopg.rows import class_row
 
+from tests.real.waiting import wait_until
 from tests.settings import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -66,7 +67,7 @@ class Fault:
     path: str  # how it ends
     kind: str  # "hold", "cut", "lose the answer", "refuse"; "delay", "reset": nothing has passed
     after: int = 0
-    part: int = 0  # only to the part of this number; 0: to any request
+    part: int = 0  # the number of the part that it meets; 0: any request
     refusal: bytes = b""
     status: int = 403  # of a refusal
     patience: float = 60  # seconds that it holds at most
@@ -420,7 +421,7 @@ class Site:
         return [each["UploadId"] for each in found.get("Uploads", ())]
 
     def parts(self, row: Row) -> set[int]:
-        """The numbers of those that S3 has, whether or not the browser heard of it."""
+        """The numbers of the parts that S3 has. The answer about one may never have come."""
         [upload_id] = self.open_multiparts(row)
         at = {"Bucket": self.bucket, "Key": row.key, "UploadId": upload_id}
         return {each["PartNumber"] for each in self.client.list_parts(**at).get("Parts", ())}
@@ -515,6 +516,14 @@ class Visitor:
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_url(f"{self.site.url}/")
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Waits, while the page goes on."""
+        wait_until(
+            condition,
+            state=lambda: (self.site.web.exchanges, self.site.s3.exchanges),
+            pause=lambda: self.page.wait_for_timeout(5),
+        )
 
     def make_photo(self, filename: str, *, more: int = 0) -> Path:
         """A JPEG that browsers show, 320 pixels wide; ``more`` bytes follow, which none minds."""

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -24,6 +23,7 @@ from tests.conftest import HOUR, App, Bucket, age, row
 from tests.real.settings import environment
 from tests.real.site import ROOT
 from tests.real.test_faults import ToS3
+from tests.real.waiting import wait_until
 
 pytestmark = [pytest.mark.celery, pytest.mark.django_db(transaction=True)]
 
@@ -84,10 +84,7 @@ class Celery:
             client.delete(self.queue)
 
     def until(self, what: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + 60
-        while not what():
-            assert time.monotonic() < deadline, self.log()
-            time.sleep(0.05)
+        wait_until(what, state=self.log)
 
 
 @pytest.fixture

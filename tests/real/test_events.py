@@ -25,6 +25,7 @@ from s3direct_uploads.models import Upload
 from tests.conftest import FILM, FILMS, JPEG, App, Bucket, row
 from tests.real.site import ROOT
 from tests.real.test_faults import Remote
+from tests.real.waiting import wait_until
 from tests.settings import free_port
 
 pytestmark = [
@@ -83,7 +84,7 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        wait_until(self.answers, 30)
+        wait_until(self.answers)
 
     def answers(self) -> bool:
         try:
@@ -134,13 +135,6 @@ class Topic:
     def delete(self) -> None:
         self.configure([])
         self.sns.delete_topic(TopicArn=self.arn)
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, "It took too long."
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +274,7 @@ def test_what_ceph_keeps_comes_when_django_is_back(
         assert row(begun).status == "pending"
     finally:
         server.start()
-    wait_until(lambda: row(begun).status == "completed", 120)
+    wait_until(lambda: row(begun).status == "completed", seconds=120)
     upload = row(begun)
-    wait_until(lambda: server.causes(upload) == ["event"], 5)
+    wait_until(lambda: server.causes(upload) == ["event"])
     assert upload.completed_at is not None

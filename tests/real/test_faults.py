@@ -29,6 +29,7 @@ from django.utils import timezone
 from s3direct_uploads.models import Upload
 from tests.conftest import FILM, FILMS, LAST, PART_SIZE, App, Bucket, begin_last_part, row
 from tests.real.site import ROOT, Exchange, Wire
+from tests.real.waiting import wait_until
 from tests.settings import free_port
 
 pytestmark = [
@@ -332,13 +333,6 @@ def test_killed_while_complete_was_on_its_way(
     assert app.confirm(str(upload.pk)).status_code == 200
     assert len(server.s3.seen("POST")) == (0 if arrives else 1)
     assert_completed(app, s3, upload, doomed, server)
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("key", [KEY, None], ids=["with a key", "without one"])

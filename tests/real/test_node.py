@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import requests
 
+from tests.real.waiting import wait_until
+
 from .site import PASSWORD, ROOT, Row, Site
 
 pytestmark = pytest.mark.journey
@@ -60,13 +62,6 @@ def make_film(folder: Path, size: int) -> Path:
     path = folder / "film.png"
     path.write_bytes(os.urandom(size))
     return path
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def assert_same(site: Site, row: Row, path: Path) -> None:

@@ -7,9 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tests.conftest import DAY, HOUR, App, Bucket, Connect, age, row, sweep
 from tests.real import scanning
 from tests.real.settings import environment
 from tests.real.site import ROOT
+from tests.real.waiting import wait_until
 from tests.settings import free_port
 
 pytestmark = [pytest.mark.celery, pytest.mark.django_db(transaction=True)]
@@ -30,13 +30,6 @@ pytestmark = [pytest.mark.celery, pytest.mark.django_db(transaction=True)]
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}" + rb"$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 MIB = 1024**2
 SECONDS = 60  # until a test gives up
-
-
-def until(what: Callable[[], Any], log: Callable[[], str]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < deadline, log()
-        time.sleep(0.05)
 
 
 class ClamAV:
@@ -68,7 +61,7 @@ class ClamAV:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        until(self.answers, self.log)
+        wait_until(self.answers, state=self.log)
 
     def answers(self) -> bool:
         assert self.process is not None
@@ -180,7 +173,7 @@ def test_what_is_clean_passes_and_eicar_is_rejected(
     packed = upload(alice, "eicar.zip", zipped(EICAR))
     hidden = upload(alice, "end.bin", bytes(8 * MIB) + EICAR)
     all_of_them = (clean, film, infected, packed, hidden)
-    until(lambda: is_settled(*all_of_them), worker.log)
+    wait_until(lambda: is_settled(*all_of_them), state=worker.log)
 
     for good in (clean, film):
         assert good.status == "completed"
@@ -209,14 +202,14 @@ def test_a_daemon_that_was_down_scans_what_was_held_meanwhile(
     worker.start()
     clean = upload(alice, "letter.txt", b"Dear Bob,")
     infected = upload(alice, "eicar.com", EICAR)
-    until(lambda: worker.log().count("ConnectionRefusedError") >= 2, worker.log)
+    wait_until(lambda: worker.log().count("ConnectionRefusedError") >= 2, state=worker.log)
     assert not is_settled(clean)
     assert alice.confirm(str(clean.pk)).status_code == 202
 
     # Still down when the sweep asks again: nothing is lost, and nothing is let through.
     age(HOUR / 3)
     assert sweep() == {"reminded": 2}
-    until(lambda: worker.log().count("raised unexpected") >= 4, worker.log)
+    wait_until(lambda: worker.log().count("raised unexpected") >= 4, state=worker.log)
     assert not is_settled(clean)
     assert not is_settled(infected)
 
@@ -224,10 +217,10 @@ def test_a_daemon_that_was_down_scans_what_was_held_meanwhile(
     assert sweep() == {}  # it is not due yet
     age(HOUR)
     assert sweep() == {"reminded": 2}
-    until(lambda: is_settled(clean, infected), worker.log)
+    wait_until(lambda: is_settled(clean, infected), state=worker.log)
     assert clean.status == "completed"
     assert (infected.status, infected.reason) == ("rejected", "Eicar-Test.UNOFFICIAL was found.")
-    until(lambda: sweep() == {}, worker.log)
+    wait_until(lambda: sweep() == {}, state=worker.log)
 
 
 def test_what_a_daemon_never_scanned_ends(alice: App, s3: Bucket, worker: Worker) -> None:
@@ -236,7 +229,7 @@ def test_what_a_daemon_never_scanned_ends(alice: App, s3: Bucket, worker: Worker
     age(DAY)
     assert sweep() == {"rejected": 1, "cleaned": 1}
     worker.start()  # It finds both tasks in its queue.
-    until(lambda: "succeeded" in worker.log(), worker.log)
+    wait_until(lambda: "succeeded" in worker.log(), state=worker.log)
     held.refresh_from_db()
     assert (held.status, held.reason) == ("rejected", "It was not scanned in time.")
     assert s3.read(held) is None
@@ -250,6 +243,6 @@ def test_what_clamav_cannot_scan_as_a_whole_is_not_let_through(
     clamav.start()
     worker.start()
     held = upload(alice, "large.bin", bytes(2 * MIB) + EICAR)
-    until(lambda: is_settled(held), worker.log)
+    wait_until(lambda: is_settled(held), state=worker.log)
     assert held.status == "rejected"
     assert held.reason.startswith("Heuristics.Limits.Exceeded")

@@ -475,7 +475,6 @@ def test_an_older_browser_aborts(old: Visitor, site: Site) -> None:
         fault.released.set()
 
     assert outcome(old)["name"] == "AbortError"
-    while site.web.statuses("DELETE") != [204]:
-        old.page.wait_for_timeout(20)
+    old.until(lambda: site.web.statuses("DELETE") == [204])
     assert old.row().status == "cancelled"
     assert site.open_multiparts(old.row()) == []

@@ -73,12 +73,10 @@ def test_300_mib_cut_twice_and_reloaded(alice: Visitor, site: Site) -> None:
     expect(item).to_contain_text(re.compile(r"\d+ MB of 300 MB, \d.* MB per second, .* left"))
 
     held: list[Fault] = []
-    while len(sent_parts(site)) < 4:  # it goes on by itself
-        page.wait_for_timeout(20)
+    alice.until(lambda: len(sent_parts(site)) >= 4)  # it goes on by itself
     second_cut = cut(site, after=5 * MIB)
     wait_for_all(second_cut)
-    while len(sent_parts(site)) < 9:
-        page.wait_for_timeout(20)
+    alice.until(lambda: len(sent_parts(site)) >= 9)
     held += [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
     assert held[0].held.wait(60)
     page.reload()
@@ -120,8 +118,7 @@ def test_paused_and_gone_on(alice: Visitor, site: Site) -> None:
     film = alice.make_photo("film.jpg", more=100 * MIB)
     alice.add(film)
     item = alice.underway("film.jpg")
-    while len(sent_parts(site)) < 1:
-        alice.page.wait_for_timeout(5)
+    alice.until(lambda: sent_parts(site))
     held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
     assert held[0].held.wait(60)
     there = set(sent_parts(site))
@@ -168,8 +165,7 @@ def test_a_put_is_paused_too(alice: Visitor, site: Site) -> None:
 def test_cancelled_half_way(alice: Visitor, site: Site) -> None:
     film = alice.make_photo("film.jpg", more=100 * MIB)
     alice.add(film)
-    while len(sent_parts(site)) < 1:
-        alice.page.wait_for_timeout(5)
+    alice.until(lambda: sent_parts(site))
     held = [site.s3.hold("PUT", after=MIB) for _ in range(PARALLEL)]
     assert held[0].held.wait(60)
     alice.underway("film.jpg").get_by_role("button", name="Cancel").click()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,13 +155,6 @@ def add(visitor: Visitor, *files: Path) -> None:
     button(visitor, f"Upload {count}").click()
 
 
-def wait_until(visitor: Visitor, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, visitor.site.s3.exchanges
-        visitor.page.wait_for_timeout(10)
-
-
 def expect_complete(visitor: Visitor) -> None:
     expect(visitor.page.locator(".uppy-StatusBar.is-complete")).to_be_visible()
 
@@ -210,7 +202,7 @@ def test_uppy_outlasts_a_cut_and_a_retry_sends_only_what_is_missing(alice: Visit
     add(alice, film)
     assert held.held.wait(60)
     [before] = alice.rows()
-    wait_until(alice, lambda: len(site.parts(before)) == 2)
+    alice.until(lambda: len(site.parts(before)) == 2)
     site.s3.outage = "reset"
     held.released.set()
     waits = "There is no connection. film.jpg continues by itself when it is back."
@@ -275,7 +267,7 @@ def test_after_a_reload_golden_retriever_brings_it_back(alice: Visitor) -> None:
     add(alice, film)
     assert held[0].held.wait(60)
     held[0].released.set()
-    wait_until(alice, lambda: len(puts(site)) == 1)
+    alice.until(lambda: len(puts(site)) == 1)
     alice.page.wait_for_timeout(1_000)  # Golden Retriever stores twice a second
     [before] = alice.rows()
     [there] = puts(site)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.real.site import PASSWORD, Row, Site
+from tests.real.waiting import wait_until
 
 from .conftest import IMPATIENCE
 from .webdriver import Tab
@@ -73,11 +74,8 @@ class Person:
         tab.goto(f"{site.url}/accounts/login/")  # any page of the site: upload() gets a password
         tab.evaluate(f"() => {{ {IMPATIENCE} }}")
 
-    def until(self, condition: Callable[[], object], *, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.tab.text("body")
-            time.sleep(0.05)
+    def until(self, condition: Callable[[], object], *, seconds: float = 60) -> None:
+        wait_until(condition, seconds=seconds, state=lambda: self.tab.text("body"))
 
     @property
     def engine(self) -> str:
@@ -124,7 +122,7 @@ def alice(tab: Tab, site: Site, tmp_path: Path, request: pytest.FixtureRequest) 
     tab.goto("about:blank")  # and nothing of this test goes on
 
 
-def assert_completed(alice: Person, film: Path, *, seconds: float = 30) -> None:
+def assert_completed(alice: Person, film: Path, *, seconds: float = 60) -> None:
     assert alice.outcome(seconds=seconds) == {"status": "completed"}
     row = alice.row()
     assert row.status == "completed"

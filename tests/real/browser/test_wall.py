@@ -200,10 +200,7 @@ def test_a_tab_that_is_closed_before_it_confirms(alice: Visitor, site: Site) -> 
     assert site.read(row) == beach.read_bytes()
     # What the tab had still said comes late, and changes nothing.
     confirm.released.set()
-    deadline = time.monotonic() + 10
-    while site.web.statuses("POST", "/confirm/") != [200] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert site.web.statuses("POST", "/confirm/") == [200]
+    alice.until(lambda: site.web.statuses("POST", "/confirm/") == [200])
     assert alice.row() == row
 
 

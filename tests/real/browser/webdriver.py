@@ -24,8 +24,8 @@ from tests.settings import free_port
 
 ENTER = "\ue007"  # as WebDriver writes this key
 START = 120  # seconds; all cores may be busy
-WEBKIT_START = 60  # seconds, for each of so many:
-WEBKIT_STARTS = 3
+WEBKIT_START = 60  # seconds, for one try
+WEBKIT_TRIES = 3
 T = TypeVar("T")
 
 
@@ -147,11 +147,11 @@ def webkit(folder: Path) -> Iterator[Open]:
 def webkit_session(folder: Path, env: dict[str, str]) -> Iterator[str]:
     """The URL of a session, by a driver of its own.
 
-    The driver picks a port for its browser among those that connections use. If another process
-    takes this port first, the browser cannot listen, and the driver waits for ever. Then another
-    driver tries.
+    The driver picks a random port for its browser, from those that the system gives to connections.
+    If another process takes this port first, the browser cannot listen, and the driver waits for
+    ever. So this function then ends both, and starts another driver.
     """
-    for attempt in range(1, WEBKIT_STARTS + 1):
+    for attempt in range(1, WEBKIT_TRIES + 1):
         port = free_port()
         driver = f"http://127.0.0.1:{port}"
         command = [os.environ["WEBKIT_DRIVER"], f"--port={port}"]
@@ -162,7 +162,7 @@ def webkit_session(folder: Path, env: dict[str, str]) -> Iterator[str]:
                     f"{driver}/session", json={"capabilities": {}}, timeout=WEBKIT_START
                 )
             except requests.ReadTimeout:
-                if attempt == WEBKIT_STARTS:
+                if attempt == WEBKIT_TRIES:
                     raise
                 continue
             assert begun.ok, begun.text

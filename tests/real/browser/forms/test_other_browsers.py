@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.real.browser.webdriver import ENTER, Tab
 from tests.real.site import ADMIN, PASSWORD, Site
+from tests.real.waiting import wait_until
 
 pytestmark = pytest.mark.journey
 
@@ -16,10 +16,7 @@ MIB = 1024**2
 
 
 def wait_for(tab: Tab, text: str) -> None:
-    deadline = time.monotonic() + 30
-    while text not in (found := tab.text("body") or ""):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+    wait_until(lambda: text in (tab.text("body") or ""), state=lambda: tab.text("body"))
 
 
 def test_a_form_is_filled_in_by_keyboard(tab: Tab, site: Site, tmp_path: Path) -> None:
