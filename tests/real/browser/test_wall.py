@@ -15,6 +15,7 @@ from botocore.config import Config
 from playwright.sync_api import Browser, Page, TimeoutError, expect
 
 from tests.real.site import ADMIN, PASSWORD, Exchange, Site, Visitor
+from tests.real.waiting import wait_until
 
 pytestmark = pytest.mark.journey
 
@@ -200,7 +201,7 @@ def test_a_tab_that_is_closed_before_it_confirms(alice: Visitor, site: Site) -> 
     assert site.read(row) == beach.read_bytes()
     # What the tab had still said comes late, and changes nothing.
     confirm.released.set()
-    alice.until(lambda: site.web.statuses("POST", "/confirm/") == [200])
+    wait_until(lambda: site.web.statuses("POST", "/confirm/") == [200])
     assert alice.row() == row
 
 
